@@ -1,0 +1,66 @@
+"""
+PACED: distillation at the frontier of the student's competence (arXiv 2603.11178), as an extension of TRL.
+
+Names are loaded when they are used: `import paced_trl` needs neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+
+_EXPORTS = {
+    "pass_rate": ["Prior", "fit_beta_prior", "fit_prior"],
+    "weighting": ["effective_sample_size", "posterior_mean_weight", "problem_weights"],
+    "verification": ["Verdict", "Verifier", "load_verifier"],
+    "generation": ["Completion", "SamplingParameters", "TransformersGenerator", "load_generator"],
+    "store": ["PassRateStore"],
+    "data": ["load_problems"],
+    "estimation": ["estimate_pass_rates"],
+    "references": ["generate_references"],
+    "training_data": ["with_pass_rates"],
+    "config": ["PacedConfig"],
+    "sampling": ["FrontierSampler"],
+    "trainer": ["PacedTrainer"],
+    "evaluation": ["Evaluation", "compare_runs", "evaluate_model"],
+}
+_MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
+
+__all__ = sorted(_MODULE_OF)
+
+if TYPE_CHECKING:
+    from .config import PacedConfig as PacedConfig
+    from .data import load_problems as load_problems
+    from .estimation import estimate_pass_rates as estimate_pass_rates
+    from .evaluation import Evaluation as Evaluation
+    from .evaluation import compare_runs as compare_runs
+    from .evaluation import evaluate_model as evaluate_model
+    from .generation import Completion as Completion
+    from .generation import SamplingParameters as SamplingParameters
+    from .generation import TransformersGenerator as TransformersGenerator
+    from .generation import load_generator as load_generator
+    from .pass_rate import Prior as Prior
+    from .pass_rate import fit_beta_prior as fit_beta_prior
+    from .pass_rate import fit_prior as fit_prior
+    from .references import generate_references as generate_references
+    from .sampling import FrontierSampler as FrontierSampler
+    from .store import PassRateStore as PassRateStore
+    from .trainer import PacedTrainer as PacedTrainer
+    from .training_data import with_pass_rates as with_pass_rates
+    from .verification import Verdict as Verdict
+    from .verification import Verifier as Verifier
+    from .verification import load_verifier as load_verifier
+    from .weighting import effective_sample_size as effective_sample_size
+    from .weighting import posterior_mean_weight as posterior_mean_weight
+    from .weighting import problem_weights as problem_weights
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_MODULE_OF[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

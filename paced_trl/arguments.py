@@ -1,0 +1,156 @@
+"""
+The settings of the commands, as dataclasses for TRL's parser.
+
+A setting has one name in every command, so that one YAML file can serve `estimate`, `train` and `evaluate` and the
+template, the sampling parameters and the verifier are the same in all of them. What only training needs stands in
+`PacedConfig`. This module must load fast: no torch, no transformers.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+
+def _setting(default: Any, text: str, **metadata: Any) -> Any:
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata={"help": text, **metadata})
+    return field(default=default, metadata={"help": text, **metadata})
+
+
+class _JsonSettings:
+    """Settings that are mappings: YAML gives a mapping, the command line a string of JSON."""
+
+    _JSON_FIELDS: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in self._JSON_FIELDS:
+            value = getattr(self, name)
+            if isinstance(value, str):
+                try:
+                    setattr(self, name, json.loads(value))
+                except json.JSONDecodeError as error:
+                    raise ValueError(f"`{name}` is {value!r}, which is not JSON ({error}).") from error
+
+
+@dataclass
+class ProblemArguments:
+    """Which problems, and how their columns are called."""
+
+    dataset_name: str | None = _setting(
+        None,
+        "Problems: a .json, .jsonl, .csv or .parquet file, a Hub dataset id, or "
+        "reasoning_gym:<task>?size=500&seed=0&<knob>=<value>.",
+    )
+    dataset_config: str | None = _setting(None, "Configuration name of a Hub dataset.")
+    dataset_train_split: str = _setting("train", "Split of a Hub dataset that holds the problems.")
+    prompt_column: str = _setting("prompt", "Column of the prompt: text, or a list of messages.")
+    solution_column: str = _setting("solution", "Column of the gold solution, which the verifier compares with.")
+    problem_id_column: str | None = _setting(None, "Column of unique ids. Default: a hash of prompt and solution.")
+    reference_column: str | None = _setting(None, "Column of completions to train on, if the data have one.")
+    system_prompt: str | None = _setting(None, "System message before every prompt; makes prompts chats.")
+    few_shot: str | None = _setting(
+        None, "JSON file with a list of messages before every prompt; makes prompts chats."
+    )
+    as_chat: bool = _setting(False, "Turn text prompts into a user message, rendered with the chat template.")
+    max_problems: int | None = _setting(None, "Use the first so many problems only.")
+
+    def load_options(self) -> dict[str, Any]:
+        """Return the keyword arguments of [`~paced_trl.data.load_problems`] that shape columns and prompts."""
+        renamed = {"dataset_name", "dataset_config", "dataset_train_split"}
+        return {f.name: getattr(self, f.name) for f in fields(ProblemArguments) if f.name not in renamed}
+
+
+@dataclass
+class ModelArguments:
+    """Which model generates. Names as in TRL's `ModelConfig`."""
+
+    model_name_or_path: str | None = _setting(
+        None, "Student: a Hub id, a local directory, an adapter directory, or a directory with a GGUF file."
+    )
+    model_revision: str = _setting("main", "Branch, tag or commit of a model on the Hub.")
+    dtype: str | None = _setting(
+        "auto", "'auto': bfloat16 on a GPU, float32 on a CPU.", choices=["auto", "bfloat16", "float16", "float32"]
+    )
+    attn_implementation: str | None = _setting(None, "Attention implementation, e.g. 'sdpa'.")
+    trust_remote_code: bool = _setting(False, "Allow models that ship their own code.")
+
+
+@dataclass
+class SamplingArguments(_JsonSettings):
+    """How completions are sampled. All explicit: nothing is inherited from a model's generation_config."""
+
+    max_completion_length: int = _setting(512, "Most tokens in a completion, end of sequence included.")
+    temperature: float = _setting(1.0, "Sampling temperature; 0 is greedy.")
+    top_p: float = _setting(1.0, "Nucleus sampling: keep tokens up to this probability mass.")
+    top_k: int = _setting(0, "Keep the k likeliest tokens; 0 keeps all.")
+    min_p: float | None = _setting(None, "Drop tokens below this fraction of the likeliest token's probability.")
+    repetition_penalty: float = _setting(1.0, "Penalty on tokens that occurred already; 1 is none.")
+    chat_template_kwargs: dict[str, Any] | str | None = _setting(
+        None, "Options of the chat template, e.g. '{\"enable_thinking\": false}'."
+    )
+    seed: int = _setting(42, "Seed of all draws.")
+
+    _JSON_FIELDS = ("chat_template_kwargs",)
+
+
+@dataclass
+class VerifierArguments(_JsonSettings):
+    """How completions are judged."""
+
+    verifier: str = _setting(
+        "math", "'math', 'exact', 'choice', 'reasoning_gym', or a reward function pkg.module:name."
+    )
+    verifier_kwargs: dict[str, Any] | str | None = _setting(None, "Options of the verifier, as JSON.")
+
+    _JSON_FIELDS = ("verifier_kwargs",)
+
+
+@dataclass
+class OutputArguments:
+    """Where results go."""
+
+    output_dir: str | None = _setting(None, "Directory of the run, e.g. runs/my-student.")
+
+
+@dataclass
+class EstimationArguments:
+    """How often the student is asked, and where its pass rates lie."""
+
+    num_generations: int = _setting(8, "Completions per problem (K).")
+    generation_batch_size: int = _setting(64, "Completions generated at once; lower it when memory runs out.")
+    pass_rates: str | None = _setting(
+        None,
+        "Directory of the pass-rate store: `estimate` writes it, `train` reads it. Default: OUTPUT_DIR/pass_rates.",
+    )
+
+
+@dataclass
+class TrainArguments:
+    """What `train` needs beside `PacedConfig`: where references come from."""
+
+    references: str | None = _setting(
+        None, "Directory for the teacher's completions, kept and reused. Default: OUTPUT_DIR/references."
+    )
+    num_reference_attempts: int = _setting(4, "Completions the teacher may make until one is verified.")
+    unsolved: Literal["drop", "solution", "keep"] = _setting(
+        "drop",
+        "Problems the teacher does not solve: left out, trained on the solution text, or on a failed completion.",
+    )
+
+
+@dataclass
+class EvaluateArguments:
+    """What `evaluate` measures."""
+
+    eval_sets: list[str] = _setting(
+        [], "Held-out problems as NAME=DATA pairs, e.g. test=data/test.jsonl; DATA as in --dataset_name."
+    )
+    retention_sets: list[str] = _setting(
+        [], "Problems the run does not train on, as NAME=DATA pairs: accuracy there shows forgetting."
+    )
+    num_eval_generations: int = _setting(4, "Completions per held-out problem (k of mean@k).")
+    baseline: list[str] = _setting(
+        [], "Evaluation directories to compare with, problem by problem (several: seeds of one run)."
+    )

@@ -1,0 +1,47 @@
+"""The `paced-trl` program: one module per command, loaded when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+
+COMMANDS = {
+    "estimate": "measure how often the student passes each problem",
+    "train": "distill the teacher into the student, weighted by those pass rates",
+    "evaluate": "accuracy with intervals on held-out and retention problems",
+    "compare": "train several arms with the same budget and compare them",
+    "report": "figures and one HTML page of a run",
+}
+
+_HELP = f"""usage: paced-trl COMMAND [--config FILE.yaml] [--option value ...]
+
+Distill where the student can learn (PACED, arXiv 2603.11178).
+
+commands:
+{chr(10).join(f"  {name:10}{text}" for name, text in COMMANDS.items())}
+
+From problems to a distilled student, one YAML file for all steps:
+  paced-trl estimate --config recipes/demo/recipe.yaml
+  paced-trl train    --config recipes/demo/recipe.yaml
+  paced-trl evaluate --config recipes/demo/recipe.yaml --model_name_or_path runs/demo/student
+`paced-trl COMMAND --help` explains one command.
+"""
+
+
+def main() -> None:
+    """Run the command that the first argument names."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_HELP)
+        sys.exit(0 if arguments else 2)
+    if arguments[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"paced_trl {version('paced_trl')}")
+        return
+    if arguments[0] not in COMMANDS:
+        print(f"paced-trl: {arguments[0]!r} is no command. Commands: {', '.join(COMMANDS)}.", file=sys.stderr)
+        sys.exit(2)
+    module = importlib.import_module(f"paced_trl.commands.{arguments[0]}")
+    module.main(arguments[1:])

@@ -1,0 +1,70 @@
+"""`paced-trl evaluate`: accuracy with intervals on held-out and retention problems."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..arguments import (
+    EstimationArguments,
+    EvaluateArguments,
+    ModelArguments,
+    OutputArguments,
+    ProblemArguments,
+    SamplingArguments,
+    VerifierArguments,
+)
+from .parsing import entry_point, parse
+
+
+_DESCRIPTION = """\
+Sample NUM_EVAL_GENERATIONS completions per held-out problem, judge them, and print mean@k with a bootstrap interval.
+
+  paced-trl evaluate --config recipes/demo/recipe.yaml
+  paced-trl evaluate --config recipes/demo/recipe.yaml --model_name_or_path runs/demo \\
+      --baseline runs/demo/evaluation/student
+  paced-trl evaluate --model_name_or_path ./student --eval_sets test=test.jsonl --retention_sets facts=facts.jsonl \\
+      --verifier exact --output_dir runs/mine
+
+Results go to OUTPUT_DIR/evaluation/<name of the model>. With --baseline the difference is paired problem by problem.
+"""
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Parse, evaluate, print."""
+    problem_args, model, sampling, estimation, evaluate_args, verifier_args, output = parse(
+        "evaluate",
+        [
+            ProblemArguments,
+            ModelArguments,
+            SamplingArguments,
+            EstimationArguments,
+            EvaluateArguments,
+            VerifierArguments,
+            OutputArguments,
+        ],
+        arguments,
+        description=_DESCRIPTION,
+    )
+    from rich.console import Console
+
+    from ..recipe import evaluate_sets, evaluation_path, load_evaluations, verifier_of
+    from ..tables import as_rich, evaluation_rows
+
+    directory = evaluation_path(model.model_name_or_path, output.output_dir)
+    baselines = [load_evaluations(Path(path)) for path in evaluate_args.baseline]
+    with verifier_of(verifier_args) as verifier:
+        results = evaluate_sets(
+            model, problem_args, sampling, estimation, evaluate_args, verifier, directory, seed=sampling.seed
+        )
+    Console().print(as_rich(evaluation_rows(results, baselines)))
+    print(f"Evaluation: {directory}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the command."""
+    entry_point("evaluate", run, arguments)
+
+
+if __name__ == "__main__":
+    main()

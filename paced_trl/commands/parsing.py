@@ -1,0 +1,123 @@
+"""How every command reads its settings and reports what is wrong with them."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import Any
+
+import yaml
+
+
+def known_settings() -> set[str]:
+    """Return the settings of all commands: one YAML file may serve several, so a key of another is no mistake."""
+    from trl import ModelConfig
+
+    from .. import arguments, comparison, config
+
+    dataclasses = [
+        *(value for name, value in vars(arguments).items() if name.endswith("Arguments")),
+        comparison.ComparisonArguments,
+        config.PacedConfig,
+        ModelConfig,
+    ]
+    return {f.name for dataclass in dataclasses for f in fields(dataclass)}
+
+
+def parse(command: str, dataclasses: Sequence[type], arguments: Sequence[str], *, description: str) -> tuple[Any, ...]:
+    """
+    Parse a command's YAML file (`--config`) and flags into its dataclasses, with TRL's parser; flags win.
+
+    Args:
+        command (`str`): Name of the command, for the help.
+        dataclasses (`Sequence[type]`): Dataclasses to fill.
+        arguments (`Sequence[str]`): The command line after the command's name.
+        description (`str`): What `--help` shows above the options; teaches by example.
+
+    Returns:
+        `tuple`: One instance per dataclass.
+
+    Raises:
+        ValueError: If the file or the command line names a setting that does not exist; the nearest one is named.
+    """
+    import argparse
+
+    from trl import TrlParser
+
+    parser = TrlParser(
+        dataclasses,
+        prog=f"paced-trl {command}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    # TRL's parser takes `--config` off the command line itself; it is added here so that the help shows it.
+    parser.add_argument("--config", metavar="FILE.yaml", help="YAML file of settings; flags override it.")
+    arguments, settings = _read_config(list(arguments))
+    own = {f.name for dataclass in dataclasses for f in fields(dataclass)}
+    environment = settings.pop("env", {})
+    os.environ.update({key: str(value) for key, value in environment.items()})
+    for key in settings.keys() - own:
+        _refuse_unknown(key, known_settings() | own, f"The configuration file has the key {key!r}")
+    parser.set_defaults_with_config(**{key: value for key, value in settings.items() if key in own})
+    *parsed, _, unknown = parser.parse_args_into_dataclasses(args=arguments, return_remaining_strings=True)
+    flags = [argument for argument in unknown if argument.startswith("-")]
+    if flags:
+        _refuse_unknown(flags[0].lstrip("-").split("=")[0].replace("-", "_"), own, f"The flag {flags[0]!r} was given")
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} was given without a flag in front of it. Put `--option` before each value.")
+    return tuple(parsed)
+
+
+def _read_config(arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
+    if "--config" not in arguments:
+        return arguments, {}
+    position = arguments.index("--config")
+    if position + 1 == len(arguments):
+        raise ValueError("`--config` was given without a file. Name a YAML file after it.")
+    path = arguments[position + 1]
+    try:
+        with open(path) as file:
+            settings = yaml.safe_load(file)
+    except yaml.YAMLError as error:
+        raise ValueError(f"`--config` names {path!r}, which is not valid YAML: {error}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"`--config` names {path!r}, which holds no `key: value` lines. Write one setting a line.")
+    return arguments[:position] + arguments[position + 2 :], settings
+
+
+def _refuse_unknown(key: str, known: set[str], given: str) -> None:
+    if key in known and given.startswith("The configuration"):
+        return
+    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    hint = f" Did you mean `{nearest[0]}`?" if nearest else " `--help` lists the settings."
+    raise ValueError(f"{given}, which is no setting of this command.{hint}")
+
+
+@contextmanager
+def clean_exit(command: str) -> Iterator[None]:
+    """
+    Turn what a user can mend into one line on stderr, and Ctrl-C into a clean end.
+
+    `PACED_TRL_TRACEBACK=1` shows the traceback as well.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"paced-trl {command}: stopped. What is on disk is kept; the same command continues.", file=sys.stderr)
+        sys.exit(130)
+    except (ValueError, FileNotFoundError, ImportError, TypeError) as error:
+        if os.environ.get("PACED_TRL_TRACEBACK"):
+            raise
+        print(f"paced-trl {command}: error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def entry_point(command: str, run: Callable[[Sequence[str]], None], arguments: Sequence[str] | None) -> None:
+    """Run a command on its arguments, those of the process if None, with [`clean_exit`]."""
+    with clean_exit(command):
+        run(sys.argv[1:] if arguments is None else arguments)

@@ -1,0 +1,154 @@
+"""
+The settings of a PACED run: TRL's `DistillationConfig` plus the few fields that the method adds.
+
+A setting that TRL has keeps TRL's name and manners. What cannot work is refused here, before any model loads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from trl import DistillationConfig
+
+from .schedule import JSD_COEFFICIENT, CompletionSourceSchedule, KLSchedule, completion_source_for, stages
+
+
+# One flag each for the method and the controls every comparison needs. "sampling" draws problems in proportion to
+# their weight; the hard filter is drawn too, which is what filtering a dataset does.
+PRESETS: dict[str, dict[str, Any]] = {
+    "uniform": {"weighting": "uniform"},
+    "hard_filter": {"weighting": "hard_filter", "apply_weights": "sampling"},
+    "hard_filter_loss": {"weighting": "hard_filter", "apply_weights": "loss"},
+    "paced": {"weighting": "beta", "apply_weights": "loss"},
+    "paced_sampling": {"weighting": "beta", "apply_weights": "sampling"},
+}
+
+
+@dataclass
+class PacedConfig(DistillationConfig):
+    r"""
+    Configuration class for the [`PacedTrainer`].
+
+    Extends TRL's [`~trl.DistillationConfig`], whose parameters keep their names, meaning and defaults, except `beta`:
+    the divergence is chosen by name (`kl`). On a machine without a GPU, `bf16` defaults to `False`.
+
+    Parameters:
+        > Parameters that control the problem weights
+
+        weighting (`str`, *optional*, defaults to `"beta"`):
+            `"beta"` weights problem i by `p_i^weight_alpha * (1 - p_i)^weight_beta` (the paper's kernel), `"uniform"`
+            weights all alike (the control), `"hard_filter"` gives weight to pass rates within `weight_band` only.
+        weight_alpha (`float`, *optional*, defaults to `1.0`):
+            Exponent of the pass rate.
+        weight_beta (`float`, *optional*, defaults to `1.0`):
+            Exponent of the failure rate. `weight_beta > weight_alpha` favours harder problems: the kernel peaks at
+            `weight_alpha / (weight_alpha + weight_beta)`.
+        weight_estimator (`str`, *optional*, defaults to `"plugin"`):
+            How the weight is estimated from counts: `"plugin"` (the paper's), `"unbiased"` or `"posterior"`.
+        weight_gate (`bool`, *optional*, defaults to `True`):
+            Whether `"posterior"` gives weight 0 to problems of which only passes or only failures were seen.
+        weight_band (`list[float]`, *optional*, defaults to `[0.2, 0.8]`):
+            Lowest and highest pass rate that `weighting="hard_filter"` keeps.
+        apply_weights (`str`, *optional*, defaults to `"loss"`):
+            `"loss"` multiplies each problem's loss by its weight; `"sampling"` draws problems in proportion to their
+            weight, with loss weight 1: the same expected gradient, without spending compute on weights near 0.
+        loss_aggregation (`str`, *optional*, defaults to `"token"`):
+            `"token"` divides the weighted sum of divergences by the number of completion tokens, as TRL does;
+            `"sequence"` takes each completion's token mean first, so that long completions count no more.
+
+        > Parameters that control the schedule
+
+        kl (`str`, *optional*, defaults to `"forward_then_reverse"`):
+            `"forward"` KL(teacher || student), `"reverse"` KL(student || teacher), `"jsd"`, or
+            `"forward_then_reverse"`, the paper's two stages.
+        kl_switch (`float`, *optional*, defaults to `0.5`):
+            Fraction of the optimizer steps in the first stage of `"forward_then_reverse"`.
+        completion_source (`str`, *optional*, defaults to `"auto"`):
+            `"dataset"` trains on the column `reference`, `"student"` on completions the student generates; `"auto"` is
+            `"dataset"` while the divergence is forward and `"student"` otherwise.
+
+        > Parameters that control the on-policy pass rate
+
+        verifier (`str`, *optional*):
+            Verifier that judges the student's own completions during training, e.g. `"math"`; logged as
+            `paced/pass_rate`. If `None`, completions are not judged.
+        verifier_kwargs (`dict[str, Any]`, *optional*):
+            Options of the verifier.
+    """
+
+    _VALID_DICT_FIELDS = [*DistillationConfig._VALID_DICT_FIELDS, "verifier_kwargs"]
+
+    weighting: Literal["beta", "uniform", "hard_filter"] = field(
+        default="beta",
+        metadata={
+            "help": "Problem weights: 'beta' p^a (1-p)^b, 'uniform' (control), 'hard_filter' (keep a band of p)."
+        },
+    )
+    weight_alpha: float = field(default=1.0, metadata={"help": "Exponent a of the pass rate in p^a (1-p)^b."})
+    weight_beta: float = field(default=1.0, metadata={"help": "Exponent b of the failure rate in p^a (1-p)^b."})
+    weight_estimator: Literal["plugin", "unbiased", "posterior"] = field(
+        default="plugin", metadata={"help": "How weights are estimated from pass counts."}
+    )
+    weight_gate: bool = field(
+        default=True,
+        metadata={"help": "With 'posterior', weight 0 where only passes or only failures were seen."},
+    )
+    weight_band: list[float] = field(
+        default_factory=lambda: [0.2, 0.8],
+        metadata={"help": "Lowest and highest pass rate that 'hard_filter' keeps."},
+    )
+    apply_weights: Literal["loss", "sampling"] = field(
+        default="loss", metadata={"help": "Weights multiply the loss, or are the rate at which problems are drawn."}
+    )
+    loss_aggregation: Literal["token", "sequence"] = field(
+        default="token", metadata={"help": "Mean over all completion tokens (TRL's) or over per-completion means."}
+    )
+    kl: KLSchedule = field(
+        default="forward_then_reverse",
+        metadata={"help": "Divergence: forward is KL(teacher || student), reverse is KL(student || teacher)."},
+    )
+    kl_switch: float = field(
+        default=0.5, metadata={"help": "Fraction of the steps in the forward stage of 'forward_then_reverse'."}
+    )
+    completion_source: CompletionSourceSchedule = field(
+        default="auto",
+        metadata={"help": "Completions trained on: the dataset's references, the student's own, or by stage."},
+    )
+    verifier: str | None = field(
+        default=None, metadata={"help": "Verifier of the student's own completions during training, e.g. 'math'."}
+    )
+    verifier_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Options of the verifier, as JSON on the command line."}
+    )
+    beta: float | None = field(default=None, metadata={"help": "Not used here: choose the divergence with `kl`."})
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.kl_switch <= 1.0:
+            raise ValueError(f"`kl_switch` is {self.kl_switch}; it is a fraction of the steps. Give it in [0, 1].")
+        first_kl = stages(self.kl, self.kl_switch)[0]
+        if self.beta is not None and self.beta != JSD_COEFFICIENT[first_kl]:
+            raise ValueError(
+                f"`beta` is {self.beta}, but the divergence is chosen by name here, and `kl` is {self.kl!r}. Remove "
+                "`beta` and set `kl` to 'forward' (beta 0), 'reverse' (beta 1), 'jsd' or 'forward_then_reverse'."
+            )
+        self.beta = JSD_COEFFICIENT[first_kl]
+        if self.bf16 is None and not self.fp16 and not torch.accelerator.is_available():
+            self.bf16 = False  # TRL's default of True is refused on a CPU
+        if self.activation_checkpointing is None:
+            # The new name in transformers; TRL 1.16 still sets its default under the deprecated one, with a warning.
+            self.activation_checkpointing = self.gradient_checkpointing
+        super().__post_init__()
+        if self.use_vllm and self.completion_sources == {"dataset"}:
+            raise ValueError(
+                f"`use_vllm` is set, but with `kl`={self.kl!r} and `completion_source`={self.completion_source!r} all "
+                "completions come from the dataset, so vLLM would only hold memory. Remove `use_vllm`."
+            )
+        if len(self.weight_band) != 2:
+            raise ValueError(f"`weight_band` is {self.weight_band}; it takes two pass rates, lowest and highest.")
+
+    @property
+    def completion_sources(self) -> set[str]:
+        """All sources of completions that the run passes through, of `{"dataset", "student"}`."""
+        return {completion_source_for(kl, self.completion_source) for kl in stages(self.kl, self.kl_switch)}

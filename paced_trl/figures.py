@@ -1,0 +1,267 @@
+"""
+The figures of a run, drawn from counts, evaluations and training logs.
+
+Responsible for what is drawn; how it looks is in `figure_theme.py`. An arm has the same colour in every figure. Knows
+nothing of files and pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from .comparison import BASE
+from .evaluation import Evaluation
+from .figure_theme import LIGHT, Theme
+from .findings import difference, mean_with_interval
+from .pass_rate import Floats
+from .run_contents import LogHistory
+
+
+_WIDTH = 9.0  # inches
+_MAX_BARS = 16
+_DIVERGENCES = {"paced/forward_kl": "forward KL", "paced/reverse_kl": "reverse KL", "paced/jsd": "JSD"}
+_PASS_RATE = "paced/pass_rate"
+# Points of a training curve that are left after smoothing over steps.
+_CURVE_POINTS = 40
+
+
+def draw_training_pass_rates(
+    num_passed: npt.ArrayLike,
+    num_valid: npt.ArrayLike,
+    problem_weights: Floats,
+    curve: Callable[[Floats], Floats],
+    formula: str,
+    theme: Theme = LIGHT,
+) -> Figure:
+    """
+    Draw the training problems' pass rates with the weight as a function of them, and which of them have the weight.
+
+    Args:
+        num_passed, num_valid (`ArrayLike`): Counts before training, per problem, of **shape (P,)**.
+        problem_weights (`np.ndarray`): Weights of the problems, of **shape (P,)**, mean 1 or all 0.
+        curve (`Callable`): The weight, in the same unit, as a function of an array of pass rates.
+        formula (`str`): What the curve is.
+        theme ([`Theme`], *optional*): Colours.
+    """
+    index, last = bar_index(num_passed, num_valid)
+    rates, counts = np.arange(last + 1) / last, np.bincount(index, minlength=last + 1)
+    figure = Figure(figsize=(_WIDTH, 3.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.bar(rates, counts, width=0.82 / last, color=theme.problems)
+    left.set(ylabel="problems", title="How often the student passes")
+    left.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+    over = left.twinx()
+    grid = np.linspace(0.0, 1.0, 501)
+    over.plot(grid, curve(grid), color=theme.weight, linewidth=2.2)
+    over.set_ylim(0.0, max(1.0, 1.15 * float(np.max(curve(grid)))))
+    over.set_ylabel(f"problem weight, {formula}", color=theme.weight)
+    over.tick_params(axis="y", colors=theme.weight)
+    over.grid(False)
+    weights = problem_weights[np.asarray(num_valid) > 0]
+    shares = np.bincount(index, weights=weights, minlength=last + 1) / (weights.sum() or 1.0)
+    width = 0.41 / last
+    right.bar(rates - width / 2, counts / counts.sum(), width, color=theme.problems, label="of the problems")
+    right.bar(rates + width / 2, shares, width, color=theme.weight, label="of the weight")
+    right.set(ylabel="share", title="Where the weight lies")
+    right.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    figure.legend(handles=right.get_legend_handles_labels()[0], loc="outside upper right", ncols=2)
+    for axes in (left, right):
+        _pass_rate_axis(axes, last)
+        axes.set_xlabel("pass rate before training")
+    return figure
+
+
+def draw_before_after(by_set: Mapping[str, Mapping[str, list[Evaluation]]], theme: Theme = LIGHT) -> Figure:
+    """
+    Draw, per set and arm, the pass rates of held-out problems: bars for the arm, an outline for the untouched student.
+
+    Args:
+        by_set (`Mapping[str, Mapping[str, list[Evaluation]]]`): Evaluations by set and arm, pooled over seeds.
+        theme ([`Theme`], *optional*): Colours.
+    """
+    panels = [(name, arm) for name, by_arm in by_set.items() for arm in by_arm if arm != BASE or len(by_arm) == 1]
+    colors = theme.arm_colors(arm for by_arm in by_set.values() for arm in by_arm)
+    figure, grid = _panels(len(panels), most_columns=4, height=2.5, share_y=True)
+    for axes, (eval_set, arm) in zip(grid, panels, strict=True):
+        by_arm = by_set[eval_set]
+        shares = _shares(by_arm[arm])
+        last = shares.size - 1
+        axes.bar(np.arange(last + 1) / last, shares, width=0.82 / last, color=colors[arm])
+        if arm != BASE and BASE in by_arm:
+            before = _shares(by_arm[BASE])
+            edges = (np.arange(before.size + 1) - 0.5) / (before.size - 1)
+            axes.stairs(before, edges, color=theme.ink, linewidth=1.4, label="before training")
+        axes.set_title(_short(arm) if len(by_set) == 1 else f"{_short(arm)}, {_short(eval_set)}")
+        axes.set_xlabel("pass rate")
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        _pass_rate_axis(axes, last)
+    grid[0].set_ylabel("share of problems")
+    if grid[0].get_legend_handles_labels()[0]:
+        figure.legend(handles=grid[0].get_legend_handles_labels()[0], loc="outside upper right")
+    return figure
+
+
+def draw_accuracy(
+    by_set: Mapping[str, Mapping[str, list[Evaluation]]], retention_sets: Sequence[str] = (), theme: Theme = LIGHT
+) -> Figure:
+    """
+    Draw mean@k of every arm on the held-out sets beside its change on the retention sets, with 95 % intervals.
+
+    Args:
+        by_set (`Mapping[str, Mapping[str, list[Evaluation]]]`): Evaluations by set and arm, one per seed.
+        retention_sets (`Sequence[str]`, *optional*):
+            Sets of which the paired difference to the untouched student is drawn instead of the mean.
+        theme ([`Theme`], *optional*): Colours.
+    """
+    arms = sorted(dict.fromkeys(arm for by_arm in by_set.values() for arm in by_arm), key=lambda arm: arm != BASE)
+    colors = theme.arm_colors(arms)
+    figure, grid = _panels(len(by_set), most_columns=3, height=1.1 + 0.34 * len(arms), share_y=True)
+    for axes, (eval_set, by_arm) in zip(grid, by_set.items(), strict=True):
+        relative = eval_set in retention_sets and BASE in by_arm
+        for row, arm in enumerate(arms):
+            evaluations = by_arm.get(arm, [])
+            if relative:
+                found = difference(by_arm, arm)
+                each = [difference({arm: [one], BASE: by_arm[BASE]}, arm) for one in evaluations]
+            else:
+                found = mean_with_interval(evaluations) if evaluations else None
+                each = [mean_with_interval([one]) for one in evaluations]
+            if found is not None:
+                axes.hlines(row, found.low, found.high, color=colors[arm], linewidth=2.6)
+                axes.plot(found.estimate, row, "o", color=colors[arm], markersize=7)
+            seeds = [one.estimate for one in each if one is not None] if len(each) > 1 else []
+            axes.plot(seeds, [row - 0.26] * len(seeds), "|", color=colors[arm], markersize=6)
+        if BASE in by_arm:
+            line = 0.0 if relative else mean_with_interval(by_arm[BASE]).estimate
+            axes.axvline(line, color=theme.base, linewidth=1.1, linestyle=(0, (4, 3)), zorder=1)
+        k = next(iter(by_arm.values()))[0].num_generations
+        axes.set_title(f"{_short(eval_set)} (retention)" if relative else _short(eval_set))
+        axes.set_xlabel(f"mean@{k}, difference from {BASE}" if relative else f"mean@{k}")
+        axes.set_yticks(range(len(arms)), [_short(arm) for arm in arms])
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.grid(axis="y", visible=False)
+        axes.margins(x=0.08)
+    grid[0].set_ylim(len(arms) - 0.5, -0.6)
+    return figure
+
+
+def draw_training(histories: Mapping[str, Sequence[LogHistory]], theme: Theme = LIGHT) -> Figure:
+    """
+    Draw the divergence and, where it was logged, the pass rate of the student's own completions over the steps.
+
+    Args:
+        histories (`Mapping[str, Sequence[LogHistory]]`): What training logged, by arm, one history per seed.
+        theme ([`Theme`], *optional*): Colours.
+    """
+    colors = theme.arm_colors(histories)
+    divergences = {arm: [key for key in _DIVERGENCES if has_logged(logs, key)] for arm, logs in histories.items()}
+    alike = len({tuple(keys) for keys in divergences.values()}) == 1
+    with_pass_rate = [arm for arm, logs in histories.items() if has_logged(logs, _PASS_RATE)]
+    figure, grid = _panels(1 + bool(with_pass_rate), most_columns=2, height=3.3)
+    for arm, logs in histories.items():
+        label = _short(arm)
+        if not alike:
+            label += f" ({', '.join(_DIVERGENCES[key] for key in divergences[arm])})"
+        for key in divergences[arm]:
+            _plot_seeds(grid[0], logs, key, colors[arm], label)
+            label = "_nolegend_"
+    for arm in with_pass_rate:
+        _plot_seeds(grid[1], histories[arm], _PASS_RATE, colors[arm], "_nolegend_")
+        grid[1].set(title="The student's own completions", ylabel="pass rate while training", xlabel="step")
+    grid[0].set(title="Divergence from the teacher", ylabel="nats per token", xlabel="step")
+    grid[0].set_xlim(left=0)
+    for axes in grid:
+        axes.set_ylim(bottom=0)
+    _mark_switches(grid[0], histories, theme)
+    if len(histories) > 1 or not alike:
+        figure.legend(loc="outside upper center", ncols=4)
+    return figure
+
+
+def has_logged(logs: Sequence[LogHistory], key: str) -> bool:
+    """Return whether some entry of some history has the metric."""
+    return any(key in entry for history in logs for entry in history)
+
+
+def bar_index(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike) -> tuple[np.ndarray, int]:
+    """
+    Return the bar of each measured problem, and the number n of the last bar: bar i stands at the pass rate i / n.
+
+    With one number of valid generations, up to 16, there is a bar per possible pass rate; otherwise there are eleven,
+    of which the first and the last hold none but problems that never and always passed.
+    """
+    passed, valid = np.asarray(num_passed), np.asarray(num_valid)
+    passed, valid = passed[valid > 0], valid[valid > 0]
+    one_number = valid.size > 0 and np.ptp(valid) == 0 and valid[0] <= _MAX_BARS
+    last = int(valid[0]) if one_number else 10
+    index = np.rint(passed / valid * last).astype(int)
+    inner = (passed > 0) & (passed < valid)
+    index[inner] = index[inner].clip(1, last - 1)
+    return index, last
+
+
+def _shares(evaluations: Sequence[Evaluation]) -> Floats:
+    """Return the share of problems in each bar, pooled over evaluations."""
+    index, last = bar_index(
+        np.concatenate([evaluation.num_passed for evaluation in evaluations]),
+        np.concatenate([evaluation.num_valid for evaluation in evaluations]),
+    )
+    return np.bincount(index, minlength=last + 1) / index.size
+
+
+def _plot_seeds(axes: Axes, logs: Sequence[LogHistory], key: str, color: str, label: str) -> None:
+    """Plot a metric smoothed over steps, one line per seed."""
+    for history in logs:
+        entries = [entry for entry in history if key in entry and "step" in entry]
+        steps = np.array([entry["step"] for entry in entries], dtype=np.float64)
+        values = np.array([entry[key] for entry in entries], dtype=np.float64)
+        window = np.ones(max(1, steps.size // _CURVE_POINTS))
+        # Divided by the number of points under the window, which is smaller at the ends.
+        smooth = np.convolve(values, window, "same") / np.convolve(np.ones_like(values), window, "same")
+        if window.size > 1:
+            axes.plot(steps, values, color=color, linewidth=0.8, alpha=0.22)
+        marker = "o" if steps.size == 1 else None
+        axes.plot(steps, smooth, color=color, linewidth=1.8, alpha=0.95, marker=marker, label=label)
+        label = "_nolegend_"
+
+
+def _mark_switches(axes: Axes, histories: Mapping[str, Sequence[LogHistory]], theme: Theme) -> None:
+    """Draw a line at each step where some run went from forward to reverse KL, and name the stages if it is one."""
+    switches = set()
+    for history in (history for logs in histories.values() for history in logs):
+        forward = [entry["step"] for entry in history if "paced/forward_kl" in entry]
+        if forward and any("paced/reverse_kl" in entry for entry in history):
+            switches.add(max(forward))
+    for switch in switches:
+        axes.axvline(switch, color=theme.muted, linewidth=1, linestyle=(0, (4, 3)))
+    if len(switches) == 1:
+        at = {"x": switches.pop(), "y": 0.98, "color": theme.muted, "va": "top", "fontsize": 9}
+        axes.text(s="forward KL ", ha="right", transform=axes.get_xaxis_transform(), **at)
+        axes.text(s=" reverse KL", ha="left", transform=axes.get_xaxis_transform(), **at)
+
+
+def _panels(count: int, *, most_columns: int, height: float, share_y: bool = False) -> tuple[Figure, list[Axes]]:
+    columns = min(count, most_columns)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(_WIDTH if columns > 1 else 0.62 * _WIDTH, height * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, sharey=share_y, squeeze=False).ravel().tolist()
+    for unused in grid[count:]:
+        unused.remove()
+    return figure, grid[:count]
+
+
+def _pass_rate_axis(axes: Axes, last: int) -> None:
+    axes.set_xlim(-0.6 / last, 1 + 0.6 / last)
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1] if last % 4 == 0 else [0, 0.5, 1] if last % 2 == 0 else [0, 1])
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.grid(axis="x", visible=False)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 22 else f"{name[:14]}…{name[-7:]}"

@@ -1,0 +1,409 @@
+"""
+Prompts to completions.
+
+Responsible for generation with transformers in this process: batches by prompt length, one prefill per prompt,
+nothing inherited from a checkpoint's `generation_config`, completions that do not depend on the batch they are in; and
+for making a generator by the name of its engine. The types that every engine speaks are in `completions.py`.
+
+Refuses to know solutions, verdicts, stores and training. The paper (arXiv 2603.11178) asks for K student rollouts per
+problem; how they are made is not its subject.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from transformers import GenerationConfig
+
+from .completions import Completion as Completion
+from .completions import Generator as Generator
+from .completions import Prompt
+from .completions import SamplingParameters as SamplingParameters
+from .model_record import eos_token_ids, memory_checksum, model_name
+from .rendering import PromptRenderer, check_prompt_lengths
+from .seeded_sampling import row_uniforms, sampling_processors
+from .shared_prefill import can_share_prefill, prefill_once
+
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One prompt in a batch, and which of its generations the batch makes."""
+
+    prompt_index: int
+    prompt_ids: list[int]
+    first_generation: int
+    num_generations: int
+
+
+class TransformersGenerator:
+    """
+    Generate with a transformers model in this process.
+
+    A completion depends on weights, sampling parameters, seed, prompt and its number among the prompt's generations,
+    and up to floating-point rounding on nothing else: not on how prompts fall into batches. Equal prompts get equal
+    completions.
+
+    Example:
+
+    ```python
+    >>> generator = TransformersGenerator(model, tokenizer, SamplingParameters(max_completion_length=64))
+    >>> for index, completions in generator(["2+2=", "3+3="], 4, seed=0):
+    ...     print(index, [completion.text for completion in completions])
+    ```
+
+    Args:
+        model (`PreTrainedModel` or `PeftModel`):
+            A model with a language modelling head.
+        tokenizer (`PreTrainedTokenizerBase`):
+            Its tokenizer; [`~paced_trl.rendering.PromptRenderer`] says how prompts become tokens.
+        sampling (`SamplingParameters`):
+            How completions are drawn.
+        chat_template_kwargs (`dict`, *optional*):
+            Further variables of the chat template, such as `{"enable_thinking": False}`.
+        batch_size (`int`, *optional*, defaults to `64`):
+            Most completions that are generated at once. Halved when the device runs out of memory.
+        batch_tokens (`int`, *optional*, defaults to `65536`):
+            Most tokens in a batch, counting for every completion its padded prompt and `max_completion_length`:
+            bounds the key-value cache.
+        record (`dict`, *optional*):
+            What identifies the model in a store's record, such as `{"model": "Qwen/Qwen3-1.7B", "weights": "..."}`.
+            `None` takes the model's name and a checksum of its weights in memory.
+
+    Raises:
+        `ValueError`: a limit is below 1, or neither tokenizer nor generation config has an end-of-sequence token.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel | PeftModel,
+        tokenizer: PreTrainedTokenizerBase,
+        sampling: SamplingParameters,
+        *,
+        chat_template_kwargs: dict[str, Any] | None = None,
+        batch_size: int = 64,
+        batch_tokens: int = 65536,
+        record: dict[str, Any] | None = None,
+    ):
+        if batch_size < 1 or batch_tokens < 1:
+            raise ValueError(
+                f"`batch_size` is {batch_size} and `batch_tokens` is {batch_tokens}: both must be at least 1."
+            )
+        self.model: Any = model
+        self._base_model: Any = _base_model(model)
+        self.tokenizer = tokenizer
+        self.sampling = sampling
+        self.renderer = PromptRenderer(tokenizer, chat_template_kwargs)
+        self.batch_size = batch_size
+        self.batch_tokens = batch_tokens
+        self.eos_token_ids = eos_token_ids(self._base_model, tokenizer)
+        self.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.eos_token_ids[0]
+        self._identity = record
+        self._can_share_prefill = can_share_prefill(self._base_model)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Everything that the completions depend on, as JSON values; part of a store's record."""
+        identity = self._identity
+        if identity is None:
+            name = self._base_model.name_or_path or type(self._base_model).__name__
+            identity = {"model": model_name(name), "weights": memory_checksum(self.model)}
+        return {
+            "engine": "transformers",
+            **identity,
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+            **self.renderer.record,
+            "eos_token_ids": self.eos_token_ids,
+            "sampling": asdict(self.sampling),
+        }
+
+    def render(self, prompt: Prompt) -> str:
+        """Return the text that the model sees for a prompt, special tokens included."""
+        return self.renderer.render(prompt)
+
+    def check_prompts(self, prompts: Sequence[Prompt]) -> None:
+        """
+        Refuse prompts that cannot be completed.
+
+        Args:
+            prompts (`Sequence[str]` or `Sequence[list[dict]]`):
+                Text or messages.
+
+        Raises:
+            `ValueError`: a prompt has no tokens, or is too long for the model together with a completion.
+        """
+        self._checked_ids(prompts, range(len(prompts)))
+
+    def __call__(
+        self, prompts: Sequence[Prompt], num_generations: int | Sequence[int], *, seed: int
+    ) -> Iterator[tuple[int, list[Completion]]]:
+        """
+        Complete prompts.
+
+        Args:
+            prompts (`Sequence[str]` or `Sequence[list[dict]]`, length P):
+                Text or messages.
+            num_generations (`int` or `Sequence[int]` of length P):
+                Completions per prompt; 0 leaves a prompt out.
+            seed (`int`):
+                With it, prompt and number of the generation fix a completion.
+
+        Yields:
+            `tuple[int, list[Completion]]`: index of a prompt and its completions, batch by batch, longest prompts
+            first: what does not fit into memory fails at once.
+
+        Raises:
+            `ValueError`: as `check_prompts`; or `num_generations` is negative or has another length than `prompts`.
+        """
+        counts = _expand_counts(num_generations, len(prompts))
+        wanted = [index for index, count in enumerate(counts) if count > 0]
+        prompt_ids = self._checked_ids([prompts[index] for index in wanted], wanted)
+        # Greedy completions of a prompt are all the same: one is enough.
+        limit = 1 if self.sampling.temperature == 0 else max(counts, default=0)
+        rows = [_Row(index, ids, 0, min(counts[index], limit)) for index, ids in zip(wanted, prompt_ids, strict=True)]
+        rows.sort(key=lambda row: (-len(row.prompt_ids), row.prompt_index))
+        for index, completions in self._generate_rows(rows, seed):
+            yield index, completions * (counts[index] // len(completions))
+
+    def _generate_rows(self, rows: list[_Row], seed: int) -> Iterator[tuple[int, list[Completion]]]:
+        missing = {row.prompt_index: row.num_generations for row in rows}
+        done: dict[int, list[Completion]] = {index: [] for index in missing}
+        while rows:
+            batch, rest = self._next_batch(rows)
+            try:
+                generated = self._generate_batch(batch, seed)
+            except torch.OutOfMemoryError:
+                if sum(row.num_generations for row in batch) == 1:
+                    raise
+                generated = None
+            # Outside of `except`: the exception keeps the tensors of the failed attempt alive.
+            if generated is None:
+                self._halve_batch_size(sum(row.num_generations for row in batch))
+                continue
+            rows = rest
+            for row, completions in zip(batch, generated, strict=True):
+                done[row.prompt_index] += completions
+                if len(done[row.prompt_index]) == missing[row.prompt_index]:
+                    yield row.prompt_index, done.pop(row.prompt_index)
+
+    def _halve_batch_size(self, num_rows: int) -> None:
+        self.batch_size = num_rows // 2
+        torch.cuda.empty_cache()
+        warnings.warn(
+            f"Out of memory with {num_rows} completions at once: going on with {self.batch_size}. Set `batch_size` to "
+            "that to avoid the detour.",
+            UserWarning,
+            stacklevel=2,
+        )
+
+    def _next_batch(self, rows: list[_Row]) -> tuple[list[_Row], list[_Row]]:
+        """Split off as many rows as the budget allows; a prompt with more generations than that is cut."""
+        per_completion = len(rows[0].prompt_ids) + self.sampling.max_completion_length
+        room = max(1, min(self.batch_size, self.batch_tokens // per_completion))
+        batch: list[_Row] = []
+        for position, row in enumerate(rows):
+            if row.num_generations > room:
+                if batch:
+                    return batch, rows[position:]
+                head = _Row(row.prompt_index, row.prompt_ids, row.first_generation, room)
+                tail_start, tail_count = row.first_generation + room, row.num_generations - room
+                return [head], [_Row(row.prompt_index, row.prompt_ids, tail_start, tail_count), *rows[1:]]
+            batch.append(row)
+            room -= row.num_generations
+        return batch, []
+
+    def _checked_ids(self, prompts: Sequence[Prompt], indices: Sequence[int]) -> list[list[int]]:
+        prompt_ids = self.renderer.tokenize(prompts)
+        check_prompt_lengths(
+            prompt_ids,
+            indices,
+            context_length=getattr(self._base_model.config.get_text_config(), "max_position_embeddings", None),
+            max_completion_length=self.sampling.max_completion_length,
+        )
+        return prompt_ids
+
+    def _generate_batch(self, rows: list[_Row], seed: int) -> list[list[Completion]]:
+        length = max(len(row.prompt_ids) for row in rows)
+        padding = torch.tensor([length - len(row.prompt_ids) for row in rows])
+        ids = torch.tensor([[self.pad_token_id] * (length - len(row.prompt_ids)) + row.prompt_ids for row in rows])
+        mask = (torch.arange(length) >= padding[:, None]).long()
+        # Continuation b belongs to prompt owner[b].
+        owner = torch.repeat_interleave(torch.arange(len(rows)), torch.tensor([row.num_generations for row in rows]))
+        ids, mask, padding, owner = (tensor.to(self.model.device) for tensor in (ids, mask, padding, owner))
+        with torch.no_grad(), _prepared_for_generation(self.model, self._base_model):
+            inputs: dict[str, Any] = {"input_ids": ids[owner], "attention_mask": mask[owner]}
+            if self._can_share_prefill and length > 1 and len(owner) > len(rows):
+                inputs["past_key_values"] = prefill_once(self.model, self._base_model, ids, mask, owner)
+            output = self.model.generate(
+                **inputs,
+                generation_config=self._generation_config(),
+                logits_processor=sampling_processors(
+                    self.sampling, self._uniforms(rows, seed), padding[owner], prompt_length=length
+                ),
+            )
+        completions = iter(self._decode(output[:, length:]))
+        return [[next(completions) for _ in range(row.num_generations)] for row in rows]
+
+    def _uniforms(self, rows: list[_Row], seed: int) -> torch.Tensor | None:
+        if self.sampling.temperature == 0:
+            return None
+        streams = [
+            row_uniforms(seed, row.prompt_ids, row.first_generation + g, self.sampling.max_completion_length)
+            for row in rows
+            for g in range(row.num_generations)
+        ]
+        return torch.from_numpy(np.stack(streams)).to(self.model.device)
+
+    def _generation_config(self) -> GenerationConfig:
+        return GenerationConfig(
+            max_new_tokens=self.sampling.max_completion_length,
+            do_sample=False,
+            num_beams=1,
+            use_cache=True,
+            pad_token_id=self.pad_token_id,
+            bos_token_id=self.tokenizer.bos_token_id,
+            eos_token_id=self.eos_token_ids,
+            disable_compile=True,
+        )
+
+    def _decode(self, output: torch.Tensor) -> list[Completion]:
+        """Cut each row after its first end-of-sequence token; what follows is padding, whatever its id."""
+        eos_token_ids = set(self.eos_token_ids)
+        ids = output.tolist()
+        ends = [next((c for c, token in enumerate(row) if token in eos_token_ids), None) for row in ids]
+        texts = self.tokenizer.batch_decode(
+            [row[:end] for row, end in zip(ids, ends, strict=True)], skip_special_tokens=True
+        )
+        return [
+            Completion(text, len(row), "length") if end is None else Completion(text, end + 1, "stop")
+            for text, row, end in zip(texts, ids, ends, strict=True)
+        ]
+
+
+def load_generator(engine: str = "transformers", **options: Any) -> TransformersGenerator:
+    """
+    Make a generator by the name of its engine.
+
+    Example:
+
+    ```python
+    >>> generator = load_generator("transformers", model_name_or_path="Qwen/Qwen3-0.6B", batch_size=32)
+    ```
+
+    Args:
+        engine (`str`, *optional*, defaults to `"transformers"`):
+            `"transformers"` generates in this process.
+        **options (`Any`):
+            For `"transformers"`, those of [`load_transformers_generator`].
+
+    Returns:
+        `Generator`
+
+    Raises:
+        `ValueError`: there is no such engine.
+    """
+    if engine != "transformers":
+        raise ValueError(f"`engine` is {engine!r}, which does not exist. The engines are: 'transformers'.")
+    return load_transformers_generator(**options)
+
+
+def load_transformers_generator(
+    model_name_or_path: str,
+    *,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str | None = None,
+    trust_remote_code: bool = False,
+    attn_implementation: str | None = None,
+    sampling: SamplingParameters | None = None,
+    chat_template_kwargs: dict[str, Any] | None = None,
+    batch_size: int = 64,
+    batch_tokens: int = 65536,
+) -> TransformersGenerator:
+    """
+    Load a model and its tokenizer and make a [`TransformersGenerator`] of them.
+
+    Args:
+        model_name_or_path (`str`):
+            A Hub id, a local directory, or a directory with a GGUF file.
+        revision, dtype, device, trust_remote_code, attn_implementation:
+            As in [`~paced_trl.models.load_model`].
+        sampling (`SamplingParameters`, *optional*):
+            `None` takes the defaults of [`SamplingParameters`], not the checkpoint's.
+        chat_template_kwargs, batch_size, batch_tokens:
+            As in [`TransformersGenerator`].
+
+    Returns:
+        `TransformersGenerator`
+    """
+    from .models import load_model, load_tokenizer, weights_fingerprint
+
+    tokenizer = load_tokenizer(model_name_or_path, revision=revision, trust_remote_code=trust_remote_code)
+    model = load_model(
+        model_name_or_path,
+        revision=revision,
+        dtype=dtype,
+        device=device,
+        trust_remote_code=trust_remote_code,
+        attn_implementation=attn_implementation,
+    )
+    # After loading: only then does the Hub's cache know the commit.
+    weights = weights_fingerprint(model_name_or_path, revision=revision)
+    return TransformersGenerator(
+        model,
+        tokenizer,
+        sampling or SamplingParameters(),
+        chat_template_kwargs=chat_template_kwargs,
+        batch_size=batch_size,
+        batch_tokens=batch_tokens,
+        record={"model": model_name(model_name_or_path), "weights": weights},
+    )
+
+
+def _expand_counts(num_generations: int | Sequence[int], num_prompts: int) -> list[int]:
+    counts = [num_generations] * num_prompts if isinstance(num_generations, int) else [int(n) for n in num_generations]
+    if len(counts) != num_prompts or min(counts, default=0) < 0:
+        raise ValueError(
+            f"`num_generations` is {num_generations!r} for {num_prompts} prompts: give one number, or one per prompt, "
+            "none below 0."
+        )
+    return counts
+
+
+def _base_model(model: Any) -> Any:
+    """Return what a PEFT model wraps: it hides that model's configuration and the signature of its `forward`."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+@contextmanager
+def _prepared_for_generation(model: Any, base_model: Any) -> Iterator[None]:
+    """
+    Put a model into eval mode and hide its generation config.
+
+    `generate` fills every field that the given config leaves at `None` from the model's own, and so a `min_p` or
+    `suppress_tokens` of the checkpoint cannot be switched off otherwise (transformers 5.23,
+    `GenerationMixin._prepare_generation_config`; see also transformers#42762).
+    """
+    was_training = model.training
+    owners = [m for m in {id(m): m for m in (model, base_model)}.values() if "generation_config" in vars(m)]
+    own = [owner.generation_config for owner in owners]
+    try:
+        model.eval()
+        for owner in owners:
+            owner.generation_config = GenerationConfig()
+        yield
+    finally:
+        for owner, config in zip(owners, own, strict=True):
+            owner.generation_config = config
+        if was_training:
+            model.train()

@@ -1,0 +1,52 @@
+"""Ctrl-C during training: the step is finished, a checkpoint is written, and the next run continues from it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+
+class StopCleanly(TrainerCallback):
+    """
+    Let the first Ctrl-C end training after the current optimizer step, with a checkpoint; the second one interrupts.
+
+    With several processes all stop after the same step, whichever of them received the signal.
+
+    Attributes:
+        stopped (`bool`): Whether training was ended by Ctrl-C.
+    """
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self._requested = False
+        self._previous: Any = None
+
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
+        print("\nStopping after this step, with a checkpoint. Ctrl-C again stops at once.", flush=True)
+        self._requested = True
+        signal.signal(signal.SIGINT, self._previous)
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if threading.current_thread() is threading.main_thread():  # handlers cannot be set elsewhere
+            self._previous = signal.signal(signal.SIGINT, self._handle)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        requested = self._requested
+        if PartialState().num_processes > 1:
+            flag = torch.tensor(int(requested), device=args.device)
+            torch.distributed.all_reduce(flag)
+            requested = flag.item() > 0
+        if requested and state.global_step < state.max_steps:
+            self.stopped = True
+            control.should_save = True
+            control.should_training_stop = True
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)

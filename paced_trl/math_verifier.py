@@ -1,0 +1,220 @@
+"""
+The mathematics check: numbers and expressions, compared by math-verify.
+
+Responsible for what is handed to math-verify, and for telling its timeouts and failures from wrong answers. Parsing
+and comparing are math-verify's. The paper (PACED, arXiv 2603.11178) verifies MATH and AIME answers; the reading rules
+for golds and for plainly stated answers are ours, as small students state answers in ways in which math-verify finds
+nothing ("A:42", "the answer is (1, 2]").
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+from .check import Check, Row
+from .verification import Verdict
+from .verifiers import MAX_CACHED_GOLDS, final_text, require_package, stated_answer
+
+
+# Characters read for an answer, counted from the end: some of math-verify's patterns take quadratic time on the
+# repetitions that a small student falls into, and a timeout would take such a completion out of the pass rate.
+_MAX_READ_LENGTH = 20_000
+_WRONG_ANSWER = "-90817263.5"
+_MAX_BARE_LENGTH = 300  # characters; what is longer is a text, not an answer
+_NUMBER = r"(?:[1-9]\d{0,2}(?:[, ]\d{3})+|\d+)(?:\.\d*)?|\.\d+"
+_PLAIN_NUMBER = re.compile(rf"(?:[-+]\s*)?(?:\\?[$€£¥]\s*)?(?:[-+]\s*)?(?:{_NUMBER})\s*(?:\\?%)?")
+_SCIENTIFIC_NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?[eE][-+]?\d{1,3}")
+_DECIMAL_COMMA = re.compile(r"\$-?\d+,\d+\$")
+_GSM8K_LINE = re.compile(r"(?m)^[ \t]*####[ \t]*([^\n]{1,60})$")
+_DELIMITER = re.compile(r"\$|\\\(|\\\[|\\boxed")
+_TEXT_COMMAND = re.compile(r"\\(?:text\w*|mathrm|mbox|operatorname|begin|end)\s*\{[^{}]*\}")
+_MATHEMATICS = re.compile(r"[\d\\+*/^=<>-]")
+# Letters that mean prose rather than a product of variables.
+_WORD = re.compile(
+    r"(?<![\\A-Za-z])(?!(?:sin|cos|tan|cot|sec|csc|log|exp|sqrt|min|max|gcd|lcm|mod)(?![A-Za-z]))"
+    r"(?:[A-Za-z]{3,}|an|as|at|be|by|do|if|in|is|it|no|of|on|or|so|to|we|am|pm|cm|mm|km|kg|mg|ft|hr)(?![A-Za-z])"
+)
+
+
+def bare_expression(text: str) -> str | None:
+    """
+    Return `text` as math-verify wants it if all of it is one number or expression without delimiters, else `None`.
+
+    Example:
+    ```python
+    >>> from paced_trl.math_verifier import bare_expression
+    >>> [bare_expression(text) for text in ("$1,234", "(1, 2]", "18 dollars")]
+    ['1234', '$(1, 2]$', None]
+    ```
+    """
+    text = text.strip()
+    if len(text) > _MAX_BARE_LENGTH:
+        return None
+    if _PLAIN_NUMBER.fullmatch(text):
+        return re.sub(r"[\\$€£¥\s,+]", "", text)
+    if _SCIENTIFIC_NUMBER.fullmatch(text):
+        return f"{Decimal(text):f}"
+    if _DELIMITER.search(text) or "\n" in text:
+        return None
+    is_prose = _WORD.search(_TEXT_COMMAND.sub(" ", text))
+    return f"${text}$" if _MATHEMATICS.search(text) and not is_prose else None
+
+
+def gold_expression(solution: Any) -> str | None:
+    """
+    Return the text that math-verify parses for a gold, or `None` if it is not mathematics.
+
+    Args:
+        solution (`int`, `float` or `str`):
+            A number; an expression with or without delimiters; a GSM8K answer, of which what follows the last `####`
+            counts; words with a single number in them ("18 dollars"). Other words are no mathematics, and of several
+            numbers nobody can tell which one is the answer.
+    """
+    if isinstance(solution, float) and solution.is_integer():
+        solution = int(solution)
+    text = _with_plain_minus("" if solution is None else str(solution)).rpartition("####")[2].strip().removesuffix(".")
+    expression = bare_expression(text)
+    if expression is not None:
+        return expression
+    if _DELIMITER.search(text) or len(re.findall(_NUMBER, text)) == 1:
+        return text
+    return None
+
+
+def answer_expressions(completion: str) -> Iterator[str]:
+    """
+    Yield the texts that math-verify is to parse for a completion's answer, the surest first.
+
+    A `#### 18` line and a plainly stated answer come first, `\\boxed` excepted; the text as a whole, in which
+    math-verify looks for the answer itself, comes last. Only the last 20,000 characters are read.
+    """
+    text = _with_plain_minus(final_text(completion)[-_MAX_READ_LENGTH:]).strip()
+    if "\\boxed" not in text:
+        lines = _GSM8K_LINE.findall(text)
+        after_equals = "" if "\n" in text else text.rpartition("=")[2]
+        for statement in (lines[-1] if lines else None, stated_answer(text), after_equals.removesuffix(".")):
+            expression = None if statement is None else bare_expression(statement.strip().removesuffix("."))
+            if expression is not None:
+                yield expression
+    yield text
+
+
+def _with_plain_minus(text: str) -> str:
+    # math-verify reads neither the Unicode minus nor a sign before a currency.
+    return re.sub(r"-\s?\\?\$(?=[\d.])", "-", text.replace("\u2212", "-"))
+
+
+class MathCheck(Check):
+    """
+    Compare numbers and expressions with math-verify, both its LaTeX and its plain-text extraction.
+
+    Golds: see [`gold_expression`]; one in words is `UNVERIFIABLE`, use `exact` or `choice` for it. A completion in
+    which no answer can be found is `UNPARSEABLE`.
+    """
+
+    def __init__(self) -> None:
+        require_package("math_verify", "math-verify", "math")
+        self._golds: dict[str, list[Any]] = {}
+
+    def start(self, timeout: float) -> None:
+        import math_verify
+        from math_verify.errors import TimeoutException
+
+        warnings.simplefilter("ignore")  # SymPy compiles what students write: "3(4)" is a SyntaxWarning each time
+        self._math_verify, self._timeout_exception = math_verify, TimeoutException
+        self._extraction = [
+            math_verify.LatexExtractionConfig(boxed_match_priority=0),  # boxed first, as TRL's accuracy_reward has it
+            math_verify.ExprExtractionConfig(),
+        ]
+        # math-verify's alarms end most runaway work without the loss of the process; the kill is for the rest.
+        self._seconds = max(1, math.ceil(timeout / 2))
+
+    def verify(self, rows: list[Row]) -> list[Verdict]:
+        return [self._verdict(str(row.completion), row.solution) for row in rows]
+
+    def check_solutions(self, rows: list[Row]) -> list[Verdict]:
+        return [Verdict.PASSED if self._tells_right_from_wrong(row.solution) else Verdict.UNVERIFIABLE for row in rows]
+
+    def _tells_right_from_wrong(self, solution: Any) -> bool:
+        """Whether the gold, written as a student would, passes and another answer fails (9^{9^9}: a timeout)."""
+        return (
+            self._verdict(_boxed(solution), solution) is Verdict.PASSED
+            and self._verdict(_WRONG_ANSWER, solution) is Verdict.FAILED
+        )
+
+    def _verdict(self, completion: str, solution: Any) -> Verdict:
+        gold = self._gold(solution)
+        if not gold:
+            return Verdict.UNVERIFIABLE
+        try:
+            answer = self._answer(completion)
+        except self._timeout_exception:
+            return Verdict.TIMEOUT
+        return self._compare(gold, answer) if answer else Verdict.UNPARSEABLE
+
+    def _gold(self, solution: Any) -> list[Any]:
+        """Return the parsed gold, empty if it cannot be read."""
+        text = gold_expression(solution) or ""
+        if text not in self._golds:
+            if len(self._golds) >= MAX_CACHED_GOLDS:
+                self._golds.clear()
+            try:
+                parsed = self._parse(text)
+            except self._timeout_exception:
+                parsed = []
+            self._golds[text] = parsed if _is_read(parsed) else []
+        return self._golds[text]
+
+    def _answer(self, completion: str) -> list[Any]:
+        parsed: list[Any] = []
+        for text in answer_expressions(completion):
+            parsed = self._parse(text)
+            if _is_read(parsed):
+                break
+        return parsed
+
+    def _parse(self, text: str) -> list[Any]:
+        # "1,5" may be one number or two: what equals either reading is right.
+        readings = [text, text.strip("$")] if _DECIMAL_COMMA.fullmatch(text) else [text]
+        parsed: list[Any] = []
+        for reading in readings:
+            try:
+                # `raise_on_error`, because otherwise a timeout looks like a text without an answer.
+                parsed += self._math_verify.parse(
+                    reading, self._extraction, parsing_timeout=self._seconds, raise_on_error=True
+                )
+            except MemoryError:
+                raise
+            except Exception:
+                continue
+        return parsed
+
+    def _compare(self, gold: list[Any], answer: list[Any]) -> Verdict:
+        verdict = Verdict.FAILED
+        # Pair by pair: an error in one pair must not keep another from matching.
+        for gold_value, value in ((gold_value, value) for gold_value in gold for value in answer):
+            try:
+                if self._math_verify.verify(gold_value, value, timeout_seconds=self._seconds, raise_on_error=True):
+                    return Verdict.PASSED
+            except self._timeout_exception:
+                verdict = Verdict.TIMEOUT
+            except MemoryError:
+                raise
+            except Exception:
+                continue
+        return verdict
+
+
+def _is_read(parsed: list[Any]) -> bool:
+    return any(not isinstance(value, str) for value in parsed)  # a string is what SymPy could not read
+
+
+def _boxed(solution: Any) -> str:
+    """Return the gold as a student would write it who boxes answers; as it is where it is more than an expression."""
+    text = gold_expression(solution) or ""
+    return f"\\boxed{{{text[1:-1]}}}" if re.fullmatch(r"\$[^$]+\$", text) else text

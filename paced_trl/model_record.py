@@ -1,0 +1,90 @@
+"""
+What identifies a model, its tokenizer and its template in the record of a store.
+
+Two records are equal when completions made under them may be pooled. So they hold contents, not places: a directory's
+name, a checksum of the weights in memory, what the tokenizer does to text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# Digits before a line break, leading spaces and capitals: where tokenizers with one vocabulary were seen to differ.
+_PROBE = "Answer:\n\n12 + 345 = 357\n  The END, naïve\t{x}"
+_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def model_name(name_or_path: str | os.PathLike[str]) -> str:
+    """Return a Hub id as it is, and of a local path its last component: moving a model does not make it another."""
+    path = Path(name_or_path).expanduser()
+    return path.resolve().name if path.exists() else os.fspath(name_or_path)
+
+
+def memory_checksum(model: PreTrainedModel) -> str:
+    """
+    Return a checksum of a model's weights as they are in memory, adapters included.
+
+    Per tensor the sum of its bit patterns read as integers: exact, the same on every device, and as fast as reading
+    the weights once.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        if isinstance(tensor, torch.Tensor) and not tensor.is_meta:
+            bits = tensor.detach().contiguous().view(_INTEGERS[tensor.element_size()])
+            digest.update(f"{name}|{tuple(tensor.shape)}|{tensor.dtype}|{int(bits.sum(dtype=torch.int64))}\n".encode())
+    return f"memory:{digest.hexdigest()[:16]}"
+
+
+def tokenizer_checksum(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return a checksum of what a tokenizer does: its definition, or for a slow one its vocabulary and a probing text."""
+    if tokenizer.is_fast:
+        definition = json.loads(tokenizer.backend_tokenizer.to_str())
+        # What the last call padded and truncated to.
+        definition.pop("padding", None)
+        definition.pop("truncation", None)
+        return _sha256(json.dumps(definition, sort_keys=True))
+    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    return _sha256(json.dumps([vocabulary, tokenizer(text=_PROBE)["input_ids"]]))
+
+
+def chat_template_checksum(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """Return a checksum of a tokenizer's chat template; `None` if it has none."""
+    template: Any = tokenizer.chat_template
+    if template is None:
+        return None
+    return _sha256(template if isinstance(template, str) else json.dumps(template, sort_keys=True))
+
+
+def eos_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """
+    Return every id that ends a completion: the tokenizer's, then those that the model's generation config declares.
+
+    The same rule as TRL's `DistillationTrainer.__init__`, so that estimation and training stop at the same tokens.
+
+    Raises:
+        `ValueError`: there is none, and no completion could ever end.
+    """
+    declared = model.generation_config.eos_token_id if model.generation_config is not None else None
+    ids = [] if declared is None else [declared] if isinstance(declared, int) else list(declared)
+    if tokenizer.eos_token_id is not None and tokenizer.eos_token_id not in ids:
+        ids = [tokenizer.eos_token_id, *ids]
+    if not ids:
+        raise ValueError(
+            "Neither the tokenizer nor the model's generation config has an end-of-sequence token, so every "
+            "completion would run to its full length. Set `tokenizer.eos_token`."
+        )
+    return ids
+
+
+def _sha256(text: str) -> str:
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"

@@ -1,0 +1,101 @@
+"""
+What a run that generates completions shows while it runs: a bar with rates and time left, and its first completion.
+
+On a terminal the bar moves; in a log file it is a line every half minute. Everything goes to stderr, so that a
+command's result on stdout stays clean. Knows nothing of models and verdicts but their names.
+"""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+
+_SECONDS_BETWEEN_LINES = 30.0
+_MAX_SHOWN_CHARACTERS = 2000
+
+
+class GenerationProgress:
+    """
+    Progress of a run, counted in completions.
+
+    Args:
+        description (`str`):
+            What is generated, for the bar.
+        enabled (`bool`, *optional*, defaults to `True`):
+            Whether anything is shown.
+        console (`rich.console.Console`, *optional*):
+            Where it is shown. `None` means stderr.
+    """
+
+    def __init__(self, description: str, *, enabled: bool = True, console: Console | None = None):
+        self.console = console or Console(stderr=True)
+        self.enabled = enabled
+        self._description = description
+        self._completed = self._total = self._num_tokens = self._num_new = 0
+        self._started = self._last_line = time.monotonic()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rates]}"),
+            console=self.console,
+            disable=not (enabled and self.console.is_terminal),
+        )
+        self._task = self._bar.add_task(description, total=None, rates="")
+
+    def __enter__(self) -> GenerationProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def start(self, *, completed: int, total: int) -> None:
+        """Set how many completions are there and how many there shall be; rates are counted from the first call on."""
+        if self._num_new == 0:
+            self._started = time.monotonic()
+        self._completed, self._total = completed, total
+        self._bar.update(self._task, completed=completed, total=total)
+
+    def advance(self, num_completions: int, num_tokens: int) -> None:
+        """Count completions that have just been generated."""
+        self._completed += num_completions
+        self._num_new += num_completions
+        self._num_tokens += num_tokens
+        self._bar.update(self._task, completed=self._completed, rates=self.rates())
+        now = time.monotonic()
+        if not self.console.is_terminal and now - self._last_line >= _SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            self.note(f"{self._description}: {self._completed}/{self._total} completions, {self.rates()}")
+
+    def rates(self) -> str:
+        """Return completions and tokens per second and the time left, as text."""
+        seconds = max(time.monotonic() - self._started, 1e-9)
+        left = (self._total - self._completed) * seconds / max(self._num_new, 1)
+        hours, minutes = divmod(int(left) // 60, 60)
+        clock = f"{hours}:{minutes:02d}:{int(left) % 60:02d}"
+        return f"{self._num_new / seconds:.1f} completions/s, {self._num_tokens / seconds:,.0f} tokens/s, {clock} left"
+
+    def note(self, text: str) -> None:
+        """Print a line above the bar."""
+        if self.enabled:
+            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def show_example(self, prompt: str, completion: str, outcome: str) -> None:
+        """Print the first prompt as the model sees it, and what came of it: most mistakes in a set-up show here."""
+        self.note(f"First prompt:\n{_printable(prompt)}\nFirst completion ({outcome}):\n{_printable(completion)}\n")
+
+
+def _printable(text: str) -> str:
+    """Shorten a text and take out control characters, which would reach the terminal."""
+    if len(text) > _MAX_SHOWN_CHARACTERS:
+        half = _MAX_SHOWN_CHARACTERS // 2
+        text = f"{text[:half]}\n[... {len(text) - 2 * half} characters ...]\n{text[-half:]}"
+    lines = "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text).split("\n")
+    return "\n".join(f"  {line}" for line in lines)

@@ -1,0 +1,301 @@
+"""
+The steps of a recipe, from settings to results: problems, pass rates, references, training data, evaluation.
+
+Each command runs one of these steps and `compare` runs them all, so that template, sampling parameters and verifier
+are the same everywhere. No algorithm is here; this module only hands settings to the parts that have one.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from trl import ModelConfig
+
+from .arguments import (
+    EstimationArguments,
+    EvaluateArguments,
+    ModelArguments,
+    ProblemArguments,
+    SamplingArguments,
+    TrainArguments,
+    VerifierArguments,
+)
+from .config import PacedConfig
+from .data import load_problems
+from .estimation import estimate_pass_rates, read_pass_rates
+from .evaluation import Evaluation, evaluate_model
+from .generation import SamplingParameters, TransformersGenerator, load_generator
+from .models import require_model, weights_fingerprint
+from .references import generate_references
+from .run_directory import MANIFEST, RunDirectory
+from .store import PassRateStore
+from .training_data import with_pass_rates
+from .verification import Verifier, load_verifier
+
+
+SamplingSettings = SamplingArguments | PacedConfig
+VerifierSettings = VerifierArguments | PacedConfig
+ModelSettings = ModelArguments | ModelConfig
+
+
+def problems_of(args: ProblemArguments, name: str | None = None) -> Dataset:
+    """Load the problems that the settings name, or those called `name` with the same columns and prompt options."""
+    source = name or args.dataset_name
+    if source is None:
+        raise ValueError(
+            "`dataset_name` is not given, so there are no problems. Name a .jsonl, .csv or .parquet file, a Hub "
+            "dataset or reasoning_gym:<task>, e.g. `--dataset_name problems.jsonl`."
+        )
+    options = args.load_options()
+    if name is not None:
+        # A reference column belongs to the training problems, and so does their number.
+        options |= {"reference_column": None, "max_problems": None}
+    return load_problems(source, config=args.dataset_config, split=args.dataset_train_split, **options)
+
+
+def verifier_of(args: VerifierSettings) -> Verifier:
+    """Load the verifier that the settings name."""
+    if args.verifier is None:
+        raise ValueError("`verifier` is not given, so no completion can be judged. Name one, e.g. `--verifier math`.")
+    return load_verifier(args.verifier, **(args.verifier_kwargs or {}))
+
+
+def generator_of(
+    name_or_path: str | None, sampling: SamplingSettings, *, batch_size: int, **model_options: Any
+) -> TransformersGenerator:
+    """Load a model as a generator with the settings' sampling parameters."""
+    return load_generator(
+        "transformers",
+        model_name_or_path=require_model(name_or_path),
+        sampling=sampling_parameters(sampling),
+        chat_template_kwargs=sampling.chat_template_kwargs,
+        batch_size=batch_size,
+        **model_options,
+    )
+
+
+def sampling_parameters(args: SamplingSettings) -> SamplingParameters:
+    """Return the settings' sampling parameters."""
+    return SamplingParameters(**{name: getattr(args, name) for name in SamplingParameters.__dataclass_fields__})
+
+
+def model_options(args: ModelSettings, name_or_path: str | None = None) -> dict[str, Any]:
+    """Return the keyword arguments of `load_generator` that say how the student, or a model trained from it, loads."""
+    return {
+        # A revision names a state of the student's repository, not of a directory that training wrote.
+        "revision": args.model_revision if name_or_path in (None, args.model_name_or_path) else None,
+        "dtype": args.dtype or "auto",
+        "attn_implementation": args.attn_implementation,
+        "trust_remote_code": getattr(args, "trust_remote_code", False),
+    }
+
+
+def pass_rates_path(args: EstimationArguments, output_dir: str | None) -> Path:
+    """Return the directory of the pass-rate store."""
+    if args.pass_rates is None and output_dir is None:
+        raise ValueError(
+            "Neither `pass_rates` nor `output_dir` is given. Say where results go: `--output_dir runs/mine`."
+        )
+    return Path(args.pass_rates or Path(str(output_dir)) / "pass_rates")
+
+
+def estimate_student(
+    problems: Dataset,
+    model: ModelSettings,
+    sampling: SamplingSettings,
+    estimation: EstimationArguments,
+    verifier: Verifier,
+    store: Path,
+) -> Dataset:
+    """
+    Measure the student's pass rates; what the store holds already is not generated again.
+
+    Beside the store, `<store>.parquet` gets the problems with `num_passed`, `num_valid` and `pass_rate`.
+    """
+    generator = generator_of(
+        model.model_name_or_path, sampling, batch_size=estimation.generation_batch_size, **model_options(model)
+    )
+    table = estimate_pass_rates(
+        problems,
+        generator,
+        verifier,
+        store=store,
+        num_generations=estimation.num_generations,
+        seed=sampling.seed,
+    )
+    with_pass_rates(problems, table).to_parquet(store.with_suffix(".parquet"))
+    return table
+
+
+def make_references(
+    problems: Dataset,
+    args: PacedConfig,
+    train: TrainArguments,
+    estimation: EstimationArguments,
+    verifier: Verifier,
+    store: Path,
+) -> Dataset:
+    """Let the teacher answer the problems, keep verified completions as `reference`."""
+    teacher = dict(args.teacher_model_init_kwargs or {})
+    generator = generator_of(
+        args.teacher_model_name_or_path,
+        args,
+        batch_size=estimation.generation_batch_size,
+        revision=args.teacher_model_revision,
+        trust_remote_code=args.trust_remote_code,
+        **{key: teacher[key] for key in ("dtype", "attn_implementation") if key in teacher},
+    )
+    return generate_references(
+        problems,
+        generator,
+        verifier,
+        store=store,
+        num_attempts=train.num_reference_attempts,
+        unsolved=train.unsolved,
+        seed=args.seed,
+    )
+
+
+def training_problems(
+    problems: Dataset,
+    args: PacedConfig,
+    train: TrainArguments,
+    estimation: EstimationArguments,
+    verifier: Verifier | None,
+) -> Dataset:
+    """
+    Join what training needs to the problems: measured pass rates, and references where a stage trains on them.
+
+    Raises:
+        ValueError: If the pass rates have not been measured.
+    """
+    path = pass_rates_path(estimation, args.output_dir)
+    if args.weighting != "uniform" or path.exists():
+        store = PassRateStore(path) if path.exists() else None
+        if store is None:
+            raise ValueError(
+                f"There are no pass rates in {str(path)!r}, so problems cannot be weighted. Run `paced-trl estimate` "
+                "with the same configuration first, name them with `--pass_rates`, or set `--weighting uniform`."
+            )
+        warn_of_other_sampling(store, args)
+        problems = with_pass_rates(problems, read_pass_rates(problems, store))
+    if "dataset" in args.completion_sources and "reference" not in problems.column_names:
+        if verifier is None:
+            raise ValueError(
+                f"`kl` is {args.kl!r}, which trains on references; the data have none, and without a `verifier` the "
+                "teacher's completions cannot be checked. Set `verifier`, or name a column with `--reference_column`."
+            )
+        path = Path(train.references or Path(args.output_dir) / "references")
+        problems = make_references(problems, args, train, estimation, verifier, path)
+    return problems
+
+
+def warn_of_other_sampling(store: PassRateStore, args: PacedConfig) -> None:
+    """Warn where the student samples otherwise in training than when its pass rates were measured."""
+    measured = store.record.get("generator", {}).get("sampling", {})
+    now = vars(sampling_parameters(args))
+    differing = [
+        f"`{name}` {measured[name]} and {now[name]}" for name in now if measured.get(name, now[name]) != now[name]
+    ]
+    if differing:
+        warnings.warn(
+            f"Pass rates were measured with other sampling parameters than training uses ({', '.join(differing)}), so "
+            "they describe another policy than the one that is trained. Use one configuration for both.",
+            stacklevel=2,
+        )
+
+
+def named_sets(pairs: Sequence[str], option: str) -> dict[str, str]:
+    """Return NAME=DATA pairs as a mapping."""
+    sets = {}
+    for pair in pairs:
+        name, separator, data = pair.partition("=")
+        if not (name and separator and data):
+            raise ValueError(f"`{option}` has {pair!r}, which is no NAME=DATA pair, such as `test=test.jsonl`.")
+        sets[name] = data
+    return sets
+
+
+def evaluate_sets(
+    model: ModelSettings,
+    problem_args: ProblemArguments,
+    sampling: SamplingSettings,
+    estimation: EstimationArguments,
+    evaluation: EvaluateArguments,
+    verifier: Verifier,
+    directory: Path,
+    *,
+    seed: int,
+    name_or_path: str | None = None,
+) -> dict[str, Evaluation]:
+    """
+    Evaluate a model on all evaluation and retention sets; a finished evaluation is read from `directory`.
+
+    Args:
+        name_or_path (`str`, *optional*): The model, if it is not the one of the settings.
+    """
+    sets = named_sets(evaluation.eval_sets, "eval_sets") | named_sets(evaluation.retention_sets, "retention_sets")
+    if not sets:
+        raise ValueError(
+            "Neither `eval_sets` nor `retention_sets` is given. Name one, e.g. `--eval_sets test=test.jsonl`."
+        )
+    name_or_path = name_or_path or model.model_name_or_path
+    settings = {
+        "model": name_or_path,
+        "weights": weights_fingerprint(require_model(name_or_path)),
+        "sets": sets,
+        "problems": vars(problem_args),
+        "sampling": vars(sampling_parameters(sampling)),
+        "chat_template_kwargs": sampling.chat_template_kwargs,
+        "num_eval_generations": evaluation.num_eval_generations,
+        "verifier": verifier.record,
+        "seed": seed,
+    }
+    run = RunDirectory(directory, settings)
+    if run.status == "finished":
+        return {name: Evaluation.load(directory / f"{name}.json") for name in sets}
+    problems = {name: problems_of(problem_args, data) for name, data in sets.items()}
+    run.mark("started")
+    generator = generator_of(
+        name_or_path, sampling, batch_size=estimation.generation_batch_size, **model_options(model, name_or_path)
+    )
+    results = {
+        name: evaluate_model(
+            problems[name],
+            generator,
+            verifier,
+            name=name,
+            num_generations=evaluation.num_eval_generations,
+            store=directory / f"{name}_completions",
+            seed=seed,
+        )
+        for name in sets
+    }
+    for name, result in results.items():
+        result.save(directory / f"{name}.json")
+    run.mark("finished")
+    return results
+
+
+def evaluation_path(name_or_path: str | None, output_dir: str | None) -> Path:
+    """Return where the evaluation of a model goes: OUTPUT_DIR/evaluation/<last part of the model's name>."""
+    if output_dir is None:
+        raise ValueError("`output_dir` is not given. Say where results go, e.g. `--output_dir runs/mine`.")
+    return Path(output_dir) / "evaluation" / Path(require_model(name_or_path)).name
+
+
+def load_evaluations(directory: Path) -> dict[str, Evaluation]:
+    """Read the finished evaluations in a directory, by name of the set."""
+    manifest = directory / MANIFEST
+    if not manifest.exists() or json.loads(manifest.read_text())["status"] != "finished":
+        raise ValueError(
+            f"{str(directory)!r} holds no finished evaluation. Run `paced-trl evaluate` for that model; it prints the "
+            "directory to name here."
+        )
+    sets = json.loads(manifest.read_text())["settings"]["sets"]
+    return {name: Evaluation.load(directory / f"{name}.json") for name in sets}

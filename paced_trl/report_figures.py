@@ -1,0 +1,167 @@
+"""
+Which figures a report has, what stands over and under each, and the problem weights that the first one shows.
+
+Drawing is in `figures.py`; this module chooses what to draw from what a run left, and puts it into words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from .figure_theme import Theme
+from .figures import draw_accuracy, draw_before_after, draw_training, draw_training_pass_rates
+from .findings import mean_with_interval, training_shares
+from .pass_rate import Floats, pass_rates
+from .run_contents import RunContents
+from .weighting import beta_kernel, problem_weights
+
+
+@dataclass(frozen=True)
+class ReportFigure:
+    """A figure of the page: its file name, its title, its caption, its text for who cannot see it, its drawing."""
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    draw: Callable[[Theme], Figure]
+
+
+@dataclass(frozen=True)
+class TrainingWeights:
+    """
+    The weights of the training problems and the rule behind them.
+
+    Args:
+        values (`np.ndarray`): Weights of **shape (P,)**, in the order of the pass-rate table, mean 1.
+        curve (`Callable[[np.ndarray], np.ndarray]`): The rule, as a function of pass rates, on the same scale.
+        formula (`str`): The rule, to read.
+    """
+
+    values: Floats
+    curve: Callable[[Floats], Floats]
+    formula: str
+
+
+def training_weights(contents: RunContents) -> TrainingWeights | None:
+    """
+    Return the weights of the training problems: of the first run that weights them by the paper's kernel, else of the
+    first run, else the paper's.
+
+    Returns:
+        [`TrainingWeights`] or `None`: None if pass rates were not measured, or no problem has weight.
+    """
+    table = contents.pass_rates
+    if table is None or not table.num_rows:
+        return None
+    num_passed, num_valid = table["num_passed"].to_numpy(), table["num_valid"].to_numpy()
+    runs = [settings for settings in contents.settings.values() if "weighting" in settings]
+    run = next((settings for settings in runs if settings["weighting"] == "beta"), runs[0] if runs else {})
+    kind, band = run.get("weighting", "beta"), run.get("weight_band", (0.2, 0.8))
+    alpha, beta = run.get("weight_alpha", 1.0), run.get("weight_beta", 1.0)
+
+    def shape(rates: Floats) -> Floats:
+        if kind == "uniform":
+            return np.ones_like(rates)
+        if kind == "hard_filter":
+            return ((band[0] <= rates) & (rates <= band[1])).astype(np.float64)
+        return beta_kernel(rates, alpha, beta)
+
+    try:
+        if "problem_weight" in table.column_names and not table["problem_weight"].null_count:
+            values = table["problem_weight"].to_numpy()
+        else:
+            values = problem_weights(
+                num_passed,
+                num_valid,
+                kind=kind,
+                weight_alpha=alpha,
+                weight_beta=beta,
+                estimator=run.get("weight_estimator", "plugin"),
+                gate=run.get("weight_gate", True),
+                band=band,
+            )
+    except ValueError:
+        return None  # all weights are 0, which the shares on the page show
+    rates = pass_rates(num_passed, num_valid)
+    scale = len(rates) / max(float(shape(rates[~np.isnan(rates)]).sum()), 1e-12)
+    power = "p (1 − p)" if alpha == beta == 1 else f"p^{alpha:g} (1 − p)^{beta:g}"
+    formulas = {"uniform": "the same for all", "hard_filter": f"p from {band[0]:g} to {band[1]:g}"}
+    return TrainingWeights(values, lambda rates: scale * shape(rates), formulas.get(kind, power))
+
+
+def report_figures(contents: RunContents, weights: TrainingWeights | None) -> list[ReportFigure]:
+    """Return the figures that the run has something to draw for."""
+    figures = []
+    if weights is not None:
+        figures.append(_pass_rates(contents, weights))
+    held_out = {name: contents.evaluations[name] for name in contents.eval_sets}
+    means = _means_in_words(held_out)
+    if held_out:
+        figures.append(
+            ReportFigure(
+                "before_after",
+                "Held-out problems before and after",
+                "Share of the held-out problems at each pass rate. Bars: after training, seeds pooled. Outline: the "
+                "untouched student on the same problems.",
+                f"Histograms of pass rates on held-out problems, before and after training. Means: {means}.",
+                lambda theme: draw_before_after(held_out, theme),
+            )
+        )
+    if contents.evaluations:
+        figures.append(
+            ReportFigure(
+                "accuracy",
+                "Accuracy and retention",
+                "Dots are mean@k with its 95 % interval over problems, small ticks single seeds, the dashed line the "
+                "untouched student. Retention is the paired difference to it, on problems that no arm trains on. All "
+                "arms answered the same problems, so intervals that overlap here can still hold a clear difference: "
+                "the paired differences in the table decide.",
+                f"Mean accuracy with intervals by arm, beside the change on retention sets. Means: {means}.",
+                lambda theme: draw_accuracy(contents.evaluations, contents.retention_sets, theme),
+            )
+        )
+    if contents.histories:
+        figures.append(
+            ReportFigure(
+                "training",
+                "Training",
+                "Divergence from the teacher per completion token, before weighting; one line per seed, smoothed over "
+                "steps. Arms that draw problems by weight see other problems than those that do not: compare the "
+                "course of their curves, not the heights.",
+                f"Divergence from the teacher over the training steps, for {', '.join(contents.histories)}.",
+                lambda theme: draw_training(contents.histories, theme),
+            )
+        )
+    return figures
+
+
+def _pass_rates(contents: RunContents, weights: TrainingWeights) -> ReportFigure:
+    table, shares = contents.pass_rates, training_shares(contents)
+    assert table is not None and shares is not None
+    num_passed, num_valid = table["num_passed"].to_numpy(), table["num_valid"].to_numpy()
+    return ReportFigure(
+        "pass_rates",
+        "What the student could do before training",
+        "Left: training problems by the share of their completions that passed; the line is the problem weight as a "
+        f"function of the pass rate p, {weights.formula}, scaled to mean 1. Right: which problems hold that weight.",
+        f"Histogram of the pass rates of {len(num_passed):,} training problems: {shares.out_of_reach:.0%} never "
+        f"passed, {shares.frontier:.0%} sometimes, {shares.mastered:.0%} always. Over it the weight, "
+        f"{weights.formula}.",
+        lambda theme: draw_training_pass_rates(
+            num_passed, num_valid, weights.values, weights.curve, weights.formula, theme
+        ),
+    )
+
+
+def _means_in_words(by_set: dict[str, dict[str, Any]]) -> str:
+    return "; ".join(
+        f"{eval_set} {arm} {mean_with_interval(evaluations).estimate:.3f}"
+        for eval_set, by_arm in by_set.items()
+        for arm, evaluations in by_arm.items()
+    )

@@ -1,0 +1,116 @@
+"""
+Which problems a generation batch holds when problems are drawn in proportion to their weight.
+
+Sampling problem i with probability w_i / sum_j w_j and giving it loss weight 1 has the same expected gradient as going
+through all problems alike with loss weight w_i (METHOD.md, "ours"), but spends no completion and no forward pass on
+problems of weight 0. TRL's trainer expects each generation batch to be emitted once per accumulation step; that
+contract of its `RepeatSampler` is kept, only the order of problems differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import Sampler
+from trl.trainer.utils import RepeatSampler
+
+
+class ResumableRepeatSampler(RepeatSampler):
+    """
+    TRL's `RepeatSampler`, whose epochs a resumed run can find again.
+
+    TRL draws each epoch's permutation from one generator, seeded once, so a run that resumes in its second epoch is
+    given the first epoch's order. Here epoch e is the e-th permutation of that generator: the same orders as TRL's in
+    a run that is not interrupted.
+    """
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order the next iteration gives; accelerate's data loader calls it."""
+        if self.shuffle:
+            self.generator.manual_seed(self.seed)
+            for _ in range(epoch):
+                torch.randperm(self.num_samples, generator=self.generator)
+
+
+def systematic_counts(problem_weights: np.ndarray, num_draws: int, rng: np.random.Generator) -> np.ndarray:
+    """
+    Draw how often each problem occurs among `num_draws`, with low variance.
+
+    Systematic resampling: one uniform number places a comb of `num_draws` equidistant teeth on the cumulated weights;
+    problem i occurs floor(e_i) or ceil(e_i) times, with expectation e_i = num_draws * w_i / sum_j w_j exactly.
+
+    Args:
+        problem_weights (`np.ndarray`): Weights of **shape (P,)**, non-negative, not all 0.
+        num_draws (`int`): Draws in total.
+        rng (`np.random.Generator`): Source of the one uniform number and of the order in which problems are laid out.
+
+    Returns:
+        `np.ndarray`: Counts of **shape (P,)** that sum to `num_draws`.
+    """
+    order = rng.permutation(len(problem_weights))
+    cumulated = np.cumsum(problem_weights[order], dtype=np.float64)
+    cumulated *= num_draws / cumulated[-1]
+    teeth = np.arange(num_draws) + rng.random()
+    # `side="right"`: a tooth on a boundary belongs to the next problem, so that a problem of weight 0 is never hit.
+    hits = np.minimum(np.searchsorted(cumulated, teeth, side="right"), np.flatnonzero(problem_weights[order])[-1])
+    return np.bincount(order[hits], minlength=len(problem_weights))
+
+
+class FrontierSampler(Sampler[int]):
+    """
+    Draw problems in proportion to their weight, in generation batches that TRL's trainer can use.
+
+    One epoch is as many draws as there are problems (rounded down to whole generation batches, at least one), not each
+    problem once: a problem occurs `w_i` times on average, `w_i` normalised to mean 1. Within a generation batch a
+    problem is repeated only if it has more draws in the epoch than there are batches. The draws of an epoch depend on
+    the seed and the number of the epoch alone, so a resumed run sees the same problems.
+
+    Args:
+        problem_weights (`Sequence[float]`): Weights of **shape (P,)**, non-negative, not all 0.
+        batch_size (`int`): Problems in a generation batch, over all processes and accumulation steps.
+        repeat_count (`int`, *optional*, defaults to `1`): How often each batch is emitted: the accumulation steps.
+        seed (`int`, *optional*, defaults to `0`): Seed of the draws.
+
+    Raises:
+        ValueError: If all weights are 0, or one is negative or not finite.
+    """
+
+    def __init__(
+        self, problem_weights: Sequence[float] | np.ndarray, batch_size: int, repeat_count: int = 1, seed: int = 0
+    ) -> None:
+        self.problem_weights = np.asarray(problem_weights, dtype=np.float64)
+        if not np.isfinite(self.problem_weights).all() or (self.problem_weights < 0).any():
+            raise ValueError(
+                "A problem weight is negative or not finite, so it is no sampling rate. Check the weights."
+            )
+        if not self.problem_weights.any():
+            raise ValueError("All problem weights are 0, so no problem can be drawn. Check the pass rates.")
+        self.batch_size = batch_size
+        self.repeat_count = repeat_count
+        self.seed = seed
+        self.epoch = 0
+        self.num_batches = max(1, len(self.problem_weights) // batch_size)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose draws the next iteration gives; accelerate's data loader calls it."""
+        self.epoch = epoch
+
+    def draw_batches(self) -> np.ndarray:
+        """Return the epoch's problem indices, **shape (num_batches, batch_size)**."""
+        rng = np.random.default_rng([self.seed, self.epoch])
+        counts = systematic_counts(self.problem_weights, self.num_batches * self.batch_size, rng)
+        shuffled = rng.permutation(len(counts))
+        copies = np.repeat(shuffled, counts[shuffled])
+        # Dealt like cards: copies of one problem lie side by side and so go to different batches.
+        batches = copies.reshape(self.batch_size, self.num_batches).T
+        return rng.permuted(rng.permutation(batches, axis=0), axis=1)
+
+    def __iter__(self) -> Iterator[int]:
+        for batch in self.draw_batches():
+            for _ in range(self.repeat_count):
+                yield from batch.tolist()
+
+    def __len__(self) -> int:
+        return self.num_batches * self.batch_size * self.repeat_count

@@ -1,0 +1,85 @@
+"""
+Which divergence is in force at a step, and whose completions it is measured on.
+
+Pure functions of the step, so that nothing about the schedule has to be stored in a checkpoint: a run that resumes at
+step 700 is in the stage that step 700 is in. The two-stage schedule, forward KL first (mode coverage) and reverse KL
+after (consolidation), is the one PACED (arXiv 2603.11178) reports its best results with.
+
+This module knows nothing of models, data or TRL.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+
+KL = Literal["forward", "reverse", "jsd"]
+KLSchedule = Literal["forward", "reverse", "jsd", "forward_then_reverse"]
+CompletionSource = Literal["student", "dataset"]
+CompletionSourceSchedule = Literal["student", "dataset", "auto"]
+
+# TRL's `beta` of each divergence (arXiv 2306.13649, eq. 4). Forward KL is KL(teacher || student), reverse KL is
+# KL(student || teacher). JSD is not a blend of the two: it tends to 0 at both ends of `beta`.
+JSD_COEFFICIENT: dict[KL, float] = {"forward": 0.0, "reverse": 1.0, "jsd": 0.5}
+
+
+def switch_step(max_steps: int, kl_switch: float) -> int:
+    """
+    Return the first optimizer step of the second stage, `round(kl_switch * max_steps)`.
+
+    Args:
+        max_steps (`int`): Optimizer steps of the whole run.
+        kl_switch (`float`): Fraction of the steps, in [0, 1], spent in the first stage.
+    """
+    return round(kl_switch * max_steps)
+
+
+def kl_at_step(step: int, *, kl: KLSchedule, max_steps: int, kl_switch: float = 0.5) -> KL:
+    """
+    Return the divergence in force while optimizer step `step` is computed.
+
+    Args:
+        step (`int`): Completed optimizer steps, from 0 (`TrainerState.global_step`).
+        kl (`str`): `"forward"`, `"reverse"`, `"jsd"`, or `"forward_then_reverse"`.
+        max_steps (`int`): Optimizer steps of the whole run.
+        kl_switch (`float`, *optional*, defaults to `0.5`): Fraction of the steps spent in the first stage.
+
+    Example:
+
+    ```python
+    >>> [kl_at_step(step, kl="forward_then_reverse", max_steps=4) for step in range(4)]
+    ['forward', 'forward', 'reverse', 'reverse']
+    ```
+    """
+    first, *second = stages(kl, kl_switch)
+    return second[0] if second and step >= switch_step(max_steps, kl_switch) else first
+
+
+def completion_source_for(kl: KL, completion_source: CompletionSourceSchedule = "auto") -> CompletionSource:
+    """
+    Return whose completions the divergence `kl` is measured on.
+
+    `"auto"` trains on the dataset's references while the divergence is forward, as the paper's distillation track
+    does, and on the student's own completions otherwise: reverse KL is an expectation under the student.
+    """
+    if completion_source == "auto":
+        return "dataset" if kl == "forward" else "student"
+    if completion_source not in get_args(CompletionSource):
+        raise ValueError(
+            f"`completion_source` is {completion_source!r}, which names no source. Choose one of "
+            f"{', '.join(get_args(CompletionSourceSchedule))}."
+        )
+    return completion_source
+
+
+def stages(kl: KLSchedule, kl_switch: float = 0.5) -> tuple[KL, ...]:
+    """Return the divergences a run passes through, in order; a stage of no steps is left out."""
+    if kl not in get_args(KLSchedule):
+        raise ValueError(
+            f"`kl` is {kl!r}, which names no divergence. Choose one of {', '.join(get_args(KLSchedule))}."
+        )
+    if kl != "forward_then_reverse":
+        return (kl,)
+    if kl_switch <= 0.0:
+        return ("reverse",)
+    return ("forward",) if kl_switch >= 1.0 else ("forward", "reverse")

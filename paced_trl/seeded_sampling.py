@@ -1,0 +1,136 @@
+"""
+One random stream per completion, so that a completion does not depend on its neighbours in the batch.
+
+`torch.multinomial` draws one number per row from one global stream: which completion a problem gets then depends on
+the batch it is in, and a rerun after a kill, with other batches, gives other completions. Here every row brings its
+own numbers, derived from (seed, prompt, generation index), and the draw is done by a logits processor: it picks the
+token by inverting the cumulative distribution and leaves `generate` an argmax. What remains of the neighbours is
+rounding in the model's forward pass.
+
+Refuses to know prompts as text, models and how batches are formed. Nothing here is from the paper.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from transformers import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from .completions import SamplingParameters
+
+
+class DrawFromRowStream(LogitsProcessor):
+    """
+    Draw the next token of each row from its own uniform numbers.
+
+    token = min { v : sum_{w <= v} softmax(scores)_w > u * total }, u uniform in [0, 1), in float32.
+
+    Must come after all processors that shape the distribution, and needs `do_sample=False`: the drawn token keeps the
+    score 0 and every other token gets -inf.
+
+    Args:
+        uniforms (`torch.Tensor` of shape `(B, C)`, float32):
+            One number in [0, 1) per row and completion position.
+        prompt_length (`int`):
+            Number of positions before the completion, padding included.
+    """
+
+    def __init__(self, uniforms: torch.Tensor, prompt_length: int):
+        self.uniforms = uniforms
+        self.prompt_length = prompt_length
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        step = input_ids.shape[1] - self.prompt_length
+        cumulative = torch.softmax(scores.float(), dim=-1).cumsum(dim=-1)
+        total = cumulative[:, -1:]
+        # Below the total even after rounding, so that the search always ends on a token of positive probability.
+        target = torch.minimum(self.uniforms[:, step : step + 1] * total, torch.nextafter(total, total * 0))
+        token = torch.searchsorted(cumulative, target, right=True)
+        return torch.full_like(scores, -torch.inf).scatter_(1, token, 0.0)
+
+
+class RefuseNaN(LogitsProcessor):
+    """
+    Stop at scores that are no numbers.
+
+    `argmax` of NaN is a token like any other, and so a broken model would pass for a student that fails every problem.
+    """
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        if torch.isnan(scores).any():
+            raise FloatingPointError(
+                "The model returned NaN instead of logits, so its completions mean nothing. Its weights are damaged, "
+                "or its dtype overflows: try `dtype='bfloat16'` or `'float32'`."
+            )
+        return scores
+
+
+def sampling_processors(
+    sampling: SamplingParameters, uniforms: torch.Tensor | None, padding: torch.Tensor, prompt_length: int
+) -> LogitsProcessorList:
+    """
+    List what shapes the scores, in the order of transformers' `_get_logits_processor`, and the draw at the end.
+
+    Args:
+        sampling (`SamplingParameters`):
+            How completions are drawn.
+        uniforms (`torch.Tensor` of shape `(B, C)`, *optional*):
+            As in [`DrawFromRowStream`]. `None` leaves the choice to argmax: greedy.
+        padding (`torch.Tensor` of shape `(B,)`):
+            Number of padding tokens before each row's prompt.
+        prompt_length (`int`):
+            Number of positions before the completion, padding included.
+
+    Returns:
+        `LogitsProcessorList`
+    """
+    processors = LogitsProcessorList([RefuseNaN()])
+    if sampling.repetition_penalty != 1.0:
+        # Left padding is no part of the prompt: penalised, it would make a row depend on its batch.
+        penalty = float(sampling.repetition_penalty)
+        processors.append(RepetitionPenaltyLogitsProcessor(penalty, prompt_ignore_length=padding))
+    if uniforms is None:
+        return processors
+    if sampling.temperature != 1.0:
+        processors.append(TemperatureLogitsWarper(float(sampling.temperature)))
+    if sampling.top_k > 0:
+        processors.append(TopKLogitsWarper(sampling.top_k))
+    if sampling.top_p < 1.0:
+        processors.append(TopPLogitsWarper(sampling.top_p))
+    if sampling.min_p is not None:
+        processors.append(MinPLogitsWarper(sampling.min_p))
+    processors.append(DrawFromRowStream(uniforms, prompt_length))
+    return processors
+
+
+def row_uniforms(seed: int, prompt_ids: Sequence[int], generation_index: int, length: int) -> np.ndarray:
+    """
+    Return the random numbers of one completion.
+
+    Args:
+        seed (`int`):
+            Seed of the call.
+        prompt_ids (`Sequence[int]`):
+            Token ids of the prompt, without padding.
+        generation_index (`int`):
+            Number of the completion among those of its prompt, from 0.
+        length (`int`):
+            Most tokens that the completion may have.
+
+    Returns:
+        `np.ndarray` of shape `(length,)`, float32, in [0, 1): a longer array begins with the shorter one.
+    """
+    text = f"{seed}|{generation_index}|{','.join(map(str, prompt_ids))}"
+    key = np.frombuffer(hashlib.sha256(text.encode()).digest()[:16], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=key)).random(length, dtype=np.float32)

@@ -1,0 +1,148 @@
+"""Problems from every source, their columns, and rows that are refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset
+
+from paced_trl.data import load_problems
+from paced_trl.training_data import end_of_completion_id, with_pass_rates
+
+
+ROWS = [{"question": "1+1=", "answer": 2, "source": "a"}, {"question": "1+2=", "answer": 3, "source": "b"}]
+COLUMNS = {"prompt_column": "question", "solution_column": "answer"}
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> str:
+    if path.suffix in (".json", ".jsonl"):
+        path.write_text("\n".join(json.dumps(row) for row in rows))
+    elif path.suffix == ".csv":
+        Dataset.from_list(rows).to_csv(path)
+    elif path.suffix == ".parquet":
+        Dataset.from_list(rows).to_parquet(path)
+    else:
+        Dataset.from_list(rows).save_to_disk(path)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", ["p.json", "p.jsonl", "p.csv", "p.parquet", "saved_to_disk"])
+def test_every_local_source_gives_the_same_problems(tmp_path: Path, name: str) -> None:
+    problems = load_problems(write(tmp_path / name, ROWS), **COLUMNS)
+    assert problems["prompt"][:] == ["1+1=", "1+2="]
+    assert [int(solution) for solution in problems["solution"]] == [2, 3]
+    assert problems["source"][:] == ["a", "b"]
+    assert len(set(problems["problem_id"])) == 2
+
+
+def test_problem_ids_depend_on_prompt_and_solution_alone(tmp_path: Path) -> None:
+    first = load_problems(write(tmp_path / "a.jsonl", ROWS), **COLUMNS)
+    again = load_problems(write(tmp_path / "b.jsonl", [{**row, "source": "c"} for row in reversed(ROWS)]), **COLUMNS)
+    assert first["problem_id"][:] == again["problem_id"][::-1]
+
+
+def test_a_column_of_ids_is_used_when_named(tmp_path: Path) -> None:
+    problems = load_problems(write(tmp_path / "p.jsonl", ROWS), **COLUMNS, problem_id_column="source")
+    assert problems["problem_id"][:] == ["a", "b"]
+
+
+def test_mapping_replaces_a_column_of_the_target_name(tmp_path: Path) -> None:
+    rows = [{**row, "prompt": "another"} for row in ROWS]
+    assert load_problems(write(tmp_path / "p.jsonl", rows), **COLUMNS)["prompt"][:] == ["1+1=", "1+2="]
+
+
+def test_few_shot_and_system_prompt_come_before_every_prompt(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "0+1="}, {"role": "assistant", "content": "1"}]
+    (tmp_path / "turns.json").write_text(json.dumps(turns))
+    problems = load_problems(
+        write(tmp_path / "p.jsonl", ROWS), **COLUMNS, system_prompt="Add.", few_shot=str(tmp_path / "turns.json")
+    )
+    assert problems["prompt"][0] == [
+        {"role": "system", "content": "Add."},
+        *turns,
+        {"role": "user", "content": "1+1="},
+    ]
+
+
+def test_as_chat_wraps_text_only(tmp_path: Path) -> None:
+    messages = [{"role": "user", "content": "hello"}]
+    path = write(tmp_path / "p.jsonl", [{"prompt": messages, "solution": "1"}])
+    assert load_problems(path, as_chat=True)["prompt"][0] == messages
+    assert load_problems(write(tmp_path / "q.jsonl", ROWS), **COLUMNS, as_chat=True)["prompt"][0] == [
+        {"role": "user", "content": "1+1="}
+    ]
+
+
+def test_reasoning_gym_with_knobs() -> None:
+    pytest.importorskip("reasoning_gym")
+    problems = load_problems("reasoning_gym:chain_sum?size=5&seed=3&min_terms=2&max_terms=2")
+    assert len(problems) == 5
+    entry = json.loads(problems["reasoning_gym_entry"][0])
+    assert entry["question"] == problems["prompt"][0] and entry["answer"] == problems["solution"][0]
+    assert problems["prompt"][0].count("+") + problems["prompt"][0].count("-") == 1
+    assert load_problems("reasoning_gym:chain_sum?size=5&seed=4")["prompt"][:] != problems["prompt"][:]
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "message"),
+    [
+        (ROWS, {"prompt_column": "questoin"}, "no column 'questoin' for the prompt; it has question, answer, source"),
+        (ROWS, {"prompt_column": "question"}, "no column 'solution' for the solution"),
+        ([{"prompt": " ", "solution": "1"}], {}, "Row 0 .* prompt ' ', which is empty"),
+        ([{"prompt": [{"role": "user", "content": ""}], "solution": "1"}], {}, "Row 0 .* empty"),
+        ([{"prompt": "a", "solution": "1"}] * 2, {}, "Rows 0 and 1 .* same problem id"),
+        ([{"prompt": "a", "solution": "1", "problem_id": 7}] * 2, {}, "Rows 0 and 1 .* same problem id '7'"),
+        (ROWS, {**COLUMNS, "max_problems": 0}, "holds no problems"),
+    ],
+)
+def test_unusable_data_are_refused(
+    tmp_path: Path, rows: list[dict[str, Any]], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_problems(write(tmp_path / "p.jsonl", rows), **options)
+
+
+def test_missing_and_empty_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="There is no file"):
+        load_problems(str(tmp_path / "none.jsonl"))
+    (tmp_path / "empty.jsonl").touch()
+    with pytest.raises(ValueError, match="empty file"):
+        load_problems(str(tmp_path / "empty.jsonl"))
+
+
+def test_unknown_reasoning_gym_task_and_knob_are_refused() -> None:
+    pytest.importorskip("reasoning_gym")
+    with pytest.raises(ValueError, match="reasoning-gym cannot make 'reasoning_gym:chain_some'"):
+        load_problems("reasoning_gym:chain_some")
+    with pytest.raises(ValueError, match="reasoning-gym cannot make"):
+        load_problems("reasoning_gym:chain_sum?size=2&no_such_knob=1")
+
+
+def test_few_shot_that_is_no_list_of_messages_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "turns.json").write_text('{"role": "user"}')
+    with pytest.raises(ValueError, match="not a JSON list of messages"):
+        load_problems(write(tmp_path / "p.jsonl", ROWS), **COLUMNS, few_shot=str(tmp_path / "turns.json"))
+
+
+def test_pass_rates_are_joined_by_id_and_missing_ones_refused(tmp_path: Path) -> None:
+    problems = load_problems(write(tmp_path / "p.jsonl", ROWS), **COLUMNS)
+    ids = problems["problem_id"][:]
+    table = Dataset.from_dict(
+        {"problem_id": ids[::-1], "num_passed": [1, 2], "num_valid": [4, 4], "pass_rate": [0.25, 0.5]}
+    )
+    joined = with_pass_rates(problems, table)
+    assert joined["num_passed"][:] == [2, 1] and joined["pass_rate"][:] == [0.5, 0.25]
+    with pytest.raises(ValueError, match="1 of 2 problems have no pass rate"):
+        with_pass_rates(problems, table.select([0]))
+
+
+def test_references_end_with_the_turn_s_own_token(tiny_tokenizer: Any) -> None:
+    assert end_of_completion_id(tiny_tokenizer, "text", [1]) == tiny_tokenizer.eos_token_id
+    messages = [{"role": "user", "content": "hello"}]
+    assert end_of_completion_id(tiny_tokenizer, messages, [1]) == tiny_tokenizer.eos_token_id
+    turn_end = tiny_tokenizer.convert_tokens_to_ids("<user>")  # another token than EOS, declared by the model
+    tiny_tokenizer.chat_template = tiny_tokenizer.chat_template.replace("<eos>", "<user>")
+    assert end_of_completion_id(tiny_tokenizer, messages, [1, turn_end]) == turn_end

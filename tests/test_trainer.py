@@ -1,0 +1,365 @@
+"""The trainer against naive definitions and against stock TRL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import build_tiny_model, build_tiny_tokenizer
+from datasets import Dataset
+from peft import LoraConfig
+from transformers import PreTrainedModel
+from trl import DistillationConfig, DistillationTrainer
+
+from paced_trl import PacedConfig, PacedTrainer, Verdict
+
+
+PROMPTS = [f"{a}+{b}=" for a in range(4) for b in range(4)]
+COUNTS = [0, 1, 2, 3, 4, 5, 6, 7, 8, 4, 2, 6, 3, 5, 1, 7]
+CPU = {"use_cpu": True, "bf16": False, "report_to": "none", "disable_tqdm": True, "activation_checkpointing": False}
+
+
+def problems(**columns: Any) -> Dataset:
+    return Dataset.from_dict(
+        {
+            "prompt": PROMPTS,
+            "solution": [str(eval(prompt[:-1])) for prompt in PROMPTS],
+            "reference": [str(eval(prompt[:-1])) * (1 + i % 3) for i, prompt in enumerate(PROMPTS)],
+            "num_passed": COUNTS,
+            "num_valid": [8] * len(PROMPTS),
+            **columns,
+        }
+    )
+
+
+@pytest.fixture
+def make_trainer(tmp_path: Path) -> Callable[..., PacedTrainer]:
+    def make(
+        dataset: Dataset | None = None,
+        architecture: str = "llama",
+        trainer_kwargs: dict[str, Any] | None = None,
+        **settings: Any,
+    ) -> PacedTrainer:
+        defaults = {
+            "output_dir": str(tmp_path / "run"),
+            "learning_rate": 1e-2,
+            "max_steps": 4,
+            "per_device_train_batch_size": 8,
+            "max_completion_length": 6,
+            "logging_steps": 1,
+            "save_strategy": "no",
+            "lr_scheduler_type": "constant",
+        }
+        return PacedTrainer(
+            model=build_tiny_model(architecture, seed=0),
+            teacher_model=build_tiny_model(architecture, seed=1),
+            args=PacedConfig(**CPU, **(defaults | settings)),
+            train_dataset=problems() if dataset is None else dataset,
+            processing_class=build_tiny_tokenizer(),
+            **(trainer_kwargs or {}),
+        )
+
+    return make
+
+
+def logged(trainer: PacedTrainer, key: str) -> list[float]:
+    return [entry[key] for entry in trainer.state.log_history if key in entry]
+
+
+def naive_loss(
+    student: PreTrainedModel,
+    teacher: PreTrainedModel,
+    inputs: dict[str, torch.Tensor],
+    problem_weights: list[float],
+    kl: str,
+    aggregation: str,
+) -> torch.Tensor:
+    """The definition, one row and one token at a time, with full softmaxes and no padding."""
+    total = torch.zeros(())
+    num_tokens = int(inputs["completion_mask"].sum())
+    for row, weight in enumerate(problem_weights):
+        prompt = inputs["prompt_ids"][row][inputs["prompt_mask"][row].bool()]
+        completion = inputs["completion_ids"][row][inputs["completion_mask"][row].bool()]
+        ids = torch.cat([prompt, completion]).unsqueeze(0)
+        where = slice(len(prompt) - 1, ids.shape[1] - 1)
+        log_s = student(input_ids=ids).logits[0, where].log_softmax(-1)
+        with torch.no_grad():
+            log_t = teacher(input_ids=ids).logits[0, where].log_softmax(-1)
+        if kl == "forward":
+            divergence = (log_t.exp() * (log_t - log_s)).sum(-1)
+        elif kl == "reverse":
+            divergence = (log_s.exp() * (log_s - log_t)).sum(-1)
+        else:
+            mixture = (0.5 * (log_s.exp() + log_t.exp())).log()
+            divergence = 0.5 * (log_t.exp() * (log_t - mixture) + log_s.exp() * (log_s - mixture)).sum(-1)
+        if aggregation == "token":
+            total = total + weight * divergence.sum() / num_tokens
+        else:
+            total = total + weight * divergence.mean() / len(problem_weights)
+    return total
+
+
+def hand_made_inputs(trainer: PacedTrainer) -> dict[str, torch.Tensor]:
+    """Three rows of unequal prompt and completion lengths."""
+    tokenizer = trainer.processing_class
+    prompts = tokenizer(["1+2=", "13+14=", "7="], padding=True, return_tensors="pt")
+    completions = tokenizer(["3", "27,27", "777"], padding=True, padding_side="right", return_tensors="pt")
+    return {
+        "prompt_ids": prompts.input_ids,
+        "prompt_mask": prompts.attention_mask,
+        "completion_ids": completions.input_ids,
+        "completion_mask": completions.attention_mask,
+        "num_items_in_batch": completions.attention_mask.sum(),
+    }
+
+
+@pytest.mark.parametrize("aggregation", ["token", "sequence"])
+@pytest.mark.parametrize("kl", ["forward", "reverse", "jsd"])
+def test_unequal_weights_equal_the_naive_definition(make_trainer: Callable, kl: str, aggregation: str) -> None:
+    trainer = make_trainer(kl=kl, loss_aggregation=aggregation, completion_source="dataset")
+    inputs = hand_made_inputs(trainer)
+    weights = [0.0, 2.5, 0.5]
+    inputs["row_weight"] = trainer._row_weights(torch.tensor(weights), inputs["completion_mask"], training=True)
+    trainer.model.train()
+    loss = trainer.compute_loss(trainer.model, inputs)
+    gradients = torch.autograd.grad(loss, list(trainer.model.parameters()))
+    student = build_tiny_model(seed=0)
+    expected = naive_loss(student, build_tiny_model(seed=1), inputs, weights, kl, aggregation)
+    expected_gradients = torch.autograd.grad(expected, list(student.parameters()))
+    assert loss.item() > 0.1
+    torch.testing.assert_close(loss, expected, atol=1e-6, rtol=1e-5)
+    for gradient, expected_gradient in zip(gradients, expected_gradients, strict=True):
+        torch.testing.assert_close(gradient, expected_gradient, atol=2e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "config"),
+    [
+        ("qwen2", {}),
+        ("qwen3", {}),
+        ("mistral", {}),
+        ("gemma2", {"final_logit_softcapping": 5.0}),
+        ("cohere", {"logit_scale": 0.5}),
+        ("granite", {"logits_scaling": 3.0}),
+        ("phi", {}),  # a head with a bias
+    ],
+)
+def test_logit_rules_of_other_architectures_hold_under_weights(
+    tmp_path: Path, architecture: str, config: dict[str, Any]
+) -> None:
+    student, teacher = (build_tiny_model(architecture, seed=seed, **config) for seed in (0, 1))
+    trainer = PacedTrainer(
+        model=student,
+        teacher_model=teacher,
+        args=PacedConfig(output_dir=str(tmp_path), kl="reverse", **CPU),
+        train_dataset=problems(),
+        processing_class=build_tiny_tokenizer(),
+    )
+    weights = [0.0, 2.5, 0.5]
+    inputs = {**hand_made_inputs(trainer), "row_weight": torch.tensor(weights)}
+    loss = trainer.compute_loss(trainer.model, inputs)
+    expected = naive_loss(student, teacher, inputs, weights, "reverse", "token")
+    torch.testing.assert_close(loss, expected, atol=1e-6, rtol=2e-5)
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_weights_of_one_are_exactly_stock_trl(make_trainer: Callable, tmp_path: Path, accumulation: int) -> None:
+    shared = {
+        "learning_rate": 1e-2,
+        "lr_scheduler_type": "linear",
+        "max_steps": 10,
+        "per_device_train_batch_size": 4,
+        "gradient_accumulation_steps": accumulation,
+        "max_completion_length": 6,
+        "logging_steps": 1,
+        "save_strategy": "no",
+    }
+    paced = make_trainer(kl="reverse", weighting="uniform", **shared)
+    paced.train()
+    stock = DistillationTrainer(
+        model=build_tiny_model(seed=0),
+        teacher_model=build_tiny_model(seed=1),
+        args=DistillationConfig(output_dir=str(tmp_path / "stock"), beta=1.0, **CPU, **shared),
+        train_dataset=problems(),
+        processing_class=build_tiny_tokenizer(),
+    )
+    stock.train()
+    assert len(logged(stock, "loss")) == 10
+    assert logged(paced, "loss") == logged(stock, "loss")
+    assert logged(paced, "grad_norm") == logged(stock, "grad_norm")
+    for ours, theirs in zip(paced.model.parameters(), stock.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("aggregation", ["token", "sequence"])
+def test_result_does_not_depend_on_the_micro_batch_split(make_trainer: Callable, aggregation: str) -> None:
+    losses, parameters = [], []
+    for batch_size, accumulation in [(8, 1), (4, 2), (1, 8)]:
+        trainer = make_trainer(
+            kl="forward",
+            loss_aggregation=aggregation,
+            optim="sgd",
+            max_steps=3,
+            per_device_train_batch_size=batch_size,
+            gradient_accumulation_steps=accumulation,
+        )
+        trainer.train()
+        losses.append(torch.tensor(logged(trainer, "loss")))
+        parameters.append(torch.cat([p.detach().flatten() for p in trainer.model.parameters()]))
+    for loss, parameter in zip(losses[1:], parameters[1:], strict=True):
+        torch.testing.assert_close(loss, losses[0], atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(parameter, parameters[0], atol=1e-6, rtol=1e-5)
+
+
+def test_forward_then_reverse_switches_divergence_and_completions(make_trainer: Callable) -> None:
+    trainer = make_trainer(kl="forward_then_reverse", kl_switch=0.5, max_steps=4)
+    trainer.train()
+    stages = [[key for key in entry if key.endswith("_kl")] for entry in trainer.state.log_history if "loss" in entry]
+    assert stages == [["paced/forward_kl"]] * 2 + [["paced/reverse_kl"]] * 2
+    reference_lengths = {len(reference) + 1 for reference in problems()["reference"]}
+    assert max(reference_lengths) == 4
+    longest = logged(trainer, "completions/max_length")
+    assert all(length <= 4 for length in longest[:2])
+    assert longest[2:] == [6.0, 6.0]  # a random student hardly ever stops
+
+
+def test_references_end_in_eos_and_are_cut_to_the_budget(make_trainer: Callable) -> None:
+    trainer = make_trainer(dataset=problems(reference=["12345678"] * 8 + ["12"] * 8), kl="forward")
+    rows = [trainer.train_dataset[i] for i in (0, 15)]
+    trainer.model.train()
+    outputs = trainer._generate_and_score_completions(rows)
+    tokenizer = trainer.processing_class
+    assert tokenizer.decode(outputs["completion_ids"][0]) == "123456"
+    assert outputs["completion_ids"][1].tolist()[:3] == [*tokenizer("12")["input_ids"], tokenizer.eos_token_id]
+    assert outputs["completion_mask"][1].tolist() == [1, 1, 1, 0, 0, 0]
+
+
+def test_weights_in_the_loss_have_mean_one_over_the_dataset(make_trainer: Callable) -> None:
+    trainer = make_trainer(kl="forward")
+    p = torch.tensor(COUNTS, dtype=torch.float64) / 8
+    expected = p * (1 - p) / (p * (1 - p)).mean()
+    torch.testing.assert_close(torch.tensor(trainer.train_dataset["problem_weight"], dtype=torch.float64), expected)
+
+
+def test_sampling_draws_by_weight_and_trains_with_weight_one(make_trainer: Callable) -> None:
+    trainer = make_trainer(kl="forward", apply_weights="sampling")
+    assert set(trainer.train_dataset["problem_weight"]) == {1.0}
+    drawn = list(trainer._get_train_sampler())
+    never = {i for i, count in enumerate(COUNTS) if count in (0, 8)}
+    assert len(drawn) == 16
+    assert not never & set(drawn)
+
+
+def test_each_epoch_draws_anew(make_trainer: Callable) -> None:
+    trainer = make_trainer(kl="forward", apply_weights="sampling", max_steps=6)
+    drawn: list[list[str]] = []
+    generate = trainer._generate_and_score_completions
+    trainer._generate_and_score_completions = lambda rows: drawn.append([r["prompt"] for r in rows]) or generate(rows)
+    trainer.train()
+    epochs = [drawn[0] + drawn[1], drawn[2] + drawn[3], drawn[4] + drawn[5]]
+    assert epochs[0] != epochs[1] != epochs[2]
+
+
+def test_on_policy_pass_rate_is_logged(make_trainer: Callable) -> None:
+    seen: list[tuple[list[str], list[str], dict[str, list[Any]]]] = []
+
+    def verifier(completions: list[str], solutions: list[str], **columns: Any) -> list[Verdict]:
+        seen.append((completions, solutions, columns))
+        return [Verdict.PASSED, Verdict.UNVERIFIABLE, *[Verdict.FAILED] * (len(completions) - 2)]
+
+    # One token each, and a random student hardly ever stops: all are cut off.
+    trainer = make_trainer(kl="reverse", max_steps=1, max_completion_length=1, trainer_kwargs={"verifier": verifier})
+    trainer.train()
+    completions, solutions, columns = seen[0]
+    assert len(completions) == len(solutions) == len(columns["prompt"]) == 8
+    assert solutions == [str(eval(prompt[:-1])) for prompt in columns["prompt"]]
+    assert logged(trainer, "completions/clipped_ratio") == [1.0]
+    assert logged(trainer, "paced/pass_rate") == [pytest.approx(1 / 7)]  # the unverifiable one does not count
+    rates = {verdict: logged(trainer, f"paced/verdicts/{verdict}")[0] for verdict in Verdict}
+    assert rates[Verdict.PASSED] == rates[Verdict.UNVERIFIABLE] == 1 / 8
+    assert rates[Verdict.TRUNCATED] == 6 / 8  # a completion cut off fails as truncated, not as wrong
+
+
+def test_lora_trains_the_adapter_only(make_trainer: Callable) -> None:
+    trainer = make_trainer(
+        kl="forward",
+        trainer_kwargs={"peft_config": LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")},
+    )
+    before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+    trainer.train()
+    changed = {name for name, p in trainer.model.named_parameters() if not torch.equal(p, before[name])}
+    assert changed and all("lora_" in name for name in changed)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"kl": "forward_then_reverse"},
+        {"kl": "forward_then_reverse", "apply_weights": "sampling", "gradient_accumulation_steps": 2},
+    ],
+)
+@pytest.mark.parametrize("stop_at", [2, 5])
+def test_a_resumed_run_has_the_losses_of_the_uninterrupted_one(
+    make_trainer: Callable, tmp_path: Path, settings: dict[str, Any], stop_at: int
+) -> None:
+    shared = {**settings, "max_steps": 8, "per_device_train_batch_size": 4, "kl_switch": 0.5}
+    whole = make_trainer(**shared)
+    whole.train()
+    saving = {"save_strategy": "steps", "save_steps": stop_at, "output_dir": str(tmp_path / "stopped")}
+    make_trainer(**shared, **saving).train()
+    resumed = make_trainer(**shared, **saving)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "stopped" / f"checkpoint-{stop_at}"))
+    assert logged(resumed, "loss") == logged(whole, "loss")
+
+
+def test_stock_card_gains_the_method(make_trainer: Callable, tmp_path: Path) -> None:
+    trainer = make_trainer(kl="forward")
+    trainer.create_model_card(model_name="student")
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert "2603.11178" in card and "paced" in card
+
+
+@pytest.mark.parametrize(
+    ("columns", "settings", "message"),
+    [
+        ({"reference": None}, {"kl": "forward"}, "no column `reference`"),
+        ({"reference": ["1"] * 15 + [""]}, {"kl": "forward"}, "Row 15 .* reference ''"),
+        ({"num_passed": None}, {}, "neither `num_passed` and `num_valid` nor `pass_rate`"),
+        ({"num_passed": None, "pass_rate": [0.5] * 15 + [1.5]}, {}, "Row 15 .* pass rate 1.5"),
+        ({"num_passed": None, "pass_rate": [0.5] * 15 + [None]}, {}, "Row 15 .* pass rate nan"),
+        ({"num_passed": [8] * 16}, {}, "weight"),
+        ({"num_passed": None, "pass_rate": [0.5] * 16}, {"weight_estimator": "posterior"}, "needs counts"),
+        ({"problem_weight": [0.0] * 16}, {}, "`problem_weight` has .* only zeros"),
+    ],
+)
+def test_a_dataset_that_cannot_be_trained_on_is_refused(
+    make_trainer: Callable, columns: dict[str, Any], settings: dict[str, Any], message: str
+) -> None:
+    dataset = problems()
+    dataset = dataset.remove_columns([name for name in columns if name in dataset.column_names])
+    for name, values in columns.items():
+        dataset = dataset if values is None else dataset.add_column(name, values)
+    with pytest.raises(ValueError, match=message):
+        make_trainer(dataset=dataset, **settings)
+
+
+def test_pass_rates_without_counts_give_the_same_plugin_weights(make_trainer: Callable) -> None:
+    with_rates = problems(pass_rate=[count / 8 for count in COUNTS]).remove_columns(["num_passed", "num_valid"])
+    from_rates, from_counts = make_trainer(dataset=with_rates), make_trainer()
+    assert from_rates.problem_weights == pytest.approx(from_counts.problem_weights)
+
+
+def test_missing_teacher_and_wrong_config_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="`teacher_model` is None"):
+        PacedTrainer(model="student", args=PacedConfig(output_dir=str(tmp_path), **CPU), train_dataset=problems())
+    with pytest.raises(TypeError, match="needs a `PacedConfig`"):
+        PacedTrainer(model="student", teacher_model="teacher", train_dataset=problems())
+
+
+def test_beta_is_refused_in_favour_of_kl(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"`beta` is 0.3, but the divergence is chosen by name"):
+        PacedConfig(output_dir=str(tmp_path), beta=0.3, **CPU)
+    assert PacedConfig(output_dir=str(tmp_path), kl="reverse", **CPU).beta == 1.0

@@ -1,0 +1,50 @@
+"""Script of test_multiprocess.py: train on references in one or several processes and write the losses."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import torch
+from accelerate import PartialState
+from conftest import build_tiny_model, build_tiny_tokenizer
+from test_trainer import CPU, logged, problems
+
+from paced_trl import PacedConfig, PacedTrainer, Verdict
+
+
+def main(output: str, batch_size: int, settings: str) -> None:
+    trainer = PacedTrainer(
+        model=build_tiny_model(seed=0),
+        teacher_model=build_tiny_model(seed=1),
+        args=PacedConfig(
+            output_dir=f"{output}.run",
+            per_device_train_batch_size=batch_size,
+            learning_rate=1e-2,
+            lr_scheduler_type="constant",
+            optim="sgd",
+            max_steps=4,
+            max_completion_length=6,
+            logging_steps=1,
+            save_strategy="no",
+            **CPU,
+            **json.loads(settings),
+        ),
+        train_dataset=problems(),
+        processing_class=build_tiny_tokenizer(),
+        verifier=lambda completions, solutions, **columns: [Verdict.FAILED] * len(completions),
+    )
+    trainer.train()
+    if PartialState().is_main_process:
+        result = {
+            "num_processes": PartialState().num_processes,
+            "loss": logged(trainer, "loss"),
+            "divergence": logged(trainer, "paced/forward_kl"),
+            "parameters": torch.cat([p.detach().flatten() for p in trainer.model.parameters()]).tolist(),
+        }
+        with open(output, "w") as file:
+            json.dump(result, file)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])
