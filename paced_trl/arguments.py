@@ -19,19 +19,16 @@ def _setting(default: Any, text: str, **metadata: Any) -> Any:
     return field(default=default, metadata={"help": text, **metadata})
 
 
-class _JsonSettings:
-    """Settings that are mappings: YAML gives a mapping, the command line a string of JSON."""
-
-    _JSON_FIELDS: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        for name in self._JSON_FIELDS:
-            value = getattr(self, name)
-            if isinstance(value, str):
-                try:
-                    setattr(self, name, json.loads(value))
-                except json.JSONDecodeError as error:
-                    raise ValueError(f"`{name}` is {value!r}, which is not JSON ({error}).") from error
+def as_mapping(value: dict[str, Any] | str | None) -> dict[str, Any]:
+    """Return a setting that is a mapping: YAML gives a mapping, the command line a string of JSON."""
+    if not isinstance(value, str):
+        return value or {}
+    try:
+        return dict(json.loads(value))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"A setting is {value!r}, which is no JSON object ({error}). Write '{{\"key\": value}}'."
+        ) from error
 
 
 @dataclass
@@ -78,7 +75,7 @@ class ModelArguments:
 
 
 @dataclass
-class SamplingArguments(_JsonSettings):
+class SamplingArguments:
     """How completions are sampled. All explicit: nothing is inherited from a model's generation_config."""
 
     max_completion_length: int = _setting(512, "Most tokens in a completion, end of sequence included.")
@@ -92,19 +89,15 @@ class SamplingArguments(_JsonSettings):
     )
     seed: int = _setting(42, "Seed of all draws.")
 
-    _JSON_FIELDS = ("chat_template_kwargs",)
-
 
 @dataclass
-class VerifierArguments(_JsonSettings):
+class VerifierArguments:
     """How completions are judged."""
 
     verifier: str = _setting(
         "math", "'math', 'exact', 'choice', 'reasoning_gym', or a reward function pkg.module:name."
     )
     verifier_kwargs: dict[str, Any] | str | None = _setting(None, "Options of the verifier, as JSON.")
-
-    _JSON_FIELDS = ("verifier_kwargs",)
 
 
 @dataclass

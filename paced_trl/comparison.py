@@ -45,9 +45,8 @@ class ComparisonArguments:
     def __post_init__(self) -> None:
         from .config import PRESETS
 
-        if isinstance(self.arms, str):
-            self.arms = json.loads(self.arms)
-        chosen = self.arms or {name: {} for name in ("uniform", "hard_filter", "paced", "paced_sampling")}
+        given: dict[str, Any] | None = json.loads(self.arms) if isinstance(self.arms, str) else self.arms
+        chosen = given or {name: {} for name in ("uniform", "hard_filter", "paced", "paced_sampling")}
         self.arms = {name: PRESETS.get(name, {}) | (settings or {}) for name, settings in chosen.items()}
         unknown = [name for name, settings in self.arms.items() if not settings]
         if unknown:

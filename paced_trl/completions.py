@@ -55,7 +55,7 @@ class SamplingParameters:
             Most tokens of a completion, the end-of-sequence token included.
 
     Raises:
-        `ValueError`: a value is outside its range.
+        ValueError: If a value is outside its range.
     """
 
     temperature: float = 1.0

@@ -32,7 +32,8 @@ class PacedConfig(DistillationConfig):
     Configuration class for the [`PacedTrainer`].
 
     Extends TRL's [`~trl.DistillationConfig`], whose parameters keep their names, meaning and defaults, except `beta`:
-    the divergence is chosen by name (`kl`). On a machine without a GPU, `bf16` defaults to `False`.
+    the divergence is chosen by name (`kl`). On a machine without a GPU, `bf16` defaults to `False`
+    and memory is not pinned.
 
     Parameters:
         > Parameters that control the problem weights
@@ -122,7 +123,9 @@ class PacedConfig(DistillationConfig):
     verifier_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Options of the verifier, as JSON on the command line."}
     )
-    beta: float | None = field(default=None, metadata={"help": "Not used here: choose the divergence with `kl`."})
+    beta: float | None = field(  # type: ignore[assignment]
+        default=None, metadata={"help": "Not used here: choose the divergence with `kl`."}
+    )
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.kl_switch <= 1.0:
@@ -134,8 +137,10 @@ class PacedConfig(DistillationConfig):
                 "`beta` and set `kl` to 'forward' (beta 0), 'reverse' (beta 1), 'jsd' or 'forward_then_reverse'."
             )
         self.beta = JSD_COEFFICIENT[first_kl]
-        if self.bf16 is None and not self.fp16 and not torch.accelerator.is_available():
-            self.bf16 = False  # TRL's default of True is refused on a CPU
+        if not torch.accelerator.is_available():
+            self.dataloader_pin_memory = False
+            if self.bf16 is None:
+                self.bf16 = False  # TRL's default of True is refused on a CPU
         if self.activation_checkpointing is None:
             # The new name in transformers; TRL 1.16 still sets its default under the deprecated one, with a warning.
             self.activation_checkpointing = self.gradient_checkpointing

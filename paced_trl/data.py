@@ -114,8 +114,8 @@ def load_reasoning_gym(name: str) -> Dataset:
 
     Returns:
         `datasets.Dataset`:
-            `prompt`, `solution`, and what the `reasoning_gym` verifier needs to score a row: `reasoning_gym_task` and
-            `reasoning_gym_entry` (the task's own entry, as JSON).
+            `prompt`, `solution`, and what the `reasoning_gym` verifier needs to score a row: `reasoning_gym_task`,
+            `reasoning_gym_entry` (the task's own entry, as JSON) and `reasoning_gym_config` (the knobs, as JSON).
     """
     try:
         import reasoning_gym
@@ -135,6 +135,7 @@ def load_reasoning_gym(name: str) -> Dataset:
             "solution": [str(entry["answer"]) for entry in entries],
             "reasoning_gym_task": [task] * len(entries),
             "reasoning_gym_entry": [json.dumps(entry, default=str) for entry in entries],
+            "reasoning_gym_config": [json.dumps(knobs)] * len(entries),
         }
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from transformers import AutoConfig
 from transformers.trainer_utils import get_last_checkpoint
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
+from .arguments import as_mapping
 from .config import PacedConfig
 from .interruption import StopCleanly
 from .models import load_tokenizer, require_model, resolve_model_path
@@ -100,7 +101,7 @@ def distill(
     """
     student = require_model(model_args.model_name_or_path)
     teacher = require_model(args.teacher_model_name_or_path, "teacher_model_name_or_path")
-    run = RunDirectory(args.output_dir, training_settings(args, model_args, dataset))
+    run = RunDirectory(str(args.output_dir), training_settings(args, model_args, dataset))
     history = run.path / "trainer_state.json"
     if run.status == "finished":
         return Distilled(run.path, json.loads(history.read_text())["log_history"], reused=True)
@@ -109,10 +110,12 @@ def distill(
         "revision": model_args.model_revision,
         "attn_implementation": model_args.attn_implementation,
         "dtype": model_args.dtype,
-        **(args.model_init_kwargs or {}),
+        **as_mapping(args.model_init_kwargs),
     }
     if model_args.use_peft and model_args.lora_target_modules is None:
-        model_args.lora_target_modules = "all-linear"  # PEFT leaves out the head, which TRL's loss needs dense
+        model_args = replace(
+            model_args, lora_target_modules=["all-linear"]
+        )  # PEFT leaves out the head, which TRL's loss needs dense
     stop = StopCleanly()
     trainer = PacedTrainer(
         model=resolve_model_path(student),

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from datasets import Dataset
 
 from .filling import StoreFiller, open_store, run_record
-from .pass_rate import frontier_shares, pass_rates
+from .pass_rate import MAX_FAILURE_SHARE, MAX_TRUNCATED_SHARE, MIN_FRONTIER_SHARE, frontier_shares, pass_rates
 from .problem_set import ProblemSet
 from .progress import GenerationProgress
 from .store import VERDICTS, PassRateStore
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from .filling import VerifierLike
 
 ALLOCATIONS = ("fixed",)
-_MIN_FRONTIER_SHARE = 0.10
-_MAX_FAILURE_SHARE = 0.01
-_MAX_TRUNCATED_SHARE = 0.10
 _BAR_WIDTH = 40
 
 
@@ -116,7 +113,8 @@ def estimate_pass_rates(
     opened = open_store(store, run_record(generator, verifier, seed))
     with opened.writing(), GenerationProgress("Pass rates", enabled=progress) as display:
         filler = StoreFiller(checked, generator, verifier, opened, seed=seed, slice_size=slice_size, progress=display)
-        filler.fill(np.full(len(checked), num_generations))
+        if not filler.fill(np.full(len(checked), num_generations)):
+            display.note(f"All completions of {len(checked)} problems are in {str(opened.path)!r} already.")
     return _pass_rate_table(checked.ids, opened, count_unparseable=count_unparseable, count_truncated=count_truncated)
 
 
@@ -228,7 +226,7 @@ def _histogram(num_passed: np.ndarray, num_valid: np.ndarray) -> list[str]:
 
 def _advice(shares: Any, verdict_shares: dict[str, float]) -> list[str]:
     advice = []
-    if shares.frontier < _MIN_FRONTIER_SHARE:
+    if shares.frontier < MIN_FRONTIER_SHARE:
         if shares.mastered > shares.out_of_reach:
             remedy = "most problems are mastered: take harder ones"
         else:
@@ -240,12 +238,12 @@ def _advice(shares: Any, verdict_shares: dict[str, float]) -> list[str]:
             f"only {shares.frontier:.1%} of the problems are at the frontier, so nearly all weights are 0; {remedy}."
         )
     failures = verdict_shares["timeout"] + verdict_shares["unverifiable"]
-    if failures > _MAX_FAILURE_SHARE:
+    if failures > MAX_FAILURE_SHARE:
         advice.append(
             f"the verifier failed on {failures:.1%} of the completions, which do not count. Read those with verdict "
             "'timeout' or 'unverifiable' in the store."
         )
-    if verdict_shares["truncated"] > _MAX_TRUNCATED_SHARE:
+    if verdict_shares["truncated"] > MAX_TRUNCATED_SHARE:
         advice.append(
             f"{verdict_shares['truncated']:.1%} of the completions were cut off at the length limit before they had "
             "answered: raise `max_completion_length`."

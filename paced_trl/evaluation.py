@@ -61,7 +61,7 @@ class Evaluation:
         verdicts (`dict[str, int]`): Number of completions with each verdict.
 
     Raises:
-        ValueError: If the columns differ in length, an id occurs twice, counts are none, or no problem has a valid
+        ValueError: If the columns differ in length, an id occurs twice, counts are invalid, or no problem has a valid
             verdict.
     """
 

@@ -34,9 +34,9 @@ _CURVE_POINTS = 40
 def draw_training_pass_rates(
     num_passed: npt.ArrayLike,
     num_valid: npt.ArrayLike,
-    problem_weights: Floats,
-    curve: Callable[[Floats], Floats],
-    formula: str,
+    problem_weights: Floats | None = None,
+    curve: Callable[[Floats], Floats] | None = None,
+    formula: str = "",
     theme: Theme = LIGHT,
 ) -> Figure:
     """
@@ -44,36 +44,38 @@ def draw_training_pass_rates(
 
     Args:
         num_passed, num_valid (`ArrayLike`): Counts before training, per problem, of **shape (P,)**.
-        problem_weights (`np.ndarray`): Weights of the problems, of **shape (P,)**, mean 1 or all 0.
-        curve (`Callable`): The weight, in the same unit, as a function of an array of pass rates.
-        formula (`str`): What the curve is.
+        problem_weights (`np.ndarray`, *optional*): Weights of the problems, of **shape (P,)**, mean 1.
+        curve (`Callable`, *optional*): The weight, in the same unit, as a function of an array of pass rates.
+        formula (`str`, *optional*): What the curve is.
         theme ([`Theme`], *optional*): Colours.
     """
     index, last = bar_index(num_passed, num_valid)
     rates, counts = np.arange(last + 1) / last, np.bincount(index, minlength=last + 1)
     figure = Figure(figsize=(_WIDTH, 3.5), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    left, right = figure.subplots(1, 2) if problem_weights is not None else (figure.subplots(), None)
     left.bar(rates, counts, width=0.82 / last, color=theme.problems)
     left.set(ylabel="problems", title="How often the student passes")
     left.yaxis.set_major_locator(MaxNLocator(6, integer=True))
-    over = left.twinx()
-    grid = np.linspace(0.0, 1.0, 501)
-    over.plot(grid, curve(grid), color=theme.weight, linewidth=2.2)
-    over.set_ylim(0.0, max(1.0, 1.15 * float(np.max(curve(grid)))))
-    over.set_ylabel(f"problem weight, {formula}", color=theme.weight)
-    over.tick_params(axis="y", colors=theme.weight)
-    over.grid(False)
-    weights = problem_weights[np.asarray(num_valid) > 0]
-    shares = np.bincount(index, weights=weights, minlength=last + 1) / (weights.sum() or 1.0)
-    width = 0.41 / last
-    right.bar(rates - width / 2, counts / counts.sum(), width, color=theme.problems, label="of the problems")
-    right.bar(rates + width / 2, shares, width, color=theme.weight, label="of the weight")
-    right.set(ylabel="share", title="Where the weight lies")
-    right.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    figure.legend(handles=right.get_legend_handles_labels()[0], loc="outside upper right", ncols=2)
-    for axes in (left, right):
-        _pass_rate_axis(axes, last)
-        axes.set_xlabel("pass rate before training")
+    if curve is not None:
+        over = left.twinx()
+        grid = np.linspace(0.0, 1.0, 1001)
+        over.plot(grid, curve(grid), color=theme.weight, linewidth=2.2)
+        over.set_ylim(0.0, 1.15 * float(np.max(curve(grid))) or 1.0)
+        over.set_ylabel(f"problem weight, {formula}", color=theme.weight)
+        over.tick_params(axis="y", colors=theme.weight)
+        over.grid(False)
+    if right is not None and problem_weights is not None:
+        weights = problem_weights[np.asarray(num_valid) > 0]
+        shares = np.bincount(index, weights=weights, minlength=last + 1) / weights.sum()
+        width = 0.41 / last
+        right.bar(rates - width / 2, counts / counts.sum(), width, color=theme.problems, label="of the problems")
+        right.bar(rates + width / 2, shares, width, color=theme.weight, label="of the weight")
+        right.set(ylabel="share", title="Where the weight lies", xlabel="pass rate before training")
+        _share_axis(right)
+        _pass_rate_axis(right, last)
+        figure.legend(handles=right.get_legend_handles_labels()[0], loc="outside upper right", ncols=2)
+    left.set_xlabel("pass rate before training")
+    _pass_rate_axis(left, last)
     return figure
 
 
@@ -97,9 +99,9 @@ def draw_before_after(by_set: Mapping[str, Mapping[str, list[Evaluation]]], them
             before = _shares(by_arm[BASE])
             edges = (np.arange(before.size + 1) - 0.5) / (before.size - 1)
             axes.stairs(before, edges, color=theme.ink, linewidth=1.4, label="before training")
-        axes.set_title(_short(arm) if len(by_set) == 1 else f"{_short(arm)}, {_short(eval_set)}")
+        axes.set_title(_short(arm) if len(by_set) == 1 else f"{_short(arm)}\n{_short(eval_set)}")
         axes.set_xlabel("pass rate")
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        _share_axis(axes)
         _pass_rate_axis(axes, last)
     grid[0].set_ylabel("share of problems")
     if grid[0].get_legend_handles_labels()[0]:
@@ -144,7 +146,7 @@ def draw_accuracy(
         axes.set_title(f"{_short(eval_set)} (retention)" if relative else _short(eval_set))
         axes.set_xlabel(f"mean@{k}, difference from {BASE}" if relative else f"mean@{k}")
         axes.set_yticks(range(len(arms)), [_short(arm) for arm in arms])
-        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         axes.grid(axis="y", visible=False)
         axes.margins(x=0.08)
     grid[0].set_ylim(len(arms) - 0.5, -0.6)
@@ -179,8 +181,11 @@ def draw_training(histories: Mapping[str, Sequence[LogHistory]], theme: Theme = 
     for axes in grid:
         axes.set_ylim(bottom=0)
     _mark_switches(grid[0], histories, theme)
-    if len(histories) > 1 or not alike:
-        figure.legend(loc="outside upper center", ncols=4)
+    labels = grid[0].get_legend_handles_labels()[1]
+    if len(labels) > 1:
+        # About 120 letters stand beside each other, and a line and its margins take the room of eight.
+        columns = max(1, min(4, 120 // (8 + max(len(label) for label in labels))))
+        figure.legend(loc="outside upper center", ncols=columns)
     return figure
 
 
@@ -261,6 +266,11 @@ def _pass_rate_axis(axes: Axes, last: int) -> None:
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1] if last % 4 == 0 else [0, 0.5, 1] if last % 2 == 0 else [0, 1])
     axes.xaxis.set_major_formatter("{x:g}")
     axes.grid(axis="x", visible=False)
+
+
+def _share_axis(axes: Axes) -> None:
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
 
 def _short(name: str) -> str:

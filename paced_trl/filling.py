@@ -80,8 +80,8 @@ class StoreFiller:
         store (`PassRateStore`):
             Where completions go; its lock is held by the caller.
         seed (`int`):
-            Seed of all draws. The seed of a call comes from it and the number of generations that its problems have
-            already, so that a continued run repeats nothing and ends as an uninterrupted one.
+            Seed of all draws. The seed of a call comes from it and the first generation index that its problems lack,
+            so that a continued run repeats nothing and ends as an uninterrupted one.
         slice_size (`int`, *optional*):
             Completions per slice. `None` aims at 15 seconds.
         progress (`GenerationProgress`):
@@ -138,13 +138,16 @@ class StoreFiller:
                     "problem (leave `problem_id` out and they do)."
                 )
 
-    def fill(self, targets: npt.NDArray[np.int64]) -> None:
+    def fill(self, targets: npt.NDArray[np.int64]) -> int:
         """
         Generate, verify and store until every usable problem has its target.
 
         Args:
             targets (`np.ndarray` of shape `(P,)`):
                 Wanted number of stored generations per problem.
+
+        Returns:
+            `int`: How many completions were missing and have been generated.
 
         Raises:
             ValueError: If no gold is usable, a prompt is impossible, or generator or verifier break their protocol.
@@ -155,13 +158,12 @@ class StoreFiller:
             missing = np.where(self.is_usable, np.maximum(targets - self.num_generations, 0), 0)
             done = int(self.num_generations.sum())
             self.progress.start(completed=done, total=done + int(missing.sum()))
-            if not missing.any():
-                self.progress.note(f"All {done} completions are in {str(self.store.path)!r} already.")
             for indices in self._slices(missing):
                 self._run_slice(indices, missing)
         except KeyboardInterrupt:
             self._say_what_is_kept()
             raise
+        return int(missing.sum())
 
     def _say_what_is_kept(self) -> None:
         text = (

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from .comparison import BASE
 from .evaluation import Difference, Evaluation, compare_runs
-from .pass_rate import FrontierShares, frontier_shares
+from .pass_rate import MAX_FAILURE_SHARE, MAX_TRUNCATED_SHARE, MIN_FRONTIER_SHARE, FrontierShares, frontier_shares
 from .run_contents import RunContents
 from .store import VERDICTS
 from .tables import describe
@@ -21,16 +21,12 @@ from .verification import VALID_VERDICTS
 
 
 UNTOUCHED = "the untouched student"
-# Above this share of completions without a valid verdict, the verifier and not the student decides about problems.
-MAX_INVALID = 0.01
 _KL = {
     "forward": "forward KL",
     "reverse": "reverse KL",
     "jsd": "JSD",
     "forward_then_reverse": "forward KL first and reverse KL after",
 }
-MIN_FRONTIER = 0.1
-MAX_CLIPPED = 0.1
 
 
 def mean_with_interval(evaluations: Sequence[Evaluation]) -> Difference:
@@ -82,7 +78,7 @@ def findings(contents: RunContents) -> list[str]:
     sentences = []
     for eval_set in contents.eval_sets:
         by_arm = contents.evaluations[eval_set]
-        if len(by_arm) > 2:
+        if len(by_arm) > 2 or (len(by_arm) > 1 and BASE not in by_arm):
             sentences.append(best_arm(by_arm, eval_set))
         if BASE in by_arm and len(by_arm) > 1:
             sentences.append(_against_base(by_arm, f"On {eval_set}"))
@@ -105,7 +101,7 @@ def best_arm(by_arm: Mapping[str, list[Evaluation]], eval_set: str) -> str:
     k = by_arm[leader][0].num_generations
     mean = f"mean@{k} of {means[leader]:.3f}"
     against = {arm: difference(by_arm, leader, arm) for arm in by_arm if arm != leader}
-    open_arms = {arm: found for arm, found in against.items() if found is None or not found.excludes_zero}
+    open_arms = {arm: found for arm, found in against.items() if found is None or found.low <= 0.0}
     if not open_arms:
         if leader == BASE:
             return f"On {eval_set}, no arm improved: {UNTOUCHED} is best, with a {mean}."
@@ -125,30 +121,30 @@ def warnings_of(contents: RunContents) -> list[str]:
     if contents.unfinished:
         notes.append(f"Not finished yet, so not shown or not complete: {', '.join(contents.unfinished)}.")
     shares = training_shares(contents)
-    if shares is not None and shares.frontier < MIN_FRONTIER:
+    if shares is not None and shares.frontier < MIN_FRONTIER_SHARE:
         notes.append(
-            f"Only {shares.frontier:.1%} of the training problems are on the frontier, so nearly all weight rests on "
-            "few problems. Use problems of a difficulty in between, or more generations per problem."
+            f"Only {shares.frontier:.1%} of the training problems are on the frontier, and PACED gives weight to no "
+            "others. Use problems of a difficulty in between, or more generations per problem."
         )
     if shares is not None and shares.unmeasured:
         notes.append(f"{shares.unmeasured:.1%} of the training problems have no valid verdict and are not trained on.")
     for what, counts in verdict_counts(contents).items():
         total = sum(counts.values())
         invalid = total - sum(counts[verdict.value] for verdict in VALID_VERDICTS)
-        if invalid > MAX_INVALID * total:
+        if invalid > MAX_FAILURE_SHARE * total:
             notes.append(
                 f"The verifier gave no valid verdict on {invalid / total:.1%} of the completions ({what}). They count "
                 "neither as passed nor as failed; check the verifier and the solutions."
             )
-        if counts["truncated"] > MAX_CLIPPED * total:
+        if counts["truncated"] > MAX_TRUNCATED_SHARE * total:
             notes.append(
                 f"{counts['truncated'] / total:.1%} of the completions were cut at the maximum length without having "
-                f"passed ({what}). A larger `max_completion_length` may turn failures into passes."
+                f"passed ({what}). A larger max_completion_length may turn failures into passes."
             )
     if contents.comparison is not None and len({run.seed for run in contents.comparison.runs if run.arm != BASE}) == 1:
         notes.append(
             "Each arm was trained with one seed. The intervals cover other problems and other generations, not "
-            "another training run: add `--seeds` before reading much into small differences."
+            "another training run: add seeds before reading much into small differences."
         )
     return notes
 

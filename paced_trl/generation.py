@@ -14,13 +14,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from transformers import GenerationConfig
 
+from .batching import Row, next_batch, per_prompt
 from .completions import Completion as Completion
 from .completions import Generator as Generator
 from .completions import Prompt
@@ -34,16 +35,6 @@ from .shared_prefill import can_share_prefill, prefill_once
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-
-@dataclass(frozen=True)
-class _Row:
-    """One prompt in a batch, and which of its generations the batch makes."""
-
-    prompt_index: int
-    prompt_ids: list[int]
-    first_generation: int
-    num_generations: int
 
 
 class TransformersGenerator:
@@ -81,7 +72,7 @@ class TransformersGenerator:
             `None` takes the model's name and a checksum of its weights in memory.
 
     Raises:
-        `ValueError`: a limit is below 1, or neither tokenizer nor generation config has an end-of-sequence token.
+        ValueError: If a limit is below 1, or neither tokenizer nor generation config has an end-of-sequence token.
     """
 
     def __init__(
@@ -140,7 +131,7 @@ class TransformersGenerator:
                 Text or messages.
 
         Raises:
-            `ValueError`: a prompt has no tokens, or is too long for the model together with a completion.
+            ValueError: If a prompt has no tokens, or is too long for the model together with a completion.
         """
         self._checked_ids(prompts, range(len(prompts)))
 
@@ -163,23 +154,25 @@ class TransformersGenerator:
             first: what does not fit into memory fails at once.
 
         Raises:
-            `ValueError`: as `check_prompts`; or `num_generations` is negative or has another length than `prompts`.
+            ValueError: As `check_prompts`; or `num_generations` is negative or has another length than `prompts`.
         """
-        counts = _expand_counts(num_generations, len(prompts))
+        counts = per_prompt(num_generations, len(prompts))
         wanted = [index for index, count in enumerate(counts) if count > 0]
         prompt_ids = self._checked_ids([prompts[index] for index in wanted], wanted)
         # Greedy completions of a prompt are all the same: one is enough.
         limit = 1 if self.sampling.temperature == 0 else max(counts, default=0)
-        rows = [_Row(index, ids, 0, min(counts[index], limit)) for index, ids in zip(wanted, prompt_ids, strict=True)]
+        rows = [Row(index, ids, 0, min(counts[index], limit)) for index, ids in zip(wanted, prompt_ids, strict=True)]
         rows.sort(key=lambda row: (-len(row.prompt_ids), row.prompt_index))
         for index, completions in self._generate_rows(rows, seed):
             yield index, completions * (counts[index] // len(completions))
 
-    def _generate_rows(self, rows: list[_Row], seed: int) -> Iterator[tuple[int, list[Completion]]]:
+    def _generate_rows(self, rows: list[Row], seed: int) -> Iterator[tuple[int, list[Completion]]]:
         missing = {row.prompt_index: row.num_generations for row in rows}
         done: dict[int, list[Completion]] = {index: [] for index in missing}
         while rows:
-            batch, rest = self._next_batch(rows)
+            batch, rest = next_batch(
+                rows, self.batch_size, self.batch_tokens, max_completion_length=self.sampling.max_completion_length
+            )
             try:
                 generated = self._generate_batch(batch, seed)
             except torch.OutOfMemoryError:
@@ -206,22 +199,6 @@ class TransformersGenerator:
             stacklevel=2,
         )
 
-    def _next_batch(self, rows: list[_Row]) -> tuple[list[_Row], list[_Row]]:
-        """Split off as many rows as the budget allows; a prompt with more generations than that is cut."""
-        per_completion = len(rows[0].prompt_ids) + self.sampling.max_completion_length
-        room = max(1, min(self.batch_size, self.batch_tokens // per_completion))
-        batch: list[_Row] = []
-        for position, row in enumerate(rows):
-            if row.num_generations > room:
-                if batch:
-                    return batch, rows[position:]
-                head = _Row(row.prompt_index, row.prompt_ids, row.first_generation, room)
-                tail_start, tail_count = row.first_generation + room, row.num_generations - room
-                return [head], [_Row(row.prompt_index, row.prompt_ids, tail_start, tail_count), *rows[1:]]
-            batch.append(row)
-            room -= row.num_generations
-        return batch, []
-
     def _checked_ids(self, prompts: Sequence[Prompt], indices: Sequence[int]) -> list[list[int]]:
         prompt_ids = self.renderer.tokenize(prompts)
         check_prompt_lengths(
@@ -232,7 +209,7 @@ class TransformersGenerator:
         )
         return prompt_ids
 
-    def _generate_batch(self, rows: list[_Row], seed: int) -> list[list[Completion]]:
+    def _generate_batch(self, rows: list[Row], seed: int) -> list[list[Completion]]:
         length = max(len(row.prompt_ids) for row in rows)
         padding = torch.tensor([length - len(row.prompt_ids) for row in rows])
         ids = torch.tensor([[self.pad_token_id] * (length - len(row.prompt_ids)) + row.prompt_ids for row in rows])
@@ -254,7 +231,7 @@ class TransformersGenerator:
         completions = iter(self._decode(output[:, length:]))
         return [[next(completions) for _ in range(row.num_generations)] for row in rows]
 
-    def _uniforms(self, rows: list[_Row], seed: int) -> torch.Tensor | None:
+    def _uniforms(self, rows: list[Row], seed: int) -> torch.Tensor | None:
         if self.sampling.temperature == 0:
             return None
         streams = [
@@ -310,7 +287,7 @@ def load_generator(engine: str = "transformers", **options: Any) -> Transformers
         `Generator`
 
     Raises:
-        `ValueError`: there is no such engine.
+        ValueError: If there is no such engine.
     """
     if engine != "transformers":
         raise ValueError(f"`engine` is {engine!r}, which does not exist. The engines are: 'transformers'.")
@@ -368,16 +345,6 @@ def load_transformers_generator(
         batch_tokens=batch_tokens,
         record={"model": model_name(model_name_or_path), "weights": weights},
     )
-
-
-def _expand_counts(num_generations: int | Sequence[int], num_prompts: int) -> list[int]:
-    counts = [num_generations] * num_prompts if isinstance(num_generations, int) else [int(n) for n in num_generations]
-    if len(counts) != num_prompts or min(counts, default=0) < 0:
-        raise ValueError(
-            f"`num_generations` is {num_generations!r} for {num_prompts} prompts: give one number, or one per prompt, "
-            "none below 0."
-        )
-    return counts
 
 
 def _base_model(model: Any) -> Any:

@@ -46,6 +46,7 @@ def bare_expression(text: str) -> str | None:
     Return `text` as math-verify wants it if all of it is one number or expression without delimiters, else `None`.
 
     Example:
+
     ```python
     >>> from paced_trl.math_verifier import bare_expression
     >>> [bare_expression(text) for text in ("$1,234", "(1, 2]", "18 dollars")]

@@ -46,7 +46,7 @@ def memory_checksum(model: PreTrainedModel) -> str:
 
 
 def tokenizer_checksum(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return a checksum of what a tokenizer does: its definition, or for a slow one its vocabulary and a probing text."""
+    """Return a checksum of what a tokenizer does: its definition, or if slow its vocabulary and a probing text."""
     if tokenizer.is_fast:
         definition = json.loads(tokenizer.backend_tokenizer.to_str())
         # What the last call padded and truncated to.
@@ -72,7 +72,7 @@ def eos_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
     The same rule as TRL's `DistillationTrainer.__init__`, so that estimation and training stop at the same tokens.
 
     Raises:
-        `ValueError`: there is none, and no completion could ever end.
+        ValueError: If there is none, and no completion could ever end.
     """
     declared = model.generation_config.eos_token_id if model.generation_config is not None else None
     ids = [] if declared is None else [declared] if isinstance(declared, int) else list(declared)

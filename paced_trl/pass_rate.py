@@ -39,6 +39,13 @@ Floats = npt.NDArray[np.float64]
 Vector = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 
+# Shares beyond which a user is warned: of problems at the frontier, and of completions on which the verifier failed or
+# that were cut off.
+MIN_FRONTIER_SHARE = 0.10
+MAX_FAILURE_SHARE = 0.01
+MAX_TRUNCATED_SHARE = 0.10
+
+
 @dataclass(frozen=True)
 class Prior:
     """
@@ -143,7 +150,7 @@ def pass_rates(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike) -> Floats:
         `np.ndarray`: Pass rates in [0, 1], float64 of **shape (P,)**; nan for problems without a valid generation.
 
     Raises:
-        ValueError: If the counts are none ([`check_counts`]).
+        ValueError: If the counts are invalid ([`check_counts`]).
 
     Example:
 
@@ -171,7 +178,7 @@ def frontier_shares(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike) -> Fron
         [`FrontierShares`]: Fractions of all problems.
 
     Raises:
-        ValueError: If the counts are none ([`check_counts`]).
+        ValueError: If the counts are invalid ([`check_counts`]).
 
     Example:
 
@@ -226,7 +233,7 @@ def log_marginal_likelihood(
         `np.ndarray`: Nats, float64 of **shape (P,)**; 0 for problems without a valid generation.
 
     Raises:
-        ValueError: If the counts or the prior are none.
+        ValueError: If the counts or the prior are invalid.
 
     Example:
 
@@ -256,7 +263,7 @@ def posterior_point_masses(
         a valid generation has the prior's.
 
     Raises:
-        ValueError: If the counts or the prior are none.
+        ValueError: If the counts or the prior are invalid.
     """
     passed, valid = check_counts(num_passed, num_valid)
     log_joint = _log_joint(passed, valid, as_prior(prior))
@@ -282,7 +289,7 @@ def fit_beta_prior(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike) -> tuple
         `tuple[float, float]`: `(a0, b0)`.
 
     Raises:
-        ValueError: If the counts are none, or no problem has a valid generation.
+        ValueError: If the counts are invalid, or no problem has a valid generation.
 
     Example:
 
@@ -315,7 +322,7 @@ def fit_prior(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike) -> Prior:
         [`Prior`]: The fit.
 
     Raises:
-        ValueError: If the counts are none, or no problem has a valid generation.
+        ValueError: If the counts are invalid, or no problem has a valid generation.
 
     Example:
 

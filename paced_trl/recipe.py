@@ -24,6 +24,7 @@ from .arguments import (
     SamplingArguments,
     TrainArguments,
     VerifierArguments,
+    as_mapping,
 )
 from .config import PacedConfig
 from .data import load_problems
@@ -62,7 +63,7 @@ def verifier_of(args: VerifierSettings) -> Verifier:
     """Load the verifier that the settings name."""
     if args.verifier is None:
         raise ValueError("`verifier` is not given, so no completion can be judged. Name one, e.g. `--verifier math`.")
-    return load_verifier(args.verifier, **(args.verifier_kwargs or {}))
+    return load_verifier(args.verifier, **as_mapping(args.verifier_kwargs))
 
 
 def generator_of(
@@ -73,7 +74,7 @@ def generator_of(
         "transformers",
         model_name_or_path=require_model(name_or_path),
         sampling=sampling_parameters(sampling),
-        chat_template_kwargs=sampling.chat_template_kwargs,
+        chat_template_kwargs=as_mapping(sampling.chat_template_kwargs),
         batch_size=batch_size,
         **model_options,
     )
@@ -141,7 +142,7 @@ def make_references(
     store: Path,
 ) -> Dataset:
     """Let the teacher answer the problems, keep verified completions as `reference`."""
-    teacher = dict(args.teacher_model_init_kwargs or {})
+    teacher = as_mapping(args.teacher_model_init_kwargs)
     generator = generator_of(
         args.teacher_model_name_or_path,
         args,
@@ -190,7 +191,7 @@ def training_problems(
                 f"`kl` is {args.kl!r}, which trains on references; the data have none, and without a `verifier` the "
                 "teacher's completions cannot be checked. Set `verifier`, or name a column with `--reference_column`."
             )
-        path = Path(train.references or Path(args.output_dir) / "references")
+        path = Path(train.references or Path(str(args.output_dir)) / "references")
         problems = make_references(problems, args, train, estimation, verifier, path)
     return problems
 
@@ -249,6 +250,7 @@ def evaluate_sets(
         "model": name_or_path,
         "weights": weights_fingerprint(require_model(name_or_path)),
         "sets": sets,
+        "retention_sets": list(named_sets(evaluation.retention_sets, "retention_sets")),
         "problems": vars(problem_args),
         "sampling": vars(sampling_parameters(sampling)),
         "chat_template_kwargs": sampling.chat_template_kwargs,

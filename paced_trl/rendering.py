@@ -99,7 +99,7 @@ def check_prompt_lengths(
             Most tokens of a completion.
 
     Raises:
-        `ValueError`: a prompt has no tokens, or is too long for the model together with a completion.
+        ValueError: If a prompt has no tokens, or is too long for the model together with a completion.
     """
     lengths = [len(ids) for ids in prompt_ids]
     if 0 in lengths:

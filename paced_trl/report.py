@@ -53,6 +53,7 @@ _MAIN_SETTINGS = (
     "apply_weights",
     "loss_aggregation",
     "student.use_peft",
+    "verifier",
     "temperature",
     "top_p",
     "top_k",
@@ -111,6 +112,9 @@ def _page(contents: RunContents, weights: TrainingWeights | None, figures: list[
     environment.filters["interval_apart"] = _interval_apart
     environment.filters["setting"] = lambda value: value if isinstance(value, str) else json.dumps(value, default=str)
     common, by_run = _settings(contents)
+    main = [name for name in _MAIN_SETTINGS if name in common]
+    if common.get("max_steps", -1) > 0 and "num_train_epochs" in main:
+        main.remove("num_train_epochs")  # without effect
     return environment.get_template("report.html.jinja").render(
         name=contents.path.resolve().name,
         summary=summary(contents),
@@ -126,8 +130,8 @@ def _page(contents: RunContents, weights: TrainingWeights | None, figures: list[
         arm_colors=[theme.arm_colors(contents.arms) for theme in (LIGHT, DARK)],
         base=BASE,
         control=contents.comparison.control if contents.comparison is not None else None,
-        main_settings={name: common[name] for name in _MAIN_SETTINGS if name in common},
-        other_settings={name: common[name] for name in sorted(common) if name not in _MAIN_SETTINGS},
+        main_settings={name: common[name] for name in main},
+        other_settings={name: common[name] for name in sorted(common) if name not in main},
         settings_by_run=by_run,
         record=_flat(contents.store.record) if contents.store is not None else {},
         versions=_versions(contents),

@@ -6,6 +6,7 @@ Drawing is in `figures.py`; this module chooses what to draw from what a run lef
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from matplotlib.figure import Figure
 from .figure_theme import Theme
 from .figures import draw_accuracy, draw_before_after, draw_training, draw_training_pass_rates
 from .findings import mean_with_interval, training_shares
-from .pass_rate import Floats, pass_rates
+from .pass_rate import Floats, FrontierShares, pass_rates
 from .run_contents import RunContents
 from .weighting import beta_kernel, problem_weights
 
@@ -39,19 +40,20 @@ class TrainingWeights:
 
     Args:
         values (`np.ndarray`): Weights of **shape (P,)**, in the order of the pass-rate table, mean 1.
-        curve (`Callable[[np.ndarray], np.ndarray]`): The rule, as a function of pass rates, on the same scale.
+        curve (`Callable[[np.ndarray], np.ndarray]`, *optional*): The rule, as a function of pass rates, on that scale.
         formula (`str`): The rule, to read.
     """
 
     values: Floats
-    curve: Callable[[Floats], Floats]
+    curve: Callable[[Floats], Floats] | None
     formula: str
 
 
 def training_weights(contents: RunContents) -> TrainingWeights | None:
     """
-    Return the weights of the training problems: of the first run that weights them by the paper's kernel, else of the
-    first run, else the paper's.
+    Return the weights of the training problems: those given with the data, else by the rule of a run.
+
+    That is the first run with the paper's kernel, else the first run, else the paper's kernel with its defaults.
 
     Returns:
         [`TrainingWeights`] or `None`: None if pass rates were not measured, or no problem has weight.
@@ -60,46 +62,48 @@ def training_weights(contents: RunContents) -> TrainingWeights | None:
     if table is None or not table.num_rows:
         return None
     num_passed, num_valid = table["num_passed"].to_numpy(), table["num_valid"].to_numpy()
+    if "problem_weight" in table.column_names:
+        given = table["problem_weight"].to_numpy()
+        return TrainingWeights(given / given.mean(), None, "as given with the data") if given.any() else None
     runs = [settings for settings in contents.settings.values() if "weighting" in settings]
     run = next((settings for settings in runs if settings["weighting"] == "beta"), runs[0] if runs else {})
     kind, band = run.get("weighting", "beta"), run.get("weight_band", (0.2, 0.8))
     alpha, beta = run.get("weight_alpha", 1.0), run.get("weight_beta", 1.0)
+    try:
+        values = problem_weights(
+            num_passed,
+            num_valid,
+            kind=kind,
+            weight_alpha=alpha,
+            weight_beta=beta,
+            estimator=run.get("weight_estimator", "plugin"),
+            gate=run.get("weight_gate", True),
+            band=band,
+        )
+    except ValueError:
+        return None  # all weights are 0: the shares on the page show why
 
-    def shape(rates: Floats) -> Floats:
+    def rule(rates: Floats) -> Floats:
         if kind == "uniform":
             return np.ones_like(rates)
         if kind == "hard_filter":
             return ((band[0] <= rates) & (rates <= band[1])).astype(np.float64)
         return beta_kernel(rates, alpha, beta)
 
-    try:
-        if "problem_weight" in table.column_names and not table["problem_weight"].null_count:
-            values = table["problem_weight"].to_numpy()
-        else:
-            values = problem_weights(
-                num_passed,
-                num_valid,
-                kind=kind,
-                weight_alpha=alpha,
-                weight_beta=beta,
-                estimator=run.get("weight_estimator", "plugin"),
-                gate=run.get("weight_gate", True),
-                band=band,
-            )
-    except ValueError:
-        return None  # all weights are 0, which the shares on the page show
     rates = pass_rates(num_passed, num_valid)
-    scale = len(rates) / max(float(shape(rates[~np.isnan(rates)]).sum()), 1e-12)
+    # An estimator other than the plug-in gives weight where the kernel of c / K may give none at all.
+    total = float(rule(rates[~np.isnan(rates)]).sum()) or 1.0
     power = "p (1 − p)" if alpha == beta == 1 else f"p^{alpha:g} (1 − p)^{beta:g}"
-    formulas = {"uniform": "the same for all", "hard_filter": f"p from {band[0]:g} to {band[1]:g}"}
-    return TrainingWeights(values, lambda rates: scale * shape(rates), formulas.get(kind, power))
+    formulas = {"uniform": "the same for all", "hard_filter": f"1 for p from {band[0]:g} to {band[1]:g}, else 0"}
+    return TrainingWeights(values, lambda p: len(rates) / total * rule(p), formulas.get(kind, power))
 
 
 def report_figures(contents: RunContents, weights: TrainingWeights | None) -> list[ReportFigure]:
     """Return the figures that the run has something to draw for."""
     figures = []
-    if weights is not None:
-        figures.append(_pass_rates(contents, weights))
+    shares = training_shares(contents)
+    if shares is not None and shares.unmeasured < 1.0:
+        figures.append(_pass_rates(contents, weights, shares))
     held_out = {name: contents.evaluations[name] for name in contents.eval_sets}
     means = _means_in_words(held_out)
     if held_out:
@@ -141,21 +145,26 @@ def report_figures(contents: RunContents, weights: TrainingWeights | None) -> li
     return figures
 
 
-def _pass_rates(contents: RunContents, weights: TrainingWeights) -> ReportFigure:
-    table, shares = contents.pass_rates, training_shares(contents)
-    assert table is not None and shares is not None
-    num_passed, num_valid = table["num_passed"].to_numpy(), table["num_valid"].to_numpy()
+def _pass_rates(contents: RunContents, weights: TrainingWeights | None, shares: FrontierShares) -> ReportFigure:
+    assert contents.pass_rates is not None
+    num_passed, num_valid = (contents.pass_rates[name].to_numpy() for name in ("num_passed", "num_valid"))
+    caption = "Training problems by the share of their completions that passed."
+    alt = (
+        f"Histogram of the pass rates of {len(num_passed):,} training problems: {shares.out_of_reach:.0%} never "
+        f"passed, {shares.frontier:.0%} sometimes, {shares.mastered:.0%} always."
+    )
+    draw = functools.partial(draw_training_pass_rates, num_passed, num_valid)
+    if weights is not None:
+        line = "The line is the problem weight at the pass rate p" if weights.curve is not None else "Problem weights"
+        caption += f" {line}: {weights.formula}, scaled to mean 1. On the right, which problems hold that weight."
+        alt += f" Beside it, the share of the weight: {weights.formula}."
+        draw = functools.partial(draw, problem_weights=weights.values, curve=weights.curve, formula=weights.formula)
     return ReportFigure(
         "pass_rates",
         "What the student could do before training",
-        "Left: training problems by the share of their completions that passed; the line is the problem weight as a "
-        f"function of the pass rate p, {weights.formula}, scaled to mean 1. Right: which problems hold that weight.",
-        f"Histogram of the pass rates of {len(num_passed):,} training problems: {shares.out_of_reach:.0%} never "
-        f"passed, {shares.frontier:.0%} sometimes, {shares.mastered:.0%} always. Over it the weight, "
-        f"{weights.formula}.",
-        lambda theme: draw_training_pass_rates(
-            num_passed, num_valid, weights.values, weights.curve, weights.formula, theme
-        ),
+        caption,
+        alt,
+        lambda theme: draw(theme=theme),
     )
 
 

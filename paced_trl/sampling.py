@@ -29,6 +29,7 @@ class ResumableRepeatSampler(RepeatSampler):
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order the next iteration gives; accelerate's data loader calls it."""
         if self.shuffle:
+            assert self.seed is not None
             self.generator.manual_seed(self.seed)
             for _ in range(epoch):
                 torch.randperm(self.num_samples, generator=self.generator)

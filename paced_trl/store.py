@@ -1,8 +1,8 @@
 """
 The pass-rate store: every completion with its verdict, on disk before anything depends on it.
 
-Responsible for append-only Parquet shards, the manifest that says under which settings they were made, the lock that
-keeps a second writer out, and counting without reading completion text. A directory looks like this:
+Responsible for append-only Parquet shards, the lock that keeps a second writer out, and counting without reading
+completion text. Under which settings a store was made is in its manifest (`manifest.py`). A directory looks like this:
 
     STORE/manifest.json                     the record of the settings, written once
     STORE/shards/000000-3f2a91c0.parquet    columns of `SCHEMA`, one row per completion
@@ -16,21 +16,20 @@ never interpreted. The paper (arXiv 2603.11178) needs the counts this module ret
 
 from __future__ import annotations
 
-import json
 import os
-import platform
 import re
 import uuid
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+from .manifest import as_json, differing_fields, publish, read_manifest, write_manifest
 
 
 SCHEMA = pa.schema(
@@ -46,9 +45,7 @@ SCHEMA = pa.schema(
     ]
 )
 VERDICTS = ("passed", "failed", "unparseable", "truncated", "timeout", "unverifiable")
-STORE_VERSION = 1
 _SHARD_NAME = re.compile(r"(\d{6,})-[0-9a-f]{8}\.parquet")
-_LIBRARIES = ("paced_trl", "transformers", "torch", "trl", "tokenizers", "pyarrow")
 
 
 class PassRateStore:
@@ -74,9 +71,9 @@ class PassRateStore:
             record. `None` opens a store that exists, whatever its record.
 
     Raises:
-        `FileNotFoundError`: `record` is `None` and there is no store at `path`.
-        `ValueError`: `path` holds something else, a store of another record, or one written by a newer version.
-        `TypeError`: `record` holds a value that JSON has no form for.
+        FileNotFoundError: If `record` is `None` and there is no store at `path`.
+        ValueError: If `path` holds something else, a store of another record, or one written by a newer version.
+        TypeError: If `record` holds a value that JSON has no form for.
     """
 
     def __init__(self, path: str | os.PathLike[str], record: dict[str, Any] | None = None):
@@ -84,7 +81,7 @@ class PassRateStore:
         self._lock_file: int | None = None
         if not self._manifest_path.exists():
             self._create(record)
-        self.record: dict[str, Any] = self._read_manifest()["record"]
+        self.record: dict[str, Any] = read_manifest(self._manifest_path)
         if record is not None:
             self.check_record(record)
 
@@ -108,37 +105,11 @@ class PassRateStore:
                 f"{str(self.path)!r} exists and is not a pass-rate store: it has no `manifest.json`. Give a new or "
                 "empty directory."
             )
-        manifest = {
-            "format": "paced_trl pass-rate store",
-            "version": STORE_VERSION,
-            "record": _as_json(record),
-            # For information only: a library upgrade must not orphan a store.
-            "information": {"python": platform.python_version(), **_library_versions()},
-        }
+        as_json(record)
         self._shard_directory.mkdir(parents=True, exist_ok=True)
         with self.writing():
             if not self._manifest_path.exists():
-                temporary = self.path / f".manifest-{uuid.uuid4().hex}.tmp"
-                with open(temporary, "w", encoding="utf-8") as file:
-                    json.dump(manifest, file, indent=2, ensure_ascii=False)
-                _publish(temporary, self._manifest_path)
-
-    def _read_manifest(self) -> dict[str, Any]:
-        try:
-            manifest = json.loads(self._manifest_path.read_text(encoding="utf-8"))
-            version = manifest["version"]
-            manifest["record"]
-        except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(
-                f"{str(self._manifest_path)!r} is not the manifest of a pass-rate store ({_first_line(error)}). "
-                "Restore it from a copy, or give another directory."
-            ) from error
-        if version > STORE_VERSION:
-            raise ValueError(
-                f"The store {str(self.path)!r} has version {version}, this paced_trl reads up to {STORE_VERSION}: it "
-                "was written by a newer release. Upgrade paced_trl."
-            )
-        return manifest
+                write_manifest(self._manifest_path, record)
 
     def check_record(self, record: dict[str, Any]) -> None:
         """
@@ -149,11 +120,11 @@ class PassRateStore:
                 The settings that are about to be used.
 
         Raises:
-            `ValueError`: a field differs; the message names each with both values.
+            ValueError: If a field differs; the message names each with both values.
         """
-        differences = list(_differences(self.record, _as_json(record)))
-        if differences:
-            lines = [f"  {name}: {old} in the store, {new} now" for name, old, new in differences]
+        differing = differing_fields(self.record, as_json(record))
+        if differing:
+            lines = [f"  {name}: {old} in the store, {new} now" for name, old, new in differing]
             raise ValueError(
                 f"The store {str(self.path)!r} was written with other settings, and completions made under different "
                 "settings are not mixed:\n" + "\n".join(lines) + "\nUse the settings of the store, or give another "
@@ -168,7 +139,7 @@ class PassRateStore:
         The lock is the kernel's (`flock`): it is released when the process ends, however it ends.
 
         Raises:
-            `RuntimeError`: another process, or another object of this one, is writing; the message names the process.
+            RuntimeError: If another process, or another object of this one, is writing; the message names the process.
         """
         import fcntl
 
@@ -207,8 +178,8 @@ class PassRateStore:
                 shard.
 
         Raises:
-            `ValueError`: a column is missing, has the wrong type or an unknown verdict.
-            `RuntimeError`: another process is writing.
+            ValueError: If a column is missing, has the wrong type or an unknown verdict.
+            RuntimeError: If another process is writing.
         """
         if not rows:
             return
@@ -238,7 +209,7 @@ class PassRateStore:
         temporary = self._shard_directory / f".{name}.tmp"
         try:
             pq.write_table(table, temporary, compression="zstd")
-            _publish(temporary, self._shard_directory / name)
+            publish(temporary, self._shard_directory / name)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
@@ -359,53 +330,6 @@ def _is_vacant(directory: Path) -> bool:
     """Whether a directory holds nothing but hidden files and an empty `shards/`."""
     visible = [path for path in directory.iterdir() if not path.name.startswith(".")]
     return all(path.name == "shards" and path.is_dir() and not any(path.glob("[!.]*")) for path in visible)
-
-
-def _publish(temporary: Path, final: Path) -> None:
-    """Give a finished file its name, so that it survives a power cut as well as a kill."""
-    with open(temporary, "rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, final)
-    directory = os.open(final.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
-def _as_json(record: dict[str, Any]) -> dict[str, Any]:
-    """Bring a record into the form in which it comes back from disk: tuples become lists, keys become strings."""
-    try:
-        return json.loads(json.dumps(record, ensure_ascii=False, allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"The record of a store must consist of JSON values, and this one does not: {error}."
-        ) from error
-
-
-def _differences(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, str, str]]:
-    """Yield (dotted field name, old value, new value) wherever two JSON values differ."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted(old.keys() | new.keys()):
-            child = f"{name}.{key}" if name else key
-            if key not in old:
-                yield child, "absent", repr(new[key])
-            elif key not in new:
-                yield child, repr(old[key]), "absent"
-            else:
-                yield from _differences(old[key], new[key], child)
-    elif old != new:
-        yield name, repr(old), repr(new)
-
-
-def _library_versions() -> dict[str, str]:
-    versions = {}
-    for library in _LIBRARIES:
-        try:
-            versions[library] = metadata.version(library)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
 
 
 def _first_line(error: BaseException) -> str:

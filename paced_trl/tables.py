@@ -62,9 +62,10 @@ def comparison_rows(comparison: Comparison) -> list[dict[str, str]]:
             evaluations = comparison.evaluations(arm, name)
             mean = sum(evaluation.mean_at_k for evaluation in evaluations) / len(evaluations)
             row[f"{name} mean@{evaluations[0].num_generations}"] = f"{mean:.3f}"
-            row["- base"] = "" if arm == BASE else describe(comparison.difference(arm, BASE, name))
+            of_set = f"{name} " if len(comparison.eval_sets) > 1 else ""
+            row[f"{of_set}- base"] = "" if arm == BASE else describe(comparison.difference(arm, BASE, name))
             compared = arm not in (BASE, comparison.control)
-            row[f"- {comparison.control}"] = (
+            row[f"{of_set}- {comparison.control}"] = (
                 describe(comparison.difference(arm, comparison.control, name)) if compared else ""
             )
         for name in comparison.retention_sets:

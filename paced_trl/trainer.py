@@ -69,11 +69,11 @@ class _WeightedDivergence:
     @contextmanager
     def in_force(self) -> Iterator[None]:
         self.kernel = trl_distillation.ChunkedDivergenceFunction
-        trl_distillation.ChunkedDivergenceFunction = self  # type: ignore[assignment, misc]
+        vars(trl_distillation)["ChunkedDivergenceFunction"] = self
         try:
             yield
         finally:
-            trl_distillation.ChunkedDivergenceFunction = self.kernel
+            vars(trl_distillation)["ChunkedDivergenceFunction"] = self.kernel
         if self.divergence_sums is None:
             raise RuntimeError(
                 "TRL's `_compute_loss` did not call `ChunkedDivergenceFunction`, so problem weights were not applied. "
@@ -114,6 +114,9 @@ class PacedTrainer(DistillationTrainer):
     Raises:
         ValueError: If a column is missing or wrong, or all weights are 0: before any model loads.
     """
+
+    args: PacedConfig
+    model: torch.nn.Module
 
     _tag_names = ["trl", "distillation", "paced"]
     _name = "PACED"
@@ -170,6 +173,7 @@ class PacedTrainer(DistillationTrainer):
         if "problem_weight" in train_dataset.column_names:
             train_dataset = train_dataset.remove_columns("problem_weight")
         train_dataset = train_dataset.add_column("problem_weight", loss_weights)
+        self._train_problems = train_dataset
         self.verifier = verifier
         self._dataset_completions: list[str] | None = None
         super().__init__(
@@ -194,11 +198,11 @@ class PacedTrainer(DistillationTrainer):
         if self.args.apply_weights == "sampling":
             return FrontierSampler(self.problem_weights, batch_size, repeat_count=accumulation, seed=self.args.seed)
         return ResumableRepeatSampler(
-            self.train_dataset if dataset is None else dataset,
+            self._train_problems if dataset is None else dataset,
             mini_repeat_count=1,
             batch_size=batch_size,
             repeat_count=accumulation,
-            shuffle=self.shuffle_dataset,
+            shuffle=bool(self.shuffle_dataset),
             seed=self.args.seed,
         )
 
@@ -270,6 +274,7 @@ class PacedTrainer(DistillationTrainer):
         divergence = _WeightedDivergence(inputs["row_weight"], inputs["completion_mask"])
         with divergence.in_force():
             outputs = super()._compute_loss(unwrapped_student, inputs, num_items_in_batch)
+        assert divergence.divergence_sums is not None
         self._divergence_sums = divergence.divergence_sums
         return outputs
 

@@ -126,8 +126,15 @@ def end_of_completion_id(
     The two differ for models whose tokenizer names one EOS and whose template ends turns with another.
     """
     if isinstance(prompt, str):
-        return tokenizer.eos_token_id
+        return _eos_token_id(tokenizer)
     turn = [{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}]
     start = len(tokenizer.apply_chat_template(turn[:1], add_generation_prompt=True, tokenize=True, return_dict=False))
-    rendered = tokenizer.apply_chat_template(turn, tokenize=True, return_dict=False)
-    return next((token for token in rendered[start:] if token in eos_token_ids), tokenizer.eos_token_id)
+    rendered: list[int] = tokenizer.apply_chat_template(turn, tokenize=True, return_dict=False)  # type: ignore
+    return next((token for token in rendered[start:] if token in eos_token_ids), _eos_token_id(tokenizer))
+
+
+def _eos_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    eos_token_id = tokenizer.eos_token_id
+    if not isinstance(eos_token_id, int):
+        raise ValueError("The tokenizer has no end-of-sequence token, so no reference could end. Set its `eos_token`.")
+    return eos_token_id

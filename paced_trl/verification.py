@@ -240,6 +240,7 @@ def load_verifier(
         ImportError: If the verifier's package is not installed, or the module of a path does not exist.
 
     Example:
+
     ```python
     >>> from paced_trl import load_verifier
     >>> with load_verifier("choice") as verifier:

@@ -106,7 +106,7 @@ def problem_weights(
         `np.ndarray`: Problem weights, at least 0, with mean 1; float64 of **shape (P,)**.
 
     Raises:
-        ValueError: If the counts are none; if a setting is unknown or out of range; if `"unbiased"` is asked for
+        ValueError: If the counts are invalid; if a setting is unknown or out of range; if `"unbiased"` is asked for
             exponents that have no unbiased estimate; or if all weights are 0.
 
     Example:
@@ -169,7 +169,7 @@ def unbiased_weight(
         `np.ndarray`: Estimates in [0, 1], not normalised; float64 of **shape (P,)**; nan where K < a + b.
 
     Raises:
-        ValueError: If the counts are none, or an exponent is negative or no whole number.
+        ValueError: If the counts are invalid, or an exponent is negative or no whole number.
 
     Example:
 
@@ -226,7 +226,7 @@ def posterior_mean_weight(
         generation has the prior's mean.
 
     Raises:
-        ValueError: If the counts or the prior are none, or an exponent is negative or not finite.
+        ValueError: If the counts or the prior are invalid, or an exponent is negative or not finite.
 
     Example:
 

@@ -47,18 +47,13 @@ class ScriptedGenerator:
         counts = [num_generations] * len(prompts) if isinstance(num_generations, int) else num_generations
         for index, (prompt, count) in enumerate(zip(prompts, counts, strict=True)):
             self.num_calls += count
-            yield (
-                index,
-                [
-                    Completion(str(eval(prompt)), 3, "stop") if i < self.num_right else Completion("?", 9, "length")
-                    for i in range(count)
-                ],
-            )
+            right, wrong = Completion(str(eval(prompt)), len(prompt), "stop"), Completion("?", 9, "length")
+            yield index, [right if i < self.num_right else wrong for i in range(count)]
 
 
 PROBLEMS = [
     {"problem_id": "sum", "prompt": "2 + 3", "solution": "5"},
-    {"problem_id": "product", "prompt": "2 * 3", "solution": "6"},
+    {"problem_id": "product", "prompt": "20 * 3", "solution": "60"},
     {"problem_id": "wrong gold", "prompt": "1 + 1", "solution": "3"},
 ]
 
@@ -112,7 +107,7 @@ def test_a_model_is_evaluated_as_it_is_estimated():
     assert evaluation.num_valid == [4, 4, 4]
     assert evaluation.mean_at_k == pytest.approx(0.5)
     assert evaluation.num_generations == 4
-    assert evaluation.mean_completion_length == pytest.approx((3 * 3 + 9) / 4)
+    assert evaluation.mean_completion_length == pytest.approx((3 * (5 + 6 + 5) + 3 * 9) / 12)
     assert evaluation.clipped_ratio == pytest.approx(0.25)
     assert evaluation.verdicts["passed"] == 6
     assert sum(evaluation.verdicts.values()) == 12
@@ -135,6 +130,7 @@ def test_a_stored_evaluation_is_not_generated_again(tmp_path):
     assert third == first
     assert (second.problem_ids, second.num_passed, second.num_valid) == (["sum"], [1], [4])
     assert second.num_generations == 4
+    assert second.mean_completion_length == pytest.approx((5 + 3 * 9) / 4)
     assert sum(second.verdicts.values()) == 4
 
 

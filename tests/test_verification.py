@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
-import signal
 import subprocess
 import sys
 import textwrap
@@ -20,8 +18,7 @@ import pytest
 
 from paced_trl.check import completion_text
 from paced_trl.math_verifier import bare_expression, gold_expression
-from paced_trl.verification import VALID_VERDICTS, Verdict, Verifier, load_verifier
-from paced_trl.worker_pool import Failure, FatalCheckError, WorkerPool
+from paced_trl.verification import VALID_VERDICTS, Verdict, Verifier, load_verifier, mark_truncated
 
 
 GSM8K = Path(__file__).parents[2] / "shared" / "data" / "gsm8k" / "test.jsonl"
@@ -53,6 +50,13 @@ def test_valid_verdicts_are_those_that_count() -> None:
     assert [verdict.is_valid for verdict in Verdict] == [True, True, True, True, False, False]
     assert json.dumps(list(Verdict)[:2]) == '["passed", "failed"]'
     assert f"{Verdict.PASSED}" == "passed" and Verdict("timeout") is Verdict.TIMEOUT
+
+
+def test_only_wrong_or_missing_answers_become_truncated() -> None:
+    verdicts = [PASSED, FAILED, UNPARSEABLE, TIMEOUT, UNVERIFIABLE]
+    assert mark_truncated(verdicts, [False] * 5) == verdicts
+    cut_off = mark_truncated(verdicts, [True] * 5)
+    assert cut_off == [PASSED, Verdict.TRUNCATED, Verdict.TRUNCATED, TIMEOUT, UNVERIFIABLE]
 
 
 MATH_GOLDS = [18, 18.0, "18", " 18. ", "18.0", "#### 18", "\\boxed{18}", "$18$", "$18", "She has 9 * 2 = 18.\n#### 18"]
@@ -201,6 +205,14 @@ def test_expressions_are_recognised_where_there_are_no_delimiters() -> None:
         None
     ] * 7
     assert gold_expression("18 dollars and 30 cents") is None
+
+
+def test_math_from_a_thread(math: Verifier) -> None:
+    results: list[Verdict] = []
+    thread = threading.Thread(target=lambda: results.extend(math(["\\boxed{9^{9^9}}", "4"], [4, 4])))
+    thread.start()
+    thread.join(timeout=60)
+    assert results == [TIMEOUT, PASSED]
 
 
 HOSTILE = [
@@ -644,201 +656,14 @@ def test_record_holds_what_a_verdict_depends_on() -> None:
     assert one.record["options"]["threshold"] == 1.0
 
 
-class Probe:
-    """What the workers of the tests below run: well-behaved methods and every way to go wrong."""
-
-    def __init__(self, start: str = "well") -> None:
-        if start == "raise":
-            raise RuntimeError("the probe cannot start")
-
-    def square(self, rows: list[int]) -> list[int]:
-        return [row * row for row in rows]
-
-    def sleep(self, rows: list[float]) -> list[float]:
-        time.sleep(sum(rows))
-        return rows
-
-    def process(self, rows: list[Any]) -> list[tuple[int, int]]:
-        time.sleep(0.02)
-        return [(os.getpid(), os.getsid(0)) for _ in rows]
-
-    def modules(self, rows: list[str]) -> list[bool]:
-        return [row in sys.modules for row in rows]
-
-    def misbehave(self, rows: list[str]) -> list[str]:
-        for row in rows:
-            if row == "freeze":  # big integers: C code that holds the interpreter lock
-                str(7 ** (10**8))
-            elif row == "loop":
-                while True:
-                    pass
-            elif row == "stop":
-                os.kill(os.getpid(), signal.SIGSTOP)
-            elif row == "exit":
-                os._exit(3)
-            elif row == "memory":
-                bytearray(10**12)
-            elif row == "raise":
-                raise SystemExit("not a way to leave a worker")
-            elif row == "fatal":
-                raise FatalCheckError("this check is wrong as such")
-        return list(rows)
-
-
-PROBE = f"{__name__}:Probe"
-
-
-@pytest.fixture
-def pool() -> Iterator[WorkerPool]:
-    pool = WorkerPool(PROBE, num_workers=2, timeout=1.0, max_memory=4 * 1024**3)
-    yield pool
-    pool.close()
-
-
-def test_results_keep_the_order_of_the_rows(pool: WorkerPool) -> None:
-    assert pool.map("square", range(1000)) == [row * row for row in range(1000)]
-    assert pool.map("square", range(1000), rows_per_call=7) == [row * row for row in range(1000)]
-    durations = [0.03 * (row % 3 == 0) for row in range(40)]
-    assert pool.map("sleep", durations) == durations
-    assert pool.map("square", []) == []
-
-
-def test_misbehaving_rows_fail_alone_and_their_workers_are_replaced(pool: WorkerPool) -> None:
-    rows = ["fine"] * 60
-    bad = {3: "freeze", 4: "loop", 17: "exit", 30: "stop", 31: "memory", 59: "raise"}
-    for index, row in bad.items():
-        rows[index] = row
-    expected = {
-        "freeze": "timeout",
-        "loop": "timeout",
-        "stop": "timeout",
-        "exit": "died",
-        "memory": "memory",
-        "raise": "raised",
-    }
-    began = time.monotonic()
-    for rows_per_call in (1, 8):
-        results = pool.map("misbehave", rows, rows_per_call=rows_per_call)
-        for index, result in enumerate(results):
-            if index in bad:
-                assert isinstance(result, Failure) and result.reason == expected[bad[index]], (rows_per_call, result)
-            else:
-                assert result == "fine"
-    assert time.monotonic() - began < 25
-    assert "exit code 3" in pool.map("misbehave", ["exit"])[0].detail
-    assert "SystemExit: not a way" in pool.map("misbehave", ["raise"])[0].detail
-
-
-def test_fatal_error_ends_the_map_and_the_pool_goes_on(pool: WorkerPool) -> None:
-    with pytest.raises(ValueError, match="wrong as such"):
-        pool.map("misbehave", ["loop", "fatal", "loop"])
-    assert pool.map("square", [5]) == [25]
-
-
-def test_worker_that_cannot_start_is_an_error() -> None:
-    pool = WorkerPool(PROBE, {"start": "raise"}, num_workers=2, timeout=1.0)
-    with pytest.raises(RuntimeError, match=r"(?s)test_verification:Probe.*could not start.*the probe cannot start"):
-        pool.map("square", [1])
-
-
-def test_workers_are_reused_and_replaced_when_killed_while_idle(pool: WorkerPool) -> None:
-    before = {pid for pid, _ in pool.map("process", range(40))}
-    assert {pid for pid, _ in pool.map("process", range(40))} == before and len(before) == 2
-    for pid in before:
-        os.kill(pid, signal.SIGKILL)
-    after = {pid for pid, _ in pool.map("process", range(40))}
-    assert len(after) == 2 and not after & before
-
-
-def test_workers_have_a_session_of_their_own_and_import_nothing_heavy(pool: WorkerPool) -> None:
-    [(pid, session)] = pool.map("process", [0])
-    assert session == pid != os.getsid(0)
-    assert pool.map("modules", ["torch", "transformers", "sympy"]) == [False] * 3
+def test_nothing_heavy_is_imported() -> None:
+    pytest.importorskip("math_verify")
     script = """
         import sys
-        from paced_trl.verification import start_check
-        start_check("paced_trl.math_verifier:MathCheck", {}, 1.0)
+        from paced_trl.verification import load_verifier, start_check
+        verifier = load_verifier("math")
+        assert not {"torch", "transformers", "datasets", "numpy", "sympy"} & set(sys.modules)
+        start_check("paced_trl.math_verifier:MathCheck", {}, 1.0)  # what a worker does
         assert "sympy" in sys.modules and not {"torch", "transformers", "datasets"} & set(sys.modules)
     """
-    pytest.importorskip("math_verify")
     subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True)
-
-
-def test_close_ends_the_workers_and_a_later_call_starts_new_ones(pool: WorkerPool) -> None:
-    [(pid, _)] = pool.map("process", [0])
-    pool.close()
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
-    assert pool.map("square", [3]) == [9]
-
-
-def test_from_threads_which_take_turns(pool: WorkerPool) -> None:
-    results: dict[int, Any] = {}
-
-    def work(number: int) -> None:
-        results[number] = pool.map("misbehave", ["fine", "loop"] if number == 0 else ["fine"] * number)
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=30)
-    assert results[0][0] == "fine" and results[0][1].reason == "timeout"
-    assert [results[number] for number in (1, 2, 3)] == [["fine"] * number for number in (1, 2, 3)]
-
-
-def test_math_from_a_thread(math: Verifier) -> None:
-    results: list[Verdict] = []
-    thread = threading.Thread(target=lambda: results.extend(math(["\\boxed{9^{9^9}}", "4"], [4, 4])))
-    thread.start()
-    thread.join(timeout=60)
-    assert results == [TIMEOUT, PASSED]
-
-
-PARENT = """
-    import os, sys
-    sys.path.insert(0, {tests!r})
-    from paced_trl.worker_pool import WorkerPool
-
-    pool = WorkerPool("test_verification:Probe", num_workers=2, timeout={timeout})
-    print(*(pid for pid, _ in pool.map("process", range(8))), flush=True)
-    pool.map("misbehave", ["loop", "loop"])
-"""
-
-
-def run_parent(timeout: float) -> tuple[subprocess.Popen[str], list[int]]:
-    script = textwrap.dedent(PARENT.format(tests=str(Path(__file__).parent), timeout=timeout))
-    process = subprocess.Popen(
-        [sys.executable, "-c", script],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    pids = [int(pid) for pid in process.stdout.readline().split()]
-    assert pids
-    time.sleep(0.5)
-    return process, pids
-
-
-def assert_gone(pids: list[int], seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while any(Path(f"/proc/{pid}").exists() for pid in pids):
-        assert time.monotonic() < end, "a worker process is still there"
-        time.sleep(0.05)
-
-
-def test_ctrl_c_leaves_no_worker_and_no_traceback_of_one() -> None:
-    process, pids = run_parent(timeout=60.0)
-    os.killpg(process.pid, signal.SIGINT)  # what a terminal does on Ctrl-C
-    _, errors = process.communicate(timeout=20)
-    assert errors.count("Traceback") == 1 and errors.rstrip().endswith("KeyboardInterrupt")
-    assert_gone(pids, 5)
-
-
-def test_killed_parent_leaves_no_worker_that_spins_for_ever() -> None:
-    process, pids = run_parent(timeout=0.5)
-    process.kill()
-    process.communicate(timeout=20)
-    assert_gone(pids, 20)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 
@@ -43,5 +44,7 @@ def main() -> None:
     if arguments[0] not in COMMANDS:
         print(f"paced-trl: {arguments[0]!r} is no command. Commands: {', '.join(COMMANDS)}.", file=sys.stderr)
         sys.exit(2)
+    # As with `python -m`: a verifier `my_rewards:function` may lie in the working directory.
+    sys.path.insert(0, os.getcwd())
     module = importlib.import_module(f"paced_trl.commands.{arguments[0]}")
     module.main(arguments[1:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
@@ -49,7 +50,7 @@ def parse(command: str, dataclasses: Sequence[type], arguments: Sequence[str], *
     from trl import TrlParser
 
     parser = TrlParser(
-        dataclasses,
+        list[Any](dataclasses),
         prog=f"paced-trl {command}",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -117,7 +118,19 @@ def clean_exit(command: str) -> Iterator[None]:
         sys.exit(2)
 
 
+def _quieten_libraries() -> None:
+    """Leave the terminal to this program's own progress: no bar per loaded file, no notes meant for developers."""
+    warnings.filterwarnings("ignore", message=".*is deprecated and will be removed in v6", category=FutureWarning)
+    # Read when the libraries are imported.
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+
 def entry_point(command: str, run: Callable[[Sequence[str]], None], arguments: Sequence[str] | None) -> None:
     """Run a command on its arguments, those of the process if None, with [`clean_exit`]."""
+    _quieten_libraries()
     with clean_exit(command):
         run(sys.argv[1:] if arguments is None else arguments)
