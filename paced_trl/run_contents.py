@@ -138,8 +138,9 @@ def _add_single_run(contents: RunContents) -> None:
     for file in sorted(files, key=lambda file: (not is_student[file], file)):
         by_arm = contents.evaluations.setdefault(file.stem, {})
         by_arm[BASE if is_student[file] else file.parent.name] = [Evaluation.load(file)]
-        is_retention = file.stem in _read_json(file.with_name(MANIFEST))["settings"]["retention_sets"]
-        if is_retention and file.stem not in contents.retention_sets:
+        evaluation = file.with_name(MANIFEST)  # absent where `Evaluation.save` was called from Python
+        names = _read_json(evaluation)["settings"]["retention_sets"] if evaluation.exists() else []
+        if file.stem in names and file.stem not in contents.retention_sets:
             contents.retention_sets.append(file.stem)
 
 

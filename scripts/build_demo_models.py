@@ -35,6 +35,8 @@ TABLE_SEED = 10
 OPERATORS = "+*@"
 DIGITS = "0123456789"
 MAX_LENGTH = 8
+# Share of each length in the problems, so that mastered, frontier and hopeless ones are all common.
+LENGTH_WEIGHTS = [0.3, 0.3, 0.4, 0.5, 0.5, 2, 2, 1]
 PAD, EOS = "<pad>", "<eos>"
 
 _table_rng = random.Random(TABLE_SEED)
@@ -221,7 +223,7 @@ def accuracy_by_length(
     model.eval()
     passed: dict[int, list[bool]] = {}
     batch = tokenizer([problem.prompt for problem in problems], padding=True, return_tensors="pt")
-    output = model.generate(
+    output = model.generate(  # type: ignore[misc]  # transformers types `self` as a protocol
         input_ids=batch["input_ids"],
         attention_mask=batch["attention_mask"],
         do_sample=True,
@@ -241,10 +243,11 @@ def accuracy_by_length(
 
 def build_problems(output_dir: Path) -> dict[str, list[Problem]]:
     """Draw and write the three sets of problems; the same bytes on every machine."""
-    rng, taken = random.Random(1), set()
+    rng = random.Random(1)
+    taken: set[str] = set()
 
     def draw_chain() -> Problem:
-        return chain(rng, rng.choices(range(1, MAX_LENGTH + 1), [0.5] + [1] * (MAX_LENGTH - 1))[0])
+        return chain(rng, rng.choices(range(1, MAX_LENGTH + 1), LENGTH_WEIGHTS)[0])
 
     problems = {"test": distinct_problems(draw_chain, 400, taken), "train": distinct_problems(draw_chain, 3000, taken)}
     problems["retention"] = distinct_problems(lambda: reversal(rng, rng.randint(3, MAX_LENGTH)), 300, taken)

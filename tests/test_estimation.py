@@ -66,7 +66,7 @@ def test_the_table_counts_what_was_generated(tmp_path: Path) -> None:
         assert row["num_valid"] == 8
         assert row["pass_rate"] == row["num_passed"] / 8
     assert (table[0]["pass_rate"], table[19]["pass_rate"]) == (0, 1)
-    assert np.corrcoef(table["pass_rate"], list(RATES.values()))[0, 1] > 0.8
+    assert np.corrcoef(table["pass_rate"], list(RATES.values()))[0, 1] > 0.7
 
 
 def test_only_valid_verdicts_count(tmp_path: Path) -> None:
@@ -125,6 +125,22 @@ def test_a_rerun_generates_nothing_and_more_generations_only_the_difference(tmp_
     wrong = [text for (problem_id, _), text in after.items() if not text.startswith("p")]
     assert len(set(wrong)) == len(wrong)
     assert estimate(tmp_path / "store", num_generations=2)["num_valid"][:] == [7] * 20
+
+
+def test_problems_that_have_different_numbers_get_what_they_lack(tmp_path: Path) -> None:
+    estimate(tmp_path / "store", problems=PROBLEMS[:10], num_generations=3)
+    estimate(tmp_path / "store", problems=PROBLEMS[5:15], num_generations=5)
+    generator = FakeGenerator(RATES)
+    estimate(tmp_path / "store", generator, num_generations=8)
+    assert {(num, len(prompts)) for prompts, num, _ in generator.calls} == {(8, 5), (5, 5), (3, 10)}
+    # One seed per call: problems that begin elsewhere in their stream are not in the same call.
+    assert len({seed for _, _, seed in generator.calls}) == len(generator.calls) == 3
+    stored = contents(tmp_path / "store")
+    assert len(stored) == 160
+    estimate(tmp_path / "whole", num_generations=8)
+    assert all(
+        contents(tmp_path / "whole")[f"id-{i}", n] == stored[f"id-{i}", n] for i in range(15, 20) for n in range(8)
+    )
 
 
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -119,6 +119,20 @@ def test_a_completion_that_was_cut_off_comes_last(tmp_path: Path) -> None:
     assert references(tmp_path, teacher, problems=problems)["reference"][:] == ["p0.", "p1 and"]
 
 
+def test_an_empty_completion_is_no_reference_even_if_it_passes(tmp_path: Path) -> None:
+    script: dict[str, list[str | Completion]] = {"p0": ["", "\n", "p0"], "p1": [" ", "", ""]}
+
+    def lenient(completions: Sequence[str], solutions: Sequence[str], **columns: Any) -> list[str]:
+        return ["passed"] * len(completions)
+
+    dataset = references(tmp_path / "a", ScriptedTeacher(script), lenient, problems=make_problems(2))
+    assert dict(zip(dataset["prompt"], dataset["reference"], strict=True)) == {"p0": "p0"}
+    script = {"p0": ["", "bad"], "p1": ["p1"]}
+    options: dict[str, Any] = {"problems": make_problems(2), "num_attempts": 2, "unsolved": "keep"}
+    dataset = references(tmp_path / "b", ScriptedTeacher(script), **options)
+    assert dataset["reference"][:] == ["bad", "p1"]
+
+
 def test_an_old_reference_column_is_replaced(tmp_path: Path) -> None:
     problems = [{**problem, "reference": "old"} for problem in make_problems(1)]
     assert references(tmp_path, ScriptedTeacher(SCRIPT), problems=problems)["reference"][:] == ["= p0"]
