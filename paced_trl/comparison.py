@@ -40,6 +40,10 @@ class ComparisonArguments:
         },
     )
     seeds: list[int] = field(default_factory=lambda: [0], metadata={"help": "Seeds each arm is trained with."})
+    learning_rates: list[float] = field(
+        default_factory=list,
+        metadata={"help": "Train every arm with each of these rates, as arms ARM@RATE: a grid to choose a rate from."},
+    )
     control: str = field(default="uniform", metadata={"help": "Arm that the others are compared with."})
 
     def __post_init__(self) -> None:
@@ -56,6 +60,13 @@ class ComparisonArguments:
             )
         if self.control not in self.arms:
             raise ValueError(f"`control` is {self.control!r}, which is no arm. Arms: {', '.join(self.arms)}.")
+        if self.learning_rates:
+            self.arms = {
+                f"{name}@{rate:g}": {**settings, "learning_rate": rate}
+                for name, settings in self.arms.items()
+                for rate in self.learning_rates
+            }
+            self.control = f"{self.control}@{self.learning_rates[0]:g}"
 
 
 @dataclass

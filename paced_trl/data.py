@@ -68,14 +68,21 @@ def load_problems(
         FileNotFoundError: If a local file does not exist.
     """
     dataset = _load_rows(name, config, split)
-    renames = {prompt_column: "prompt", solution_column: "solution"}
-    renames |= {problem_id_column: "problem_id"} if problem_id_column else {}
-    renames |= {reference_column: "reference"} if reference_column else {}
-    for column, target in renames.items():
-        _require_column(dataset, column, target, name)
-    taken = [target for column, target in renames.items() if column != target and target in dataset.column_names]
-    dataset = dataset.remove_columns(taken)
-    dataset = dataset.rename_columns({column: target for column, target in renames.items() if column != target})
+    sources: dict[str, str | None] = {
+        "prompt": prompt_column,
+        "solution": solution_column,
+        "problem_id": problem_id_column,
+        "reference": reference_column,
+    }
+    # Copied, not renamed: one column may serve twice, such as a worked solution that is also the reference.
+    mapped = {
+        target: _column(dataset, column, target, name) for target, column in sources.items() if column is not None
+    }
+    for target, values in mapped.items():
+        if sources[target] != target:
+            dataset = dataset.remove_columns([target] if target in dataset.column_names else [])
+            dataset = dataset.add_column(target, values)
+    dataset = dataset.remove_columns([column for column in {*sources.values()} - {None, *mapped} if column])
     if max_problems is not None:
         dataset = dataset.select(range(min(max_problems, len(dataset))))
     if len(dataset) == 0:
@@ -168,12 +175,13 @@ def as_messages(prompt: str | Messages) -> Messages:
     return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
 
 
-def _require_column(dataset: Dataset, column: str, target: str, name: str) -> None:
+def _column(dataset: Dataset, column: str, target: str, name: str) -> list[Any]:
     if column not in dataset.column_names:
         raise ValueError(
             f"{name!r} has no column {column!r} for the {target}; it has {', '.join(dataset.column_names)}. Say which "
             f"one holds it with `--{target}_column`."
         )
+    return dataset[column][:]
 
 
 def _check_prompts(prompts: Sequence[Any], name: str) -> None:

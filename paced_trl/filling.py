@@ -217,8 +217,8 @@ class StoreFiller:
         """
         Yield problems in slices.
 
-        A call has one seed, so its problems have equally many generations. Longest prompts come first: batches of
-        similar lengths waste little, and what does not fit into memory fails at once.
+        A call has one seed, so its problems begin at the same generation index. Longest prompts come first: batches
+        of similar lengths waste little, and what does not fit into memory fails at once.
         """
         rows = np.flatnonzero(missing).tolist()
         rows.sort(key=lambda row: (self._next_index[row], -self.problems.prompt_lengths[row], row))
@@ -239,25 +239,22 @@ class StoreFiller:
         columns = self.problems.columns(indices)
         counts = [int(missing[index]) for index in indices]
         generated = self._generate(columns["prompt"], counts, int(self._next_index[indices[0]]))
-        owners = [position for position, count in enumerate(counts) for _ in range(count)]
-        completions = [completion for position in range(len(indices)) for completion in generated[position]]
-        verdicts = self._verify(completions, {name: [values[p] for p in owners] for name, values in columns.items()})
+        owners = [(position, number) for position, count in enumerate(counts) for number in range(count)]
+        completions = [generated[position][number] for position, number in owners]
+        verdicts = self._verify(
+            completions, {name: [values[position] for position, _ in owners] for name, values in columns.items()}
+        )
         rows = [
             {
-                "problem_id": self.problems.ids[index],
-                "generation_index": int(self._next_index[index]) + number,
+                "problem_id": self.problems.ids[indices[position]],
+                "generation_index": int(self._next_index[indices[position]]) + number,
                 "completion": completion.text,
                 "num_tokens": completion.num_tokens,
                 "finish_reason": completion.finish_reason,
                 "verdict": verdict,
-                "problem_hash": self.problems.hashes[index],
+                "problem_hash": self.problems.hashes[indices[position]],
             }
-            for (index, number), completion, verdict in zip(
-                ((index, n) for index, count in zip(indices, counts, strict=True) for n in range(count)),
-                completions,
-                verdicts,
-                strict=True,
-            )
+            for (position, number), completion, verdict in zip(owners, completions, verdicts, strict=True)
         ]
         self.store.append(rows)
         self.num_generations[indices] += counts

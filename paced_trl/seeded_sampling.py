@@ -53,9 +53,9 @@ class DrawFromRowStream(LogitsProcessor):
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         step = input_ids.shape[1] - self.prompt_length
         cumulative = torch.softmax(scores.float(), dim=-1).cumsum(dim=-1)
-        total = cumulative[:, -1:]
-        # Below the total even after rounding, so that the search always ends on a token of positive probability.
-        target = torch.minimum(self.uniforms[:, step : step + 1] * total, torch.nextafter(total, total * 0))
+        # The largest float32 below 1 times the total still rounds to less than the total, so the search always ends on
+        # a token, and `right=True` makes it one of positive probability.
+        target = self.uniforms[:, step : step + 1] * cumulative[:, -1:]
         token = torch.searchsorted(cumulative, target, right=True)
         return torch.full_like(scores, -torch.inf).scatter_(1, token, 0.0)
 

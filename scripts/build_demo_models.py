@@ -242,7 +242,7 @@ def accuracy_by_length(
 
 
 def build_problems(output_dir: Path) -> dict[str, list[Problem]]:
-    """Draw and write the three sets of problems; the same bytes on every machine."""
+    """Draw and write the four sets of problems; the same bytes on every machine."""
     rng = random.Random(1)
     taken: set[str] = set()
 
@@ -251,6 +251,7 @@ def build_problems(output_dir: Path) -> dict[str, list[Problem]]:
 
     problems = {"test": distinct_problems(draw_chain, 400, taken), "train": distinct_problems(draw_chain, 3000, taken)}
     problems["retention"] = distinct_problems(lambda: reversal(rng, rng.randint(3, MAX_LENGTH)), 300, taken)
+    problems["dev"] = distinct_problems(draw_chain, 300, taken)  # to choose learning rates on
     for name, rows in problems.items():
         write_jsonl(rows, output_dir / "data" / f"{name}.jsonl")
     return problems
@@ -258,7 +259,7 @@ def build_problems(output_dir: Path) -> dict[str, list[Problem]]:
 
 def format_row(name: str, values: Iterable[object]) -> str:
     """Format one line of the closing table."""
-    return f"{name:<10}" + "".join(f"{value:>8.3f}" if isinstance(value, float) else f"{value:>8}" for value in values)
+    return f"{name:<8}" + "".join(f"{value:>9.3f}" if isinstance(value, float) else f"{value:>9}" for value in values)
 
 
 def parse_args() -> argparse.Namespace:
@@ -328,7 +329,7 @@ def main() -> None:
                 f"that length: raise `--teacher_steps` above {args.teacher_steps} or build with another `--seed`."
             )
         model.save_pretrained(args.output_dir / name)
-        tokenizer.save_pretrained(args.output_dir / name)
+        build_tokenizer().save_pretrained(args.output_dir / name)  # a used one would save its last padding
     size = sum(path.stat().st_size for name in ("teacher", "student") for path in (args.output_dir / name).iterdir())
     print(f"Wrote {args.output_dir}; the two models and tokenizers take {size:,} bytes")
 

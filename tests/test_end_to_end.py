@@ -1,0 +1,191 @@
+"""The commands on the embedded default, from problems to a report, with few problems and steps."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from paced_trl import Evaluation, PassRateStore
+from paced_trl.commands import compare, estimate, evaluate, report, train
+from paced_trl.comparison import Comparison, ComparisonArguments, arm_config
+from paced_trl.config import PacedConfig
+from paced_trl.tables import comparison_rows
+
+
+ROOT = Path(__file__).parents[1]
+CONFIG = "recipes/demo/recipe.yaml"
+SMALL = ["--max_problems", "64", "--num_generations", "4"]
+
+
+@pytest.fixture(autouse=True)
+def at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def held_out(tmp_path: Path) -> list[str]:
+    """The first 24 problems of each set."""
+    for name in ("test", "retention"):
+        lines = (ROOT / f"recipes/demo/data/{name}.jsonl").read_text().splitlines(keepends=True)
+        (tmp_path / f"{name}.jsonl").write_text("".join(lines[:24]))
+    sets = ["--eval_sets", f"test={tmp_path}/test.jsonl", "--retention_sets", f"reversal={tmp_path}/retention.jsonl"]
+    return [*sets, "--num_eval_generations", "2"]
+
+
+def arguments(output_dir: Path, *more: str) -> list[str]:
+    return ["--config", CONFIG, "--output_dir", str(output_dir), *SMALL, *more]
+
+
+@pytest.mark.slow
+def test_step_by_step(tmp_path: Path, held_out: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    estimate.run(arguments(run))
+    assert "frontier" in capsys.readouterr().out
+    assert sum(PassRateStore(run / "pass_rates").num_generations().values()) == 64 * 4
+    training = arguments(run, "--max_steps", "4", "--logging_steps", "1", "--disable_tqdm", "true")
+    train.run(training)
+    history = json.loads((run / "trainer_state.json").read_text())["log_history"]
+    assert [any(key in entry for entry in history) for key in ("paced/forward_kl", "paced/reverse_kl")] == [True, True]
+    assert 0 <= next(entry["paced/pass_rate"] for entry in history if "paced/pass_rate" in entry) <= 1
+    capsys.readouterr()
+    train.run(training)
+    assert "reused, it was finished" in capsys.readouterr().out
+    evaluate.run(arguments(run, *held_out))
+    evaluate.run(
+        arguments(run, *held_out, "--model_name_or_path", str(run), "--baseline", str(run / "evaluation/student"))
+    )
+    assert "- baseline" in capsys.readouterr().out
+    for model in ("student", "run"):
+        assert len(Evaluation.load(run / "evaluation" / model / "test.json").problem_ids) == 24
+    report.run(["--output_dir", str(run)])
+    assert (run / "report.html").stat().st_size > 50_000
+    assert (run / "figures" / "pass_rates.png").exists()
+
+
+@pytest.mark.slow
+def test_compare_is_resumable_arm_by_arm(
+    tmp_path: Path, held_out: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = arguments(tmp_path / "run", *held_out, "--max_steps", "2", "--disable_tqdm", "true")
+    two_arms = json.dumps({"uniform": {}, "paced_sampling": {}})
+    compare.run([*settings, "--arms", two_arms])
+    first = Comparison.load(tmp_path / "run")
+    assert first.arms() == ["base", "uniform", "paced_sampling"]
+    capsys.readouterr()
+    compare.run([*settings, "--arms", json.dumps({"uniform": {}, "paced_sampling": {}, "paced": {}})])
+    printed = capsys.readouterr().out
+    assert "uniform, seed 0: reused" in printed and "paced, seed 0: trained" in printed
+    again = Comparison.load(tmp_path / "run")
+    assert again.arms() == ["base", "uniform", "paced_sampling", "paced"]
+    for arm in first.arms():
+        assert again.evaluations(arm, "test") == first.evaluations(arm, "test")
+    rows = comparison_rows(again)
+    assert [row["arm"] for row in rows] == again.arms()
+    assert rows[1]["- uniform"] == "" and rows[2]["- uniform"].startswith(("+", "-"))
+    assert "| uniform |" in (tmp_path / "run/comparison.md").read_text()
+
+
+def launch(command: str, *more: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "paced_trl", command, *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+    )
+
+
+def interrupt(process: subprocess.Popen[str], ready: Callable[[], bool]) -> str:
+    deadline = time.monotonic() + 200
+    while not ready() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    return process.communicate(timeout=120)[0]
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_training_with_a_checkpoint_and_the_next_run_continues(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    estimate.run(arguments(run))
+    training = arguments(
+        run, "--max_steps", "400", "--kl", "forward", "--logging_steps", "1", "--save_strategy", "steps"
+    )
+    process = launch("train", *training, "--save_steps", "10", "--save_total_limit", "1", "--disable_tqdm", "true")
+    printed = interrupt(process, lambda: any(run.glob("checkpoint-*")))
+    assert process.returncode == 130, printed
+    assert "the same command continues" in printed and "Traceback" not in printed
+    stopped_at = max(int(path.name.split("-")[1]) for path in run.glob("checkpoint-*"))
+    assert stopped_at % 10 or stopped_at >= 10
+    assert not (run / "model.safetensors").exists()
+    process = launch("train", *training, "--save_steps", "10", "--save_total_limit", "1", "--disable_tqdm", "true")
+    printed = process.communicate(timeout=200)[0]
+    assert process.returncode == 0, printed
+    history = json.loads((run / "trainer_state.json").read_text())["log_history"]
+    steps = [entry["step"] for entry in history if "loss" in entry]
+    assert steps == list(range(1, 401))
+
+
+def test_training_without_pass_rates_or_verifier_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"There are no pass rates in .* Run `paced-trl estimate`"):
+        train.run(arguments(tmp_path / "run"))
+
+
+def test_a_directory_of_another_run_is_refused(tmp_path: Path) -> None:
+    settings = ["--weighting", "uniform", "--max_steps", "1", "--reference_column", "solution", "--kl", "forward"]
+    train.run(arguments(tmp_path / "run", *settings, "--disable_tqdm", "true"))
+    with pytest.raises(ValueError, match="holds a run with `max_steps`=1, but now it is 2"):
+        train.run(arguments(tmp_path / "run", *settings, "--max_steps", "2"))
+
+
+def test_models_with_different_vocabularies_are_refused_before_they_load(tmp_path: Path) -> None:
+    from conftest import build_tiny_model, build_tiny_tokenizer
+
+    build_tiny_model().save_pretrained(tmp_path / "teacher")
+    build_tiny_tokenizer().save_pretrained(tmp_path / "teacher")
+    settings = ["--weighting", "uniform", "--reference_column", "solution", "--kl", "forward"]
+    with pytest.raises(ValueError, match="tokenizers differ"):
+        train.run(arguments(tmp_path / "run", *settings, "--teacher_model_name_or_path", str(tmp_path / "teacher")))
+
+
+@pytest.mark.parametrize(
+    ("arms", "control", "message"),
+    [
+        ({"unifrom": {}}, "unifrom", "'unifrom' changes no setting and is no preset"),
+        ({"paced": {}}, "uniform", "`control` is 'uniform', which is no arm"),
+    ],
+)
+def test_arms_that_cannot_be_compared_are_refused(arms: dict[str, dict[str, str]], control: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ComparisonArguments(arms=arms, control=control)
+
+
+def test_a_grid_of_learning_rates_becomes_arms() -> None:
+    expanded = ComparisonArguments(arms={"uniform": {}, "mine": {"weight_beta": 2.0}}, learning_rates=[1e-4, 1e-3])
+    assert expanded.arms == {
+        "uniform@0.0001": {"weighting": "uniform", "learning_rate": 1e-4},
+        "uniform@0.001": {"weighting": "uniform", "learning_rate": 1e-3},
+        "mine@0.0001": {"weight_beta": 2.0, "learning_rate": 1e-4},
+        "mine@0.001": {"weight_beta": 2.0, "learning_rate": 1e-3},
+    }
+    assert expanded.control == "uniform@0.0001"
+
+
+def test_an_arm_changes_only_what_it_names(tmp_path: Path) -> None:
+    args = PacedConfig(output_dir="whole", kl="forward", learning_rate=1e-3, bf16=False, use_cpu=True)
+    arm = arm_config(args, {"weighting": "uniform", "kl": "reverse"}, tmp_path)
+    assert (arm.weighting, arm.kl, arm.beta, arm.output_dir) == ("uniform", "reverse", 1.0, str(tmp_path))
+    assert arm.learning_rate == 1e-3
+    with pytest.raises(ValueError, match="Did you mean `weight_alpha`"):
+        arm_config(args, {"weight_alhpa": 2.0}, tmp_path)
