@@ -101,7 +101,7 @@ def estimate_pass_rates(
     Raises:
         ValueError: If problems, settings or store do not fit together, before anything is generated; or generator or
             verifier break their protocol.
-        RuntimeError: If another process writes to the store.
+        StoreLockedError: If another process writes to the store.
     """
     if allocation not in ALLOCATIONS:
         raise ValueError(f"`allocation` is {allocation!r}, which does not exist. It can be: {', '.join(ALLOCATIONS)}.")

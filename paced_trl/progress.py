@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 _SECONDS_BETWEEN_LINES = 30.0
 _MAX_SHOWN_CHARACTERS = 2000
+_shown_examples: set[tuple[str, str]] = set()
 
 
 class GenerationProgress:
@@ -88,7 +89,14 @@ class GenerationProgress:
             self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def show_example(self, prompt: str, completion: str, outcome: str) -> None:
-        """Print the first prompt as the model sees it, and what came of it: most mistakes in a set-up show here."""
+        """
+        Print the first prompt as the model sees it, and what came of it: most mistakes in a set-up show here.
+
+        Once per process and prompt: a comparison evaluates many models on the same problems.
+        """
+        if (self._description, prompt) in _shown_examples:
+            return
+        _shown_examples.add((self._description, prompt))
         self.note(f"First prompt:\n{_printable(prompt)}\nFirst completion ({outcome}):\n{_printable(completion)}\n")
 
 

@@ -89,7 +89,7 @@ def generate_references(
 
     Raises:
         ValueError: If problems, settings or store do not fit together, or no problem gets a reference.
-        RuntimeError: If another process writes to the store.
+        StoreLockedError: If another process writes to the store.
     """
     if unsolved not in UNSOLVED_POLICIES:
         raise ValueError(f"`unsolved` is {unsolved!r}; it can be: {', '.join(UNSOLVED_POLICIES)}.")

@@ -48,6 +48,10 @@ VERDICTS = ("passed", "failed", "unparseable", "truncated", "timeout", "unverifi
 _SHARD_NAME = re.compile(r"(\d{6,})-[0-9a-f]{8}\.parquet")
 
 
+class StoreLockedError(RuntimeError):
+    """Another process writes to the store."""
+
+
 class PassRateStore:
     """
     Append-only directory of completions and verdicts that belong to one record of settings.
@@ -139,7 +143,7 @@ class PassRateStore:
         The lock is the kernel's (`flock`): it is released when the process ends, however it ends.
 
         Raises:
-            RuntimeError: If another process, or another object of this one, is writing; the message names the process.
+            StoreLockedError: If another process, or another object of this one, is writing; the message names which.
         """
         import fcntl
 
@@ -149,7 +153,7 @@ class PassRateStore:
                 fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 holder = os.pread(lock_file, 64, 0).decode(errors="replace").strip() or "unknown"
-                raise RuntimeError(
+                raise StoreLockedError(
                     f"The store {str(self.path)!r} is being written by process {holder}: two writers would generate "
                     "the same completions twice. Wait until it ends, or end it."
                 ) from None
@@ -179,7 +183,7 @@ class PassRateStore:
 
         Raises:
             ValueError: If a column is missing, has the wrong type or an unknown verdict.
-            RuntimeError: If another process is writing.
+            StoreLockedError: If another process is writing.
         """
         if not rows:
             return

@@ -485,14 +485,17 @@ def test_the_summary_gives_advice(table: Dataset, advice: str) -> None:
 @pytest.mark.parametrize("is_terminal", [True, False])
 def test_progress_shows_rates_and_the_first_completion(is_terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("paced_trl.progress._SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr("paced_trl.progress._shown_examples", set())
     output = io.StringIO()
     console = Console(file=output, force_terminal=is_terminal, width=120, color_system=None)
     with GenerationProgress("Pass rates", console=console) as progress:
         progress.start(completed=10, total=40)
         progress.advance(20, 100)
         progress.show_example("2+2=", "[bold]\x1b[2J4", "passed")
+        progress.show_example("2+2=", "5", "failed")  # shown once
     text = output.getvalue()
     assert "First prompt:\n  2+2=\nFirst completion (passed):\n  [bold]\N{REPLACEMENT CHARACTER}[2J4" in text
+    assert text.count("First prompt") == 1
     assert re.search(r"Pass rates.*30/40.*completions/s, .*tokens/s, 0:00:0\d left", text)
     quiet = io.StringIO()
     with GenerationProgress("x", enabled=False, console=Console(file=quiet, force_terminal=is_terminal)) as progress:

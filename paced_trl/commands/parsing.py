@@ -106,12 +106,14 @@ def clean_exit(command: str) -> Iterator[None]:
 
     `PACED_TRL_TRACEBACK=1` shows the traceback as well.
     """
+    from ..store import StoreLockedError
+
     try:
         yield
     except KeyboardInterrupt:
         print(f"paced-trl {command}: stopped. What is on disk is kept; the same command continues.", file=sys.stderr)
         sys.exit(130)
-    except (ValueError, FileNotFoundError, ImportError, TypeError) as error:
+    except (ValueError, OSError, ImportError, TypeError, FloatingPointError, StoreLockedError) as error:
         if os.environ.get("PACED_TRL_TRACEBACK"):
             raise
         print(f"paced-trl {command}: error: {error}", file=sys.stderr)
