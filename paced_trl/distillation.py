@@ -135,7 +135,6 @@ def distill(
         raise KeyboardInterrupt
     trainer.save_model()
     trainer.save_state()
-    trainer.end()
     if PartialState().is_main_process:
         run.mark("finished")
     return Distilled(run.path, trainer.state.log_history, reused=False)

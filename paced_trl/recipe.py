@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from datasets import Dataset
 from trl import ModelConfig
 
@@ -141,7 +142,28 @@ def make_references(
     verifier: Verifier,
     store: Path,
 ) -> Dataset:
-    """Let the teacher answer the problems, keep verified completions as `reference`."""
+    """
+    Let the teacher answer the problems, keep verified completions as `reference`.
+
+    With several processes the main one generates, and the others read what it left in `<store>.parquet`.
+    """
+    file = str(store.with_suffix(".parquet"))
+    with PartialState().main_process_first():
+        if not PartialState().is_main_process:
+            return Dataset.from_parquet(file)
+        references = _generate_references(problems, args, train, estimation, verifier, store)
+        references.to_parquet(file)
+    return references
+
+
+def _generate_references(
+    problems: Dataset,
+    args: PacedConfig,
+    train: TrainArguments,
+    estimation: EstimationArguments,
+    verifier: Verifier,
+    store: Path,
+) -> Dataset:
     teacher = as_mapping(args.teacher_model_init_kwargs)
     generator = generator_of(
         args.teacher_model_name_or_path,

@@ -11,17 +11,28 @@ from typing import Any
 
 import pytest
 
+from paced_trl import PassRateStore
+
 
 pytestmark = pytest.mark.multiprocess
 
 
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
 def launch(num_processes: int, output: Path, batch_size: int, settings: dict[str, Any]) -> dict[str, Any]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={num_processes}"]
     script = Path(__file__).with_name("train_in_processes.py")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     finished = subprocess.run(
-        [*command, str(script), str(output), str(batch_size), json.dumps(settings)],
-        env=environment,
+        [
+            *TORCHRUN,
+            f"--nproc_per_node={num_processes}",
+            str(script),
+            str(output),
+            str(batch_size),
+            json.dumps(settings),
+        ],
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         timeout=240,
@@ -44,6 +55,28 @@ def test_two_processes_give_the_result_of_one(tmp_path: Path, settings: dict[str
     assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
     assert two["divergence"] == pytest.approx(one["divergence"], rel=1e-5)
     assert two["parameters"] == pytest.approx(one["parameters"], rel=1e-4, abs=1e-6)
+
+
+def test_the_train_command_runs_on_two_processes(tmp_path: Path) -> None:
+    root = Path(__file__).parents[1]
+    lines = (root / "recipes/demo/data/train.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "train.jsonl").write_text("".join(lines[:32]))
+    settings = ["--config", "recipes/demo/recipe.yaml", "--dataset_name", str(tmp_path / "train.jsonl")]
+    settings += ["--output_dir", str(tmp_path / "run"), "--weighting", "uniform", "--max_steps", "4"]
+    settings += ["--per_device_train_batch_size", "4", "--use_cpu", "true", "--disable_tqdm", "true"]
+    finished = subprocess.run(
+        [*TORCHRUN, "--nproc_per_node=2", "-m", "paced_trl.commands.train", *settings],
+        env=ENVIRONMENT,
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    assert finished.stdout.count("Student saved") == 1
+    assert (tmp_path / "run" / "model.safetensors").exists()
+    completions = PassRateStore(tmp_path / "run" / "references").num_generations()
+    assert len(completions) == 32 and sum(completions.values()) <= 34  # made once, not once per process
 
 
 def test_the_reverse_stage_runs_on_two_processes(tmp_path: Path) -> None:
