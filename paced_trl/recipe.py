@@ -149,39 +149,26 @@ def make_references(
     """
     file = str(store.with_suffix(".parquet"))
     with PartialState().main_process_first():
-        if not PartialState().is_main_process:
-            return Dataset.from_parquet(file)
-        references = _generate_references(problems, args, train, estimation, verifier, store)
-        references.to_parquet(file)
-    return references
-
-
-def _generate_references(
-    problems: Dataset,
-    args: PacedConfig,
-    train: TrainArguments,
-    estimation: EstimationArguments,
-    verifier: Verifier,
-    store: Path,
-) -> Dataset:
-    teacher = as_mapping(args.teacher_model_init_kwargs)
-    generator = generator_of(
-        args.teacher_model_name_or_path,
-        args,
-        batch_size=estimation.generation_batch_size,
-        revision=args.teacher_model_revision,
-        trust_remote_code=args.trust_remote_code,
-        **{key: teacher[key] for key in ("dtype", "attn_implementation") if key in teacher},
-    )
-    return generate_references(
-        problems,
-        generator,
-        verifier,
-        store=store,
-        num_attempts=train.num_reference_attempts,
-        unsolved=train.unsolved,
-        seed=args.seed,
-    )
+        if PartialState().is_main_process:
+            options = as_mapping(args.teacher_model_init_kwargs)
+            generator = generator_of(
+                args.teacher_model_name_or_path,
+                args,
+                batch_size=estimation.generation_batch_size,
+                revision=args.teacher_model_revision,
+                trust_remote_code=args.trust_remote_code,
+                **{key: options[key] for key in ("dtype", "attn_implementation") if key in options},
+            )
+            generate_references(
+                problems,
+                generator,
+                verifier,
+                store=store,
+                num_attempts=train.num_reference_attempts,
+                unsolved=train.unsolved,
+                seed=args.seed,
+            ).to_parquet(file)
+    return Dataset.from_parquet(file)
 
 
 def training_problems(

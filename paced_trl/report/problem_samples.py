@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup, escape
 
+from ..store import PassRateStore
 from .run_contents import RunContents
-from .store import PassRateStore
 
 
 MAX_PROBLEMS = 30

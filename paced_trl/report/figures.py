@@ -15,11 +15,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from .comparison import BASE
-from .evaluation import Evaluation
+from ..comparison import BASE
+from ..evaluation import Evaluation
+from ..pass_rate import Floats
 from .figure_theme import LIGHT, Theme
 from .findings import difference, mean_with_interval
-from .pass_rate import Floats
 from .run_contents import LogHistory
 
 

@@ -19,7 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from .comparison import BASE
+from ..comparison import BASE
 
 
 DPI = 150

@@ -21,11 +21,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from .comparison import BASE, RESULTS, Comparison
-from .evaluation import Evaluation
-from .run_directory import MANIFEST
-from .store import PassRateStore
-from .verification import VALID_VERDICTS
+from ..comparison import BASE, RESULTS, Comparison
+from ..evaluation import Evaluation
+from ..run_directory import MANIFEST
+from ..store import PassRateStore
+from ..verification import VALID_VERDICTS
 
 
 PASS_RATES = "pass_rates.parquet"

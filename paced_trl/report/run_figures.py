@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from ..pass_rate import Floats, FrontierShares, pass_rates
+from ..weighting import beta_kernel, problem_weights
 from .figure_theme import Theme
 from .figures import draw_accuracy, draw_before_after, draw_training, draw_training_pass_rates
 from .findings import mean_with_interval, training_shares
-from .pass_rate import Floats, FrontierShares, pass_rates
 from .run_contents import RunContents
-from .weighting import beta_kernel, problem_weights
 
 
 @dataclass(frozen=True)

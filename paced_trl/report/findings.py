@@ -11,13 +11,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from .comparison import BASE
-from .evaluation import Difference, Evaluation, compare_runs
-from .pass_rate import MAX_FAILURE_SHARE, MAX_TRUNCATED_SHARE, MIN_FRONTIER_SHARE, FrontierShares, frontier_shares
+from ..comparison import BASE
+from ..evaluation import Difference, Evaluation, compare_runs
+from ..pass_rate import MAX_FAILURE_SHARE, MAX_TRUNCATED_SHARE, MIN_FRONTIER_SHARE, FrontierShares, frontier_shares
+from ..store import VERDICTS
+from ..tables import describe
+from ..verification import VALID_VERDICTS
 from .run_contents import RunContents
-from .store import VERDICTS
-from .tables import describe
-from .verification import VALID_VERDICTS
 
 
 UNTOUCHED = "the untouched student"

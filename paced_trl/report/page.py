@@ -1,7 +1,7 @@
 """
 One self-contained HTML page about a run, and its figures as PNG.
 
-Responsible for putting together what `run_contents.py` reads, `findings.py` says, `report_figures.py` draws and
+Responsible for putting together what `run_contents.py` reads, `findings.py` says, `run_figures.py` draws and
 `problem_samples.py` chooses. The page opens from a file, asks the network for nothing, and is the same, byte for byte,
 for the same directory and libraries. Completions are untrusted: everything is escaped, and the page's own policy
 forbids scripts and requests.
@@ -19,15 +19,15 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from .comparison import BASE
+from ..comparison import BASE
+from ..store import VERDICTS
+from ..tables import comparison_rows, evaluation_rows
+from ..weighting import effective_sample_size
 from .figure_theme import DARK, LIGHT, render
 from .findings import difference, findings, summary, training_shares, verdict_counts, warnings_of
 from .problem_samples import MAX_COMPLETION, MAX_PROMPT, elide, sample_problems, visible
-from .report_figures import TrainingWeights, report_figures, training_weights
 from .run_contents import RunContents, read_run
-from .store import VERDICTS
-from .tables import comparison_rows, evaluation_rows
-from .weighting import effective_sample_size
+from .run_figures import TrainingWeights, report_figures, training_weights
 
 
 REPORT = "report.html"
@@ -100,7 +100,7 @@ def write_report(output_dir: str | os.PathLike[str]) -> Path:
 
 def _page(contents: RunContents, weights: TrainingWeights | None, figures: list[dict[str, Any]]) -> str:
     environment = Environment(
-        loader=PackageLoader("paced_trl"),
+        loader=PackageLoader("paced_trl.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
