@@ -194,6 +194,7 @@ def training_problems(
             )
         warn_of_other_sampling(store, args)
         problems = with_pass_rates(problems, read_pass_rates(problems, store))
+        check_measured(problems, path)
     if "dataset" in args.completion_sources and "reference" not in problems.column_names:
         if verifier is None:
             raise ValueError(
@@ -203,6 +204,22 @@ def training_problems(
         path = Path(train.references or Path(str(args.output_dir)) / "references")
         problems = make_references(problems, args, train, estimation, verifier, path)
     return problems
+
+
+def check_measured(problems: Dataset, path: Path) -> None:
+    """Refuse problems none of which has a pass rate in the store at `path`; warn where some have none."""
+    num_unmeasured = sum(num_valid == 0 for num_valid in problems["num_valid"])
+    if num_unmeasured == len(problems):
+        raise ValueError(
+            f"None of the {len(problems)} problems has a pass rate in {str(path)!r}, so there are no weights: other "
+            "problems were measured, or with other prompt options. Run `paced-trl estimate` with this configuration."
+        )
+    if num_unmeasured:
+        warnings.warn(
+            f"{num_unmeasured} of {len(problems)} problems have no pass rate in {str(path)!r} (not measured, or the "
+            "gold is unusable) and get weight 0.",
+            stacklevel=2,
+        )
 
 
 def warn_of_other_sampling(store: PassRateStore, args: PacedConfig) -> None:

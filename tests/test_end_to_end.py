@@ -142,6 +142,35 @@ def test_training_without_pass_rates_or_verifier_says_what_to_do(tmp_path: Path)
         train.run(arguments(tmp_path / "run"))
 
 
+def test_pass_rates_of_other_problems_are_refused_and_missing_ones_announced(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    estimate.run(["--config", CONFIG, "--output_dir", str(run), "--max_problems", "8", "--num_generations", "2"])
+    other = ["--config", CONFIG, "--output_dir", str(run), "--dataset_name", "recipes/demo/data/dev.jsonl"]
+    with pytest.raises(ValueError, match="None of the 300 problems has a pass rate"):
+        train.run(other)
+    more = ["--max_problems", "12", "--max_steps", "1", "--per_device_train_batch_size", "4", "--weighting", "uniform"]
+    with pytest.warns(UserWarning, match="4 of 12 problems have no pass rate"):
+        train.run(["--config", CONFIG, "--output_dir", str(run), *more, "--disable_tqdm", "true"])
+
+
+def test_sampling_parameters_other_than_those_measured_with_are_announced(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    small = ["--config", CONFIG, "--output_dir", str(run), "--max_problems", "8"]
+    estimate.run([*small, "--num_generations", "2"])
+    settings = [
+        "--temperature",
+        "0.5",
+        "--max_steps",
+        "1",
+        "--per_device_train_batch_size",
+        "4",
+        "--weighting",
+        "uniform",
+    ]
+    with pytest.warns(UserWarning, match=r"`temperature` 1.0 and 0.5"):
+        train.run([*small, *settings, "--disable_tqdm", "true"])
+
+
 def test_a_directory_of_another_run_is_refused(tmp_path: Path) -> None:
     settings = ["--weighting", "uniform", "--max_steps", "1", "--reference_column", "solution", "--kl", "forward"]
     train.run(arguments(tmp_path / "run", *settings, "--disable_tqdm", "true"))
