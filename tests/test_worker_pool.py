@@ -150,8 +150,10 @@ def test_from_threads_which_take_turns(pool: WorkerPool) -> None:
 
 
 PARENT = """
-    import os, sys
+    import os, signal, sys
     sys.path.insert(0, {tests!r})
+    # A suite run in the background of a shell inherits an ignored SIGINT.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     from paced_trl.worker_pool import WorkerPool
 
     pool = WorkerPool("test_worker_pool:Probe", num_workers=2, timeout={timeout})
