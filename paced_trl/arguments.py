@@ -31,6 +31,13 @@ def as_mapping(value: dict[str, Any] | str | None) -> dict[str, Any]:
         ) from error
 
 
+def require_model(name_or_path: str | None, setting: str = "model_name_or_path") -> str:
+    """Return the model's name, or say which setting is missing."""
+    if not name_or_path:
+        raise ValueError(f"`{setting}` is not given. Name a Hub id or a local directory, e.g. `--{setting} ./model`.")
+    return name_or_path
+
+
 @dataclass
 class ProblemArguments:
     """Which problems, and how their columns are called."""

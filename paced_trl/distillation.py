@@ -15,14 +15,14 @@ from typing import Any
 
 from accelerate import PartialState
 from datasets import Dataset
-from transformers import AutoConfig
+from transformers import AutoConfig, ProgressCallback
 from transformers.trainer_utils import get_last_checkpoint
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
-from .arguments import as_mapping
+from .arguments import as_mapping, require_model
+from .callbacks import CompactProgress, StopCleanly
 from .config import PacedConfig
-from .interruption import StopCleanly
-from .models import load_tokenizer, require_model, resolve_model_path
+from .models import load_tokenizer, resolve_model_path
 from .run_directory import RunDirectory
 from .trainer import PacedTrainer
 from .verification import Verifier
@@ -128,6 +128,9 @@ def distill(
         peft_config=get_peft_config(model_args),
         callbacks=[stop, *callbacks],
     )
+    if not args.disable_tqdm:
+        trainer.remove_callback(ProgressCallback)
+        trainer.add_callback(CompactProgress())
     if PartialState().is_main_process:
         run.mark("started")
     trainer.train(resume_from_checkpoint=get_last_checkpoint(args.output_dir))

@@ -69,13 +69,6 @@ def default_dtype(device: str | torch.device) -> torch.dtype:
     return torch.float16 if kind == "mps" else torch.bfloat16
 
 
-def require_model(name_or_path: str | None, setting: str = "model_name_or_path") -> str:
-    """Return the model's name, or say which setting is missing."""
-    if not name_or_path:
-        raise ValueError(f"`{setting}` is not given. Name a Hub id or a local directory, e.g. `--{setting} ./model`.")
-    return name_or_path
-
-
 def resolve_model_path(name_or_path: str | os.PathLike[str]) -> str:
     """Turn what a user names into something transformers can load.
 

@@ -3,6 +3,7 @@ The steps of a recipe, from settings to results: problems, pass rates, reference
 
 Each command runs one of these steps and `compare` runs them all, so that template, sampling parameters and verifier
 are the same everywhere. No algorithm is here; this module only hands settings to the parts that have one.
+torch and transformers are imported where a model is needed, so that a mistake in the settings shows at once.
 """
 
 from __future__ import annotations
@@ -11,11 +12,9 @@ import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from accelerate import PartialState
 from datasets import Dataset
-from trl import ModelConfig
 
 from .arguments import (
     EstimationArguments,
@@ -26,13 +25,12 @@ from .arguments import (
     TrainArguments,
     VerifierArguments,
     as_mapping,
+    require_model,
 )
-from .config import PacedConfig
+from .completions import SamplingParameters
 from .data import load_problems
 from .estimation import estimate_pass_rates, read_pass_rates
 from .evaluation import Evaluation, evaluate_model
-from .generation import SamplingParameters, TransformersGenerator, load_generator
-from .models import require_model, weights_fingerprint
 from .references import generate_references
 from .run_directory import MANIFEST, RunDirectory
 from .store import PassRateStore
@@ -40,9 +38,15 @@ from .training_data import with_pass_rates
 from .verification import Verifier, load_verifier
 
 
-SamplingSettings = SamplingArguments | PacedConfig
-VerifierSettings = VerifierArguments | PacedConfig
-ModelSettings = ModelArguments | ModelConfig
+if TYPE_CHECKING:
+    from trl import ModelConfig
+
+    from .config import PacedConfig
+    from .generation import TransformersGenerator
+
+    SamplingSettings = SamplingArguments | PacedConfig
+    VerifierSettings = VerifierArguments | PacedConfig
+    ModelSettings = ModelArguments | ModelConfig
 
 
 def problems_of(args: ProblemArguments, name: str | None = None) -> Dataset:
@@ -71,6 +75,8 @@ def generator_of(
     name_or_path: str | None, sampling: SamplingSettings, *, batch_size: int, **model_options: Any
 ) -> TransformersGenerator:
     """Load a model as a generator with the settings' sampling parameters."""
+    from .generation import load_generator
+
     return load_generator(
         "transformers",
         model_name_or_path=require_model(name_or_path),
@@ -147,6 +153,8 @@ def make_references(
 
     With several processes the main one generates, and the others read what it left in `<store>.parquet`.
     """
+    from accelerate import PartialState
+
     file = str(store.with_suffix(".parquet"))
     with PartialState().main_process_first():
         if PartialState().is_main_process:
@@ -266,6 +274,8 @@ def evaluate_sets(
     Args:
         name_or_path (`str`, *optional*): The model, if it is not the one of the settings.
     """
+    from .models import weights_fingerprint
+
     sets = named_sets(evaluation.eval_sets, "eval_sets") | named_sets(evaluation.retention_sets, "retention_sets")
     if not sets:
         raise ValueError(

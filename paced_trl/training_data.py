@@ -8,14 +8,17 @@ model loads.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from datasets import Dataset
-from transformers import PreTrainedTokenizerBase
 
 from .data import Messages
 from .weighting import problem_weights
+
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 def with_pass_rates(problems: Dataset, table: Dataset) -> Dataset:

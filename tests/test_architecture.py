@@ -20,7 +20,7 @@ ALLOWED = {
     "sampling": set(),
     "run_directory": set(),
     "arguments": set(),
-    "interruption": set(),
+    "callbacks": set(),
 }
 LIGHT = ["__init__", "pass_rate", "weighting", "schedule", "arguments", "verification", "store", "evaluation"]
 LIGHT += ["report/__init__", "report/page"]

@@ -1,4 +1,4 @@
-"""Ctrl-C during training: the step is finished, a checkpoint is written, and the next run continues from it."""
+"""Callbacks of a training run: a bar with the figures that matter, and a clean end at Ctrl-C."""
 
 from __future__ import annotations
 
@@ -9,7 +9,29 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+
+class CompactProgress(ProgressCallback):
+    """
+    transformers' progress bar with a few figures at its end, in place of a line of all of them for every log.
+
+    Everything that is logged is in `trainer_state.json`, and with the trackers of `report_to`.
+    """
+
+    _SHOWN = {"loss": "loss", "paced/pass_rate": "pass rate"}
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        figures = {name: f"{logs[key]:.3g}" for key, name in self._SHOWN.items() if logs and key in logs}
+        if state.is_world_process_zero and self.training_bar is not None and figures:
+            self.training_bar.set_postfix(figures)
 
 
 class StopCleanly(TrainerCallback):
