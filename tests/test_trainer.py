@@ -283,6 +283,28 @@ def test_on_policy_pass_rate_is_logged(make_trainer: Callable) -> None:
     assert rates[Verdict.TRUNCATED] == 6 / 8  # a completion cut off fails as truncated, not as wrong
 
 
+@pytest.mark.parametrize("aggregation", ["token", "sequence"])
+def test_evaluation_is_on_the_student_s_own_completions(make_trainer: Callable, aggregation: str) -> None:
+    seen: list[dict[str, torch.Tensor]] = []
+    trainer = make_trainer(
+        kl="forward",
+        loss_aggregation=aggregation,
+        max_steps=1,
+        per_device_eval_batch_size=16,
+        trainer_kwargs={
+            "eval_dataset": problems().select_columns(["prompt", "solution"]),
+            "verifier": lambda completions, solutions, **_: [Verdict.PASSED] * 4 + [Verdict.FAILED] * 12,
+        },
+    )
+    compute_loss = trainer.compute_loss
+    trainer.compute_loss = lambda model, inputs, *args: seen.append(inputs) or compute_loss(model, inputs, *args)
+    metrics = trainer.evaluate()
+    assert seen[0]["completion_ids"].shape == (16, 6)  # generated: the longest reference has 4 tokens
+    expected = naive_loss(trainer.model, trainer.teacher_model, seen[0], [1.0] * 16, "forward", aggregation)
+    assert metrics["eval_loss"] == pytest.approx(expected.item(), rel=1e-5)
+    assert metrics["eval_paced/pass_rate"] == 4 / 16
+
+
 def test_lora_trains_the_adapter_only(make_trainer: Callable) -> None:
     trainer = make_trainer(
         kl="forward",
