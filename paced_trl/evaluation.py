@@ -265,7 +265,7 @@ def evaluate_model(
             progress=progress,
         )
         opened = store if isinstance(store, PassRateStore) else PassRateStore(store)
-        completions = opened.completions(table["problem_id"])
+        completions = opened.completions(table["problem_id"], columns=["num_tokens", "finish_reason"])
     verdicts = {verdict: np.asarray(table[f"num_{verdict}"]) for verdict in VERDICTS}
     return Evaluation(
         name=name,

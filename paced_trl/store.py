@@ -293,18 +293,26 @@ class PassRateStore:
         summed = wide.group_by("problem_id").aggregate([(name, "sum") for name in names])
         return summed.select(["problem_id", *[f"{name}_sum" for name in names]]).rename_columns(wide.column_names)
 
-    def completions(self, problem_ids: Iterable[str] | None = None, verdict: str | None = None) -> pa.Table:
+    def completions(
+        self,
+        problem_ids: Iterable[str] | None = None,
+        verdict: str | None = None,
+        *,
+        columns: Sequence[str] = tuple(SCHEMA.names),
+    ) -> pa.Table:
         """
-        Read completions with their text.
+        Read completions.
 
         Args:
             problem_ids (`Iterable[str]`, *optional*):
                 Problems to read. `None` reads all.
             verdict (`str`, *optional*):
                 Verdict to read, such as `"passed"`. `None` reads all.
+            columns (`Sequence[str]`, *optional*):
+                Columns of `SCHEMA` to read; without `completion` no text is read.
 
         Returns:
-            `pyarrow.Table`: the columns of `SCHEMA`, in the order of generation.
+            `pyarrow.Table`: those columns, in the order of generation.
         """
         conditions = []
         if problem_ids is not None:
@@ -315,7 +323,7 @@ class PassRateStore:
         filters = None
         for condition in conditions:
             filters = condition if filters is None else filters & condition
-        return pa.concat_tables([SCHEMA.empty_table(), *self._read(SCHEMA.names, filters)])
+        return pa.concat_tables([SCHEMA.empty_table().select(list(columns)), *self._read(columns, filters)])
 
 
 def _storable(row: dict[str, Any]) -> dict[str, Any]:

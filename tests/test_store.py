@@ -62,6 +62,9 @@ def test_completions_are_chosen_by_problem_and_verdict(store: PassRateStore) -> 
     assert store.completions(verdict="passed")["completion"].to_pylist() == ["a 0", "b 0", "c 0"]
     assert store.completions(["a"], "failed")["completion"].to_pylist() == ["a 1"]
     assert store.completions([])["completion"].to_pylist() == []
+    lengths = store.completions(["a"], "failed", columns=["num_tokens", "finish_reason"])
+    assert lengths.to_pylist() == [{"num_tokens": row("a", 1)["num_tokens"], "finish_reason": "stop"}]
+    assert store.completions([], columns=["num_tokens"]).column_names == ["num_tokens"]
 
 
 def test_counts_equal_a_naive_count(store: PassRateStore) -> None:
