@@ -49,6 +49,7 @@ class ProblemArguments:
     )
     dataset_config: str | None = _setting(None, "Configuration name of a Hub dataset.")
     dataset_train_split: str = _setting("train", "Split of a Hub dataset that holds the problems.")
+    dataset_test_split: str = _setting("test", "Split of a Hub dataset named in eval_sets or retention_sets.")
     prompt_column: str = _setting("prompt", "Column of the prompt: text, or a list of messages.")
     solution_column: str = _setting("solution", "Column of the gold solution, which the verifier compares with.")
     problem_id_column: str | None = _setting(None, "Column of unique ids. Default: a hash of prompt and solution.")
@@ -62,8 +63,7 @@ class ProblemArguments:
 
     def load_options(self) -> dict[str, Any]:
         """Return the keyword arguments of [`~paced_trl.data.load_problems`] that shape columns and prompts."""
-        renamed = {"dataset_name", "dataset_config", "dataset_train_split"}
-        return {f.name: getattr(self, f.name) for f in fields(ProblemArguments) if f.name not in renamed}
+        return {f.name: getattr(self, f.name) for f in fields(ProblemArguments) if not f.name.startswith("dataset_")}
 
 
 @dataclass

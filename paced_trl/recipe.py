@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 
 def problems_of(args: ProblemArguments, name: str | None = None) -> Dataset:
-    """Load the problems that the settings name, or those called `name` with the same columns and prompt options."""
+    """Load the training problems, or the held-out ones called `name` with the same columns and prompt options."""
     source = name or args.dataset_name
     if source is None:
         raise ValueError(
@@ -58,10 +58,12 @@ def problems_of(args: ProblemArguments, name: str | None = None) -> Dataset:
             "dataset or reasoning_gym:<task>, e.g. `--dataset_name problems.jsonl`."
         )
     options = args.load_options()
+    split = args.dataset_train_split
     if name is not None:
         # A reference column belongs to the training problems, and so does their number.
         options |= {"reference_column": None, "max_problems": None}
-    return load_problems(source, config=args.dataset_config, split=args.dataset_train_split, **options)
+        split = args.dataset_test_split
+    return load_problems(source, config=args.dataset_config, split=split, **options)
 
 
 def verifier_of(args: VerifierSettings) -> Verifier:

@@ -15,9 +15,11 @@ import pytest
 import torch
 
 from paced_trl import Evaluation, PassRateStore
+from paced_trl.arguments import ProblemArguments
 from paced_trl.commands import compare, estimate, evaluate, report, train
 from paced_trl.comparison import Comparison, ComparisonArguments, arm_config
 from paced_trl.config import PacedConfig
+from paced_trl.recipe import problems_of
 from paced_trl.tables import comparison_rows
 
 
@@ -198,6 +200,21 @@ def test_models_with_different_vocabularies_are_refused_before_they_load(tmp_pat
 def test_arms_that_cannot_be_compared_are_refused(arms: dict[str, dict[str, str]], control: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ComparisonArguments(arms=arms, control=control)
+
+
+def test_held_out_sets_take_the_test_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = []
+    monkeypatch.setattr("paced_trl.recipe.load_problems", lambda name, **options: loaded.append((name, options)))
+    args = ProblemArguments(
+        dataset_name="org/data", max_problems=5, reference_column="worked", prompt_column="question"
+    )
+    problems_of(args)
+    problems_of(args, "org/held-out")
+    (name, training), (held_out, testing) = loaded
+    assert (name, training["split"], training["max_problems"]) == ("org/data", "train", 5)
+    assert (held_out, testing["split"], testing["max_problems"]) == ("org/held-out", "test", None)
+    assert training["reference_column"] == "worked" and testing["reference_column"] is None
+    assert training["prompt_column"] == testing["prompt_column"] == "question"
 
 
 def test_a_grid_of_learning_rates_becomes_arms() -> None:
