@@ -20,7 +20,6 @@ from .schedule import JSD_COEFFICIENT, CompletionSourceSchedule, KLSchedule, com
 PRESETS: dict[str, dict[str, Any]] = {
     "uniform": {"weighting": "uniform"},
     "hard_filter": {"weighting": "hard_filter", "apply_weights": "sampling"},
-    "hard_filter_loss": {"weighting": "hard_filter", "apply_weights": "loss"},
     "paced": {"weighting": "beta", "apply_weights": "loss"},
     "paced_sampling": {"weighting": "beta", "apply_weights": "sampling"},
 }

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -83,7 +82,6 @@ def distill(
     dataset: Dataset,
     *,
     verifier: Verifier | None = None,
-    callbacks: Sequence[Any] = (),
 ) -> Distilled:
     """
     Train a student and save it to `args.output_dir`; continue an interrupted run, reuse a finished one.
@@ -93,7 +91,6 @@ def distill(
         model_args ([`~trl.ModelConfig`]): The student, and LoRA or quantisation.
         dataset (`datasets.Dataset`): Training problems, as [`PacedTrainer`] needs them.
         verifier ([`Verifier`], *optional*): Judges the student's own completions while it trains.
-        callbacks (`Sequence`, *optional*): More callbacks for the trainer.
 
     Raises:
         ValueError: If models, data or directory do not fit together: before weights load.
@@ -113,9 +110,8 @@ def distill(
         **as_mapping(args.model_init_kwargs),
     }
     if model_args.use_peft and model_args.lora_target_modules is None:
-        model_args = replace(
-            model_args, lora_target_modules=["all-linear"]
-        )  # PEFT leaves out the head, which TRL's loss needs dense
+        # All but the head: PEFT leaves it out, and TRL's loss needs it dense.
+        model_args = replace(model_args, lora_target_modules=["all-linear"])
     stop = StopCleanly()
     trainer = PacedTrainer(
         model=resolve_model_path(student),
@@ -126,7 +122,7 @@ def distill(
         processing_class=load_tokenizer(student, trust_remote_code=args.trust_remote_code),
         quantization_config=get_quantization_config(model_args),
         peft_config=get_peft_config(model_args),
-        callbacks=[stop, *callbacks],
+        callbacks=[stop],
     )
     if not args.disable_tqdm:
         trainer.remove_callback(ProgressCallback)

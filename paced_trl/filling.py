@@ -28,6 +28,7 @@ import pyarrow.compute as pc
 from .problem_set import ProblemSet
 from .progress import GenerationProgress
 from .store import VERDICTS, PassRateStore
+from .verification import Verdict, mark_truncated
 
 
 if TYPE_CHECKING:
@@ -301,10 +302,8 @@ class StoreFiller:
         texts = [completion.text for completion in completions]
         verdicts = _checked_verdicts(self.verifier(texts, solutions, **columns), len(texts))
         # A completion that was cut off is not wrong but unfinished. The verifier's own failures stay what they are.
-        return [
-            "truncated" if completion.finish_reason == "length" and verdict in ("failed", "unparseable") else verdict
-            for completion, verdict in zip(completions, verdicts, strict=True)
-        ]
+        cut_off = [completion.finish_reason == "length" for completion in completions]
+        return [str(verdict) for verdict in mark_truncated([Verdict(verdict) for verdict in verdicts], cut_off)]
 
     def _show_example(self, prompt: Any, completion: Completion, verdict: str) -> None:
         render = getattr(self.generator, "render", None)

@@ -195,16 +195,16 @@ def training_problems(
         ValueError: If the pass rates have not been measured.
     """
     path = pass_rates_path(estimation, args.output_dir)
-    if args.weighting != "uniform" or path.exists():
-        store = PassRateStore(path) if path.exists() else None
-        if store is None:
-            raise ValueError(
-                f"There are no pass rates in {str(path)!r}, so problems cannot be weighted. Run `paced-trl estimate` "
-                "with the same configuration first, name them with `--pass_rates`, or set `--weighting uniform`."
-            )
+    if path.exists():
+        store = PassRateStore(path)
         warn_of_other_sampling(store, args)
         problems = with_pass_rates(problems, read_pass_rates(problems, store))
         check_measured(problems, path)
+    elif args.weighting != "uniform":
+        raise ValueError(
+            f"There are no pass rates in {str(path)!r}, so problems cannot be weighted. Run `paced-trl estimate` with "
+            "the same configuration first, name them with `--pass_rates`, or set `--weighting uniform`."
+        )
     if "dataset" in args.completion_sources and "reference" not in problems.column_names:
         if verifier is None:
             raise ValueError(

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
@@ -62,8 +62,10 @@ def parse(command: str, dataclasses: Sequence[type], arguments: Sequence[str], *
     own = {f.name for dataclass in dataclasses for f in fields(dataclass)}
     environment = settings.pop("env", {})
     os.environ.update({key: str(value) for key, value in environment.items()})
-    for key in settings.keys() - own:
-        _refuse_unknown(key, known_settings() | own, f"The configuration file has the key {key!r}")
+    foreign = settings.keys() - own
+    known = own | known_settings() if foreign else own
+    for key in sorted(foreign - known):
+        _refuse_unknown(key, known, f"The configuration file has the key {key!r}")
     parser.set_defaults_with_config(**{key: value for key, value in settings.items() if key in own})
     *parsed, _, unknown = parser.parse_args_into_dataclasses(args=arguments, return_remaining_strings=True)
     flags = [argument for argument in unknown if argument.startswith("-")]
@@ -91,9 +93,7 @@ def _read_config(arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
     return arguments[:position] + arguments[position + 2 :], settings
 
 
-def _refuse_unknown(key: str, known: set[str], given: str) -> None:
-    if key in known and given.startswith("The configuration"):
-        return
+def _refuse_unknown(key: str, known: set[str], given: str) -> NoReturn:
     nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     hint = f" Did you mean `{nearest[0]}`?" if nearest else " `--help` lists the settings."
     raise ValueError(f"{given}, which is no setting of this command.{hint}")
