@@ -14,7 +14,7 @@ from typing import Any
 
 from accelerate import PartialState
 from datasets import Dataset
-from transformers import AutoConfig, ProgressCallback
+from transformers import AutoConfig, PreTrainedTokenizerBase, ProgressCallback
 from transformers.trainer_utils import get_last_checkpoint
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
@@ -57,14 +57,20 @@ def training_settings(args: PacedConfig, model_args: ModelConfig, dataset: Datas
     return settings | student | {"train_dataset": digest.hexdigest()[:16], "num_problems": len(dataset)}
 
 
-def check_models(student: str, teacher: str, *, trust_remote_code: bool = False) -> None:
-    """Refuse a pair with different vocabularies; reads tokenizers and configurations, no weights."""
-    check_same_vocabulary(
-        load_tokenizer(student, trust_remote_code=trust_remote_code),
-        load_tokenizer(teacher, trust_remote_code=trust_remote_code),
-        AutoConfig.from_pretrained(resolve_model_path(student), trust_remote_code=trust_remote_code),
-        AutoConfig.from_pretrained(resolve_model_path(teacher), trust_remote_code=trust_remote_code),
+def check_models(args: PacedConfig, student: str, teacher: str, student_revision: str) -> PreTrainedTokenizerBase:
+    """Refuse a pair with different vocabularies, before weights load; return the student's tokenizer."""
+    models = ((student, student_revision), (teacher, args.teacher_model_revision or "main"))
+    student_tokenizer, teacher_tokenizer = (
+        load_tokenizer(name, revision=revision, trust_remote_code=args.trust_remote_code) for name, revision in models
     )
+    student_config, teacher_config = (
+        AutoConfig.from_pretrained(
+            resolve_model_path(name), revision=revision, trust_remote_code=args.trust_remote_code
+        )
+        for name, revision in models
+    )
+    check_same_vocabulary(student_tokenizer, teacher_tokenizer, student_config, teacher_config)
+    return student_tokenizer
 
 
 @dataclass
@@ -102,7 +108,7 @@ def distill(
     history = run.path / "trainer_state.json"
     if run.status == "finished":
         return Distilled(run.path, json.loads(history.read_text())["log_history"], reused=True)
-    check_models(student, teacher, trust_remote_code=args.trust_remote_code)
+    tokenizer = check_models(args, student, teacher, model_args.model_revision)
     args.model_init_kwargs = {
         "revision": model_args.model_revision,
         "attn_implementation": model_args.attn_implementation,
@@ -119,7 +125,7 @@ def distill(
         args=args,
         train_dataset=dataset,
         verifier=verifier,
-        processing_class=load_tokenizer(student, trust_remote_code=args.trust_remote_code),
+        processing_class=tokenizer,
         quantization_config=get_quantization_config(model_args),
         peft_config=get_peft_config(model_args),
         callbacks=[stop],

@@ -30,6 +30,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from .manifest import as_json, differing_fields, publish, read_manifest, write_manifest
+from .verification import Verdict
 
 
 SCHEMA = pa.schema(
@@ -44,7 +45,7 @@ SCHEMA = pa.schema(
         pa.field("problem_hash", pa.string()),
     ]
 )
-VERDICTS = ("passed", "failed", "unparseable", "truncated", "timeout", "unverifiable")
+VERDICTS = tuple(verdict.value for verdict in Verdict)
 _SHARD_NAME = re.compile(r"(\d{6,})-[0-9a-f]{8}\.parquet")
 
 
