@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 
 _EXPORTS = {
-    "pass_rate": ["Prior", "fit_beta_prior", "fit_prior"],
+    "prior": ["Prior", "fit_beta_prior", "fit_prior"],
     "weighting": ["effective_sample_size", "posterior_mean_weight", "problem_weights"],
     "verification": ["Verdict", "Verifier", "load_verifier"],
     "generation": ["Completion", "SamplingParameters", "TransformersGenerator", "load_generator"],
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from .generation import SamplingParameters as SamplingParameters
     from .generation import TransformersGenerator as TransformersGenerator
     from .generation import load_generator as load_generator
-    from .pass_rate import Prior as Prior
-    from .pass_rate import fit_beta_prior as fit_beta_prior
-    from .pass_rate import fit_prior as fit_prior
+    from .prior import Prior as Prior
+    from .prior import fit_beta_prior as fit_beta_prior
+    from .prior import fit_prior as fit_prior
     from .references import generate_references as generate_references
     from .sampling import FrontierSampler as FrontierSampler
     from .store import PassRateStore as PassRateStore

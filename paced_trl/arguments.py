@@ -119,10 +119,35 @@ class EstimationArguments:
     """How often the student is asked, and where its pass rates lie."""
 
     num_generations: int = _setting(8, "Completions per problem (K).")
+    allocation: Literal["fixed", "adaptive"] = _setting(
+        "fixed",
+        "'fixed': num_generations for every problem. 'adaptive': two each, then one more where it sharpens the "
+        "weights most, num_generations on average at most.",
+    )
+    target_error: float | None = _setting(
+        None,
+        "With 'adaptive': stop at this error of the weights (mean 1). Default: that of a plug-in estimate with "
+        "num_generations each.",
+    )
     generation_batch_size: int = _setting(64, "Completions generated at once; lower it when memory runs out.")
     pass_rates: str | None = _setting(
         None,
         "Directory of the pass-rate store: `estimate` writes it, `train` reads it. Default: OUTPUT_DIR/pass_rates.",
+    )
+
+
+@dataclass
+class WeightArguments:
+    """How training will estimate the weights, which adaptive allocation sharpens. Names as in `PacedConfig`."""
+
+    weight_alpha: float = _setting(1.0, "Exponent a of the pass rate in p^a (1-p)^b.")
+    weight_beta: float = _setting(1.0, "Exponent b of the failure rate in p^a (1-p)^b.")
+    weight_estimator: Literal["plugin", "unbiased", "posterior"] = _setting(
+        "plugin", "How weights are estimated from pass counts."
+    )
+    weight_gate: bool = _setting(True, "With 'posterior', weight 0 where only passes or only failures were seen.")
+    prior_features: list[str] = _setting(
+        [], "Columns known before generating that may tell how hard a problem is, or 'prompt_length'."
     )
 
 

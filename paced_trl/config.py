@@ -49,6 +49,9 @@ class PacedConfig(DistillationConfig):
             How the weight is estimated from counts: `"plugin"` (the paper's), `"unbiased"` or `"posterior"`.
         weight_gate (`bool`, *optional*, defaults to `True`):
             Whether `"posterior"` gives weight 0 to problems of which only passes or only failures were seen.
+        prior_features (`list[str]`, *optional*):
+            What the prior of `"posterior"` may depend on: columns of the dataset that tell how hard a problem may be,
+            or `"prompt_length"`; see [`~paced_trl.feature_prior.problem_features`].
         weight_band (`list[float]`, *optional*, defaults to `[0.2, 0.8]`):
             Lowest and highest pass rate that `weighting="hard_filter"` keeps.
         apply_weights (`str`, *optional*, defaults to `"loss"`):
@@ -98,6 +101,10 @@ class PacedConfig(DistillationConfig):
     weight_band: list[float] = field(
         default_factory=lambda: [0.2, 0.8],
         metadata={"help": "Lowest and highest pass rate that 'hard_filter' keeps."},
+    )
+    prior_features: list[str] = field(
+        default_factory=list,
+        metadata={"help": "With 'posterior', columns that tell how hard a problem may be, or 'prompt_length'."},
     )
     apply_weights: Literal["loss", "sampling"] = field(
         default="loss", metadata={"help": "Weights multiply the loss, or are the rate at which problems are drawn."}
@@ -151,6 +158,18 @@ class PacedConfig(DistillationConfig):
             )
         if len(self.weight_band) != 2:
             raise ValueError(f"`weight_band` is {self.weight_band}; it takes two pass rates, lowest and highest.")
+
+    @property
+    def weighting_arguments(self) -> dict[str, Any]:
+        """The arguments of [`~paced_trl.weighting.problem_weights`] that these settings mean."""
+        return {
+            "kind": self.weighting,
+            "weight_alpha": self.weight_alpha,
+            "weight_beta": self.weight_beta,
+            "estimator": self.weight_estimator,
+            "gate": self.weight_gate,
+            "band": tuple(self.weight_band),
+        }
 
     @property
     def completion_sources(self) -> set[str]:

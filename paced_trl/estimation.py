@@ -1,8 +1,9 @@
 """
 How often the student passes each problem: generation, verification and store put together.
 
-Responsible for the table of pass rates: who gets how many generations (`allocation`), what counts as a valid
-generation, and what the table looks like to a person. How a store is filled is in `filling.py`.
+Responsible for the table of pass rates: what counts as a valid generation, what was spent and how exact the weights
+are. How a store is filled is in `filling.py`, who gets the next generation in `allocation.py`, and what a person sees
+in `summary.py`.
 
 Refuses to know weights, training and what the pass rates are used for. Paper (arXiv 2603.11178): p is the share of K
 student rollouts that a verifier accepts.
@@ -11,27 +12,30 @@ student rollouts that a verifier accepts.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
+from .allocation import SCREENING_GENERATIONS, AdaptiveAllocation
+from .feature_prior import fit_feature_prior, problem_features
 from .filling import StoreFiller, open_store, run_record
-from .pass_rate import MAX_FAILURE_SHARE, MAX_TRUNCATED_SHARE, MIN_FRONTIER_SHARE, frontier_shares, pass_rates
+from .pass_rate import Floats, pass_rates
+from .prior import Prior, credible_intervals
 from .problem_set import ProblemSet
 from .progress import GenerationProgress
-from .store import VERDICTS, PassRateStore
+from .store import PassRateStore
+from .verification import VALID_VERDICTS
 
 
 if TYPE_CHECKING:
     from .completions import Generator
     from .filling import VerifierLike
 
-ALLOCATIONS = ("fixed",)
-_BAR_WIDTH = 40
+Allocation = Literal["fixed", "adaptive"]
 
 
 def estimate_pass_rates(
@@ -41,7 +45,10 @@ def estimate_pass_rates(
     *,
     store: PassRateStore | str | os.PathLike[str],
     num_generations: int = 8,
-    allocation: Literal["fixed"] = "fixed",
+    allocation: Allocation = "fixed",
+    target_error: float | None = None,
+    weighting: Mapping[str, Any] | None = None,
+    prior_features: Sequence[str] = (),
     seed: int = 0,
     slice_size: int | None = None,
     progress: bool = True,
@@ -79,9 +86,20 @@ def estimate_pass_rates(
             Where completions are kept; created if it does not exist. Its record holds the records of generator and
             verifier and the seed: a store made under others is refused.
         num_generations (`int`, *optional*, defaults to `8`):
-            Generations per problem, K. A store that holds more already keeps and counts them.
-        allocation (`"fixed"`, *optional*, defaults to `"fixed"`):
-            `"fixed"`: `num_generations` for every problem.
+            Generations per problem, K; with `"adaptive"` the most on average. A store that holds more already keeps
+            and counts them.
+        allocation (`str`, *optional*, defaults to `"fixed"`):
+            `"fixed"`: `num_generations` for every problem. `"adaptive"`: two for every problem, then one more where it
+            is expected to lower the error of the weights most, until that is the error of the plug-in estimate with
+            `num_generations` each; see [`~paced_trl.allocation.AdaptiveAllocation`].
+        target_error (`float`, *optional*):
+            With `"adaptive"`, the error of the mean-1 weights at which to stop instead, such as 0.5.
+        weighting (`dict`, *optional*):
+            With `"adaptive"`, the arguments of [`~paced_trl.weighting.problem_weights`] that training will use. The
+            posterior mean without a gate needs the fewest generations, the plug-in estimate saves the least.
+        prior_features (`Sequence[str]`, *optional*):
+            Columns known before generating that may tell how hard a problem is, or `"prompt_length"`; see
+            [`~paced_trl.feature_prior.problem_features`]. They sharpen the intervals and the adaptive allocation.
         seed (`int`, *optional*, defaults to `0`):
             Seed of all draws. An interrupted and continued run has the completions of an uninterrupted one, up to what
             the generator promises.
@@ -96,32 +114,66 @@ def estimate_pass_rates(
 
     Returns:
         `datasets.Dataset`: One row per problem in the problems' order: `problem_id`, `num_passed`, `num_valid`,
-        `pass_rate` (fraction in [0, 1], nan where `num_valid` is 0) and one count for each other verdict.
+        `pass_rate` (fraction in [0, 1], nan where `num_valid` is 0), `pass_rate_low` and `pass_rate_high` (95 %
+        credible interval), `num_tokens` of its completions, and one count for each other verdict.
 
     Raises:
         ValueError: If problems, settings or store do not fit together, before anything is generated; or generator or
             verifier break their protocol.
         StoreLockedError: If another process writes to the store.
     """
-    if allocation not in ALLOCATIONS:
-        raise ValueError(f"`allocation` is {allocation!r}, which does not exist. It can be: {', '.join(ALLOCATIONS)}.")
+    if allocation not in get_args(Allocation):
+        raise ValueError(
+            f"`allocation` is {allocation!r}, which does not exist. It can be: {', '.join(get_args(Allocation))}."
+        )
     if num_generations < 1:
         raise ValueError(
             f"`num_generations` is {num_generations}: a pass rate needs at least 1 generation per problem."
         )
+    if target_error is not None and allocation != "adaptive":
+        raise ValueError(
+            f"`target_error` is {target_error}, and with `allocation` {allocation!r} nothing stops there. Use "
+            "`allocation='adaptive'`."
+        )
+    rule = AdaptiveAllocation(num_generations, target_error, weighting) if allocation == "adaptive" else None
     checked = ProblemSet(problems)
+    features = problem_features(checked.dataset, prior_features)
+    valid_verdicts = _valid_verdicts(count_unparseable=count_unparseable, count_truncated=count_truncated)
     opened = open_store(store, run_record(generator, verifier, seed))
     with opened.writing(), GenerationProgress("Pass rates", enabled=progress) as display:
         filler = StoreFiller(checked, generator, verifier, opened, seed=seed, slice_size=slice_size, progress=display)
-        if not filler.fill(np.full(len(checked), num_generations)):
+        if rule is None:
+            num_new = filler.fill(np.full(len(checked), num_generations))
+        else:
+            num_new = _fill_adaptively(filler, rule, features, valid_verdicts)
+        if not num_new:
             display.note(f"All completions of {len(checked)} problems are in {str(opened.path)!r} already.")
-    return _pass_rate_table(checked.ids, opened, count_unparseable=count_unparseable, count_truncated=count_truncated)
+    return _pass_rate_table(checked.ids, opened, valid_verdicts, features)
+
+
+def _fill_adaptively(
+    filler: StoreFiller, rule: AdaptiveAllocation, features: Floats, valid_verdicts: Sequence[str]
+) -> int:
+    """Fill the store round by round; return how many completions were generated."""
+    targets = np.full(len(filler.problems), SCREENING_GENERATIONS)
+    num_new = 0
+    while True:
+        num_new += filler.fill(targets, total=rule.num_generations * len(targets))
+        verdicts = filler.first_verdicts(targets)
+        passed = verdicts["passed"]
+        valid = sum((verdicts[verdict] for verdict in valid_verdicts), start=np.zeros_like(passed))
+        prior = fit_feature_prior(passed, valid, features)
+        following = rule.next_targets(targets, passed, valid, filler.is_usable, prior)
+        if following is None:
+            return num_new
+        targets = following
 
 
 def read_pass_rates(
     problems: Dataset | Sequence[dict[str, Any]],
     store: PassRateStore | str | os.PathLike[str],
     *,
+    prior_features: Sequence[str] = (),
     count_unparseable: bool = True,
     count_truncated: bool = True,
 ) -> Dataset:
@@ -133,7 +185,7 @@ def read_pass_rates(
             P problems with a `problem_id`. Those that the store does not know have `num_valid` 0.
         store ([`PassRateStore`], `str` or `Path`):
             Where [`estimate_pass_rates`] kept the completions.
-        count_unparseable, count_truncated (`bool`, *optional*, defaults to `True`):
+        prior_features, count_unparseable, count_truncated:
             As in [`estimate_pass_rates`].
 
     Returns:
@@ -143,109 +195,43 @@ def read_pass_rates(
         FileNotFoundError: If there is no store.
     """
     opened = store if isinstance(store, PassRateStore) else PassRateStore(store)
-    ids = problems["problem_id"] if isinstance(problems, Dataset) else [row["problem_id"] for row in problems]
+    dataset = problems if isinstance(problems, Dataset) else Dataset.from_list(list(problems))
     return _pass_rate_table(
-        [str(problem_id) for problem_id in ids],
+        [str(problem_id) for problem_id in dataset["problem_id"]],
         opened,
-        count_unparseable=count_unparseable,
-        count_truncated=count_truncated,
+        _valid_verdicts(count_unparseable=count_unparseable, count_truncated=count_truncated),
+        problem_features(dataset, prior_features),
     )
 
 
+def _valid_verdicts(*, count_unparseable: bool, count_truncated: bool) -> list[str]:
+    left_out = {"unparseable": not count_unparseable, "truncated": not count_truncated}
+    return [verdict.value for verdict in VALID_VERDICTS if not left_out.get(verdict.value)]
+
+
 def _pass_rate_table(
-    problem_ids: list[str], store: PassRateStore, *, count_unparseable: bool, count_truncated: bool
+    problem_ids: list[str], store: PassRateStore, valid_verdicts: Sequence[str], features: Floats
 ) -> Dataset:
     counts = store.counts()
     rows = pc.index_in(pa.array(problem_ids, pa.string()), counts["problem_id"].combine_chunks())
-    by_verdict = {
-        verdict: pc.fill_null(counts[f"num_{verdict}"].take(rows), 0).to_numpy().astype(np.int64)
-        for verdict in VERDICTS
+    by_column = {
+        name: pc.fill_null(counts[name].take(rows), 0).to_numpy().astype(np.int64)
+        for name in counts.column_names
+        if name != "problem_id"
     }
-    num_passed = by_verdict.pop("passed")
-    num_valid = num_passed + by_verdict["failed"]
-    num_valid = num_valid + by_verdict["unparseable"] if count_unparseable else num_valid
-    num_valid = num_valid + by_verdict["truncated"] if count_truncated else num_valid
+    num_passed = by_column.pop("num_passed")
+    others = [by_column[f"num_{verdict}"] for verdict in valid_verdicts if verdict != "passed"]
+    num_valid = num_passed + sum(others, start=np.zeros_like(num_passed))
+    prior = fit_feature_prior(num_passed, num_valid, features) if num_valid.any() else Prior(1.0, 1.0)
+    low, high = credible_intervals(num_passed, num_valid, prior)
     return Dataset.from_dict(
         {
             "problem_id": problem_ids,
             "num_passed": num_passed,
             "num_valid": num_valid,
             "pass_rate": pass_rates(num_passed, num_valid),
-            **{f"num_{verdict}": values for verdict, values in by_verdict.items()},
+            "pass_rate_low": low,
+            "pass_rate_high": high,
+            **by_column,
         }
     )
-
-
-def summarize_pass_rates(table: Dataset) -> str:
-    """
-    Describe a table of pass rates for a person.
-
-    Args:
-        table (`datasets.Dataset`):
-            What [`estimate_pass_rates`] returned.
-
-    Returns:
-        `str`: Histogram, shares of mastered, frontier and out-of-reach problems, counts of verdicts, and advice where
-        the frontier is nearly empty or the verifier fails often.
-    """
-    num_passed, num_valid = np.asarray(table["num_passed"]), np.asarray(table["num_valid"])
-    shares = frontier_shares(num_passed, num_valid)
-    verdicts = {verdict: int(np.sum(table[f"num_{verdict}"])) for verdict in VERDICTS}
-    total = max(sum(verdicts.values()), 1)
-    lines = [f"Pass rates of {len(table)} problems, {sum(verdicts.values())} completions", ""]
-    lines += _histogram(num_passed, num_valid)
-    lines += [
-        "",
-        f"  mastered {shares.mastered:.1%}   frontier {shares.frontier:.1%}   out of reach {shares.out_of_reach:.1%}"
-        + (f"   unmeasured {shares.unmeasured:.1%}" if shares.unmeasured else ""),
-        "  " + "   ".join(f"{verdict} {count} ({count / total:.1%})" for verdict, count in verdicts.items() if count),
-    ]
-    lines += [f"\nWarning: {text}" for text in _advice(shares, {v: count / total for v, count in verdicts.items()})]
-    return "\n".join(lines)
-
-
-def _histogram(num_passed: np.ndarray, num_valid: np.ndarray) -> list[str]:
-    """Draw one bar per possible count if all problems have the same small K, else bars for 0, ten tenths and 1."""
-    measured = num_valid > 0
-    passed, valid = num_passed[measured], num_valid[measured]
-    if valid.size and valid.min() == valid.max() <= 16:
-        labels = [f"{count}/{valid[0]}" for count in range(valid[0] + 1)]
-        bins = passed
-    else:
-        labels = ["0", *[f"{low / 10:.1f}-{(low + 1) / 10:.1f}" for low in range(10)], "1"]
-        inner = np.minimum(10 * passed // np.maximum(valid, 1), 9) + 1
-        bins = np.where(passed == 0, 0, np.where(passed == valid, 11, inner))
-    counts = np.bincount(bins, minlength=len(labels))
-    width = max(len(label) for label in labels)
-    scale = _BAR_WIDTH / max(counts.max(), 1)
-    return [
-        f"  {label:>{width}} {'█' * max(round(count * scale), int(count > 0)):<{_BAR_WIDTH}} {count}"
-        for label, count in zip(labels, counts, strict=True)
-    ]
-
-
-def _advice(shares: Any, verdict_shares: dict[str, float]) -> list[str]:
-    advice = []
-    if shares.frontier < MIN_FRONTIER_SHARE:
-        if shares.mastered > shares.out_of_reach:
-            remedy = "most problems are mastered: take harder ones"
-        else:
-            remedy = (
-                "most problems are out of reach: take easier ones, look at some completions (format, length limit, "
-                "chat template), or give the student examples in the prompt"
-            )
-        advice.append(
-            f"only {shares.frontier:.1%} of the problems are at the frontier, so nearly all weights are 0; {remedy}."
-        )
-    failures = verdict_shares["timeout"] + verdict_shares["unverifiable"]
-    if failures > MAX_FAILURE_SHARE:
-        advice.append(
-            f"the verifier failed on {failures:.1%} of the completions, which do not count. Read those with verdict "
-            "'timeout' or 'unverifiable' in the store."
-        )
-    if verdict_shares["truncated"] > MAX_TRUNCATED_SHARE:
-        advice.append(
-            f"{verdict_shares['truncated']:.1%} of the completions were cut off at the length limit before they had "
-            "answered: raise `max_completion_length`."
-        )
-    return advice

@@ -139,13 +139,15 @@ class StoreFiller:
                     "problem (leave `problem_id` out and they do)."
                 )
 
-    def fill(self, targets: npt.NDArray[np.int64]) -> int:
+    def fill(self, targets: npt.NDArray[np.int64], *, total: int | None = None) -> int:
         """
         Generate, verify and store until every usable problem has its target.
 
         Args:
             targets (`np.ndarray` of shape `(P,)`):
                 Wanted number of stored generations per problem.
+            total (`int`, *optional*):
+                Completions that the display counts towards, where more calls will follow. `None`: those of `targets`.
 
         Returns:
             `int`: How many completions were missing and have been generated.
@@ -158,13 +160,39 @@ class StoreFiller:
             self._check_problems(np.flatnonzero((targets > self.num_generations) & ~self._is_checked))
             missing = np.where(self.is_usable, np.maximum(targets - self.num_generations, 0), 0)
             done = int(self.num_generations.sum())
-            self.progress.start(completed=done, total=done + int(missing.sum()))
+            self.progress.start(completed=done, total=total or done + int(missing.sum()))
             for indices in self._slices(missing):
                 self._run_slice(indices, missing)
         except KeyboardInterrupt:
             self._say_what_is_kept()
             raise
         return int(missing.sum())
+
+    def first_verdicts(self, targets: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.int64]]:
+        """
+        Count the verdicts of each problem's first generations, in the order of their indices.
+
+        Args:
+            targets (`np.ndarray` of shape `(P,)`):
+                How many generations of each problem to look at; the store may hold more.
+
+        Returns:
+            `dict[str, np.ndarray]`: By verdict, counts of **shape (P,)**.
+        """
+        stored = self.store.completions(columns=["problem_id", "generation_index", "verdict"])
+        rows = pc.index_in(stored["problem_id"], pa.array(self.problems.ids, pa.string()))
+        known = pc.is_valid(rows)
+        owners = rows.filter(known).to_numpy().astype(np.int64)
+        order = np.lexsort((stored["generation_index"].filter(known).to_numpy(), owners))
+        owners = owners[order]
+        number = np.arange(owners.size) - np.searchsorted(owners, owners)
+        verdicts = np.asarray(pc.index_in(stored["verdict"].filter(known), pa.array(VERDICTS)))[order]
+        is_first = number < targets[owners]
+        size = len(self.problems)
+        return {
+            verdict: np.bincount(owners[is_first & (verdicts == code)], minlength=size)
+            for code, verdict in enumerate(VERDICTS)
+        }
 
     def _say_what_is_kept(self) -> None:
         text = (

@@ -24,6 +24,7 @@ from .arguments import (
     SamplingArguments,
     TrainArguments,
     VerifierArguments,
+    WeightArguments,
     as_mapping,
     require_model,
 )
@@ -31,9 +32,11 @@ from .completions import SamplingParameters
 from .data import load_problems
 from .estimation import estimate_pass_rates, read_pass_rates
 from .evaluation import Evaluation, evaluate_model
+from .feature_prior import problem_features
 from .references import generate_references
 from .run_directory import MANIFEST, RunDirectory
 from .store import PassRateStore
+from .summary import precision_of, summarize_pass_rates
 from .training_data import with_pass_rates
 from .verification import Verifier, load_verifier
 
@@ -119,6 +122,7 @@ def estimate_student(
     model: ModelSettings,
     sampling: SamplingSettings,
     estimation: EstimationArguments,
+    weights: WeightArguments | PacedConfig,
     verifier: Verifier,
     store: Path,
 ) -> Dataset:
@@ -136,10 +140,36 @@ def estimate_student(
         verifier,
         store=store,
         num_generations=estimation.num_generations,
+        allocation=estimation.allocation,
+        target_error=estimation.target_error,
+        weighting=weighting_of(weights),
+        prior_features=weights.prior_features,
         seed=sampling.seed,
     )
     with_pass_rates(problems, table).to_parquet(store.with_suffix(".parquet"))
     return table
+
+
+def weighting_of(weights: WeightArguments | PacedConfig) -> dict[str, Any]:
+    """Return the arguments of `problem_weights` on which the estimate of a weight depends."""
+    return {
+        "weight_alpha": weights.weight_alpha,
+        "weight_beta": weights.weight_beta,
+        "estimator": weights.weight_estimator,
+        "gate": weights.weight_gate,
+    }
+
+
+def describe_pass_rates(
+    problems: Dataset, table: Dataset, estimation: EstimationArguments, weights: WeightArguments | PacedConfig
+) -> str:
+    """Say what a person should know of a table of pass rates: how they lie, what they cost, how exact they are."""
+    text = summarize_pass_rates(table)
+    if not any(table["num_valid"]):
+        return text
+    features = problem_features(problems, weights.prior_features)
+    precision = precision_of(table, estimation.num_generations, weighting=weighting_of(weights), features=features)
+    return f"{text}\n\n{precision}"
 
 
 def make_references(

@@ -276,13 +276,15 @@ class PassRateStore:
 
         Returns:
             `pyarrow.Table`: `problem_id` and one int64 column per verdict: `num_passed`, `num_failed`,
-            `num_unparseable`, `num_truncated`, `num_timeout`, `num_unverifiable`; one row per problem, in no
-            particular order.
+            `num_unparseable`, `num_truncated`, `num_timeout`, `num_unverifiable`; and `num_tokens` of its completions;
+            one row per problem, in no particular order.
         """
-        names = [f"num_{verdict}" for verdict in VERDICTS]
+        names = [*[f"num_{verdict}" for verdict in VERDICTS], "num_tokens"]
         parts = [
-            table.group_by(["problem_id", "verdict"], use_threads=False).aggregate([([], "count_all")])
-            for table in self._read(["problem_id", "verdict"])
+            table.group_by(["problem_id", "verdict"], use_threads=False).aggregate(
+                [([], "count_all"), ("num_tokens", "sum")]
+            )
+            for table in self._read(["problem_id", "verdict", "num_tokens"])
         ]
         if not parts:
             return pa.table(
@@ -290,7 +292,7 @@ class PassRateStore:
             )
         merged = pa.concat_tables(parts)
         columns = [pc.if_else(pc.equal(merged["verdict"], verdict), merged["count_all"], 0) for verdict in VERDICTS]
-        wide = pa.table([merged["problem_id"], *columns], names=["problem_id", *names])
+        wide = pa.table([merged["problem_id"], *columns, merged["num_tokens_sum"]], names=["problem_id", *names])
         summed = wide.group_by("problem_id").aggregate([(name, "sum") for name in names])
         return summed.select(["problem_id", *[f"{name}_sum" for name in names]]).rename_columns(wide.column_names)
 

@@ -161,13 +161,7 @@ class PacedTrainer(DistillationTrainer):
             needs_solution=verifier is not None,
         )
         self.problem_weights = problem_weights_of(
-            train_dataset,
-            kind=args.weighting,
-            weight_alpha=args.weight_alpha,
-            weight_beta=args.weight_beta,
-            estimator=args.weight_estimator,
-            gate=args.weight_gate,
-            band=tuple(args.weight_band),
+            train_dataset, prior_features=args.prior_features, **args.weighting_arguments
         )
         loss_weights = self.problem_weights if args.apply_weights == "loss" else np.ones(len(train_dataset))
         if "problem_weight" in train_dataset.column_names:

@@ -14,6 +14,7 @@ import numpy as np
 from datasets import Dataset
 
 from .data import Messages
+from .feature_prior import fit_feature_prior, problem_features
 from .weighting import problem_weights
 
 
@@ -74,7 +75,7 @@ def check_training_columns(dataset: Dataset, *, needs_reference: bool, needs_sol
                 )
 
 
-def problem_weights_of(dataset: Dataset, **weighting: Any) -> np.ndarray:
+def problem_weights_of(dataset: Dataset, *, prior_features: Sequence[str] = (), **weighting: Any) -> np.ndarray:
     """
     Return the weight of each row, **shape (P,)**, mean 1, from whichever columns say how often the student passes.
 
@@ -83,6 +84,9 @@ def problem_weights_of(dataset: Dataset, **weighting: Any) -> np.ndarray:
 
     Args:
         dataset (`datasets.Dataset`): The training problems.
+        prior_features (`Sequence[str]`, *optional*):
+            What the prior of the estimator `"posterior"` depends on; see
+            [`~paced_trl.feature_prior.problem_features`].
         weighting: Arguments of [`~paced_trl.weighting.problem_weights`].
 
     Raises:
@@ -97,7 +101,10 @@ def problem_weights_of(dataset: Dataset, **weighting: Any) -> np.ndarray:
             )
         return weights / weights.mean()
     if {"num_passed", "num_valid"} <= set(columns):
-        return problem_weights(np.asarray(dataset["num_passed"]), np.asarray(dataset["num_valid"]), **weighting)
+        passed, valid = np.asarray(dataset["num_passed"]), np.asarray(dataset["num_valid"])
+        if prior_features and weighting.get("estimator") == "posterior":
+            weighting["prior"] = fit_feature_prior(passed, valid, problem_features(dataset, prior_features))
+        return problem_weights(passed, valid, **weighting)
     if weighting["kind"] == "uniform":
         return np.ones(len(dataset))
     if "pass_rate" not in columns:

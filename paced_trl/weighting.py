@@ -21,7 +21,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import betaln
 
-from .pass_rate import Counts, Floats, Prior, as_prior, check_counts, fit_prior, posterior_point_masses
+from .pass_rate import Counts, Floats, check_counts, check_evidence
+from .prior import Prior, as_prior, fit_prior, posterior_point_masses
 
 
 Weighting = Literal["beta", "uniform", "hard_filter"]
@@ -125,20 +126,16 @@ def problem_weights(
     elif kind == "hard_filter":
         rates = passed / np.maximum(valid, 1)
         weights = ((band[0] <= rates) & (rates <= band[1])).astype(np.float64)
-    elif estimator == "plugin":
-        weights = beta_kernel(passed / np.maximum(valid, 1), weight_alpha, weight_beta)
-    elif estimator == "unbiased":
-        weights = _unbiased_where_it_exists(passed, valid, weight_alpha, weight_beta)
     elif measured.any():
-        weights = posterior_mean_weight(
+        weights = kernel_estimates(
             passed,
             valid,
             weight_alpha=weight_alpha,
             weight_beta=weight_beta,
-            prior=given_prior or fit_prior(passed, valid),
+            estimator=estimator,
+            prior=fit_prior(passed, valid) if given_prior is None and estimator == "posterior" else given_prior,
+            gate=gate,
         )
-        if gate:
-            weights = np.where((passed > 0) & (passed < valid), weights, 0.0)
     else:
         weights = np.zeros(passed.shape)
     weights = np.where(measured, weights, 0.0)
@@ -146,6 +143,46 @@ def problem_weights(
     if total == 0.0:
         raise ValueError(_all_zero_message(passed, valid, kind, estimator, gate, band))
     return weights * (weights.size / total)
+
+
+def kernel_estimates(
+    num_passed: npt.ArrayLike,
+    num_valid: npt.ArrayLike,
+    *,
+    weight_alpha: float = 1.0,
+    weight_beta: float = 1.0,
+    estimator: WeightEstimator = "plugin",
+    prior: Prior | Sequence[float] | None = None,
+    gate: bool = True,
+) -> Floats:
+    """
+    Return an estimate of the kernel at each problem's pass rate: the problem weight before it is normalised.
+
+    Args:
+        num_passed (`ArrayLike`): Generations that passed, per problem, of **shape (P,)**.
+        num_valid (`ArrayLike`): Generations with a valid verdict, per problem, of **shape (P,)**.
+        weight_alpha, weight_beta, estimator, gate: As in [`problem_weights`].
+        prior ([`Prior`] or pair of `float`, *optional*):
+            Distribution of pass rates; `"posterior"` needs it.
+
+    Returns:
+        `np.ndarray`: Estimates in [0, 1], float64 of **shape (P,)**. A problem without a valid generation has 0, but
+        with `"posterior"` and no gate the prior's mean.
+
+    Raises:
+        ValueError: If the counts or a setting are invalid.
+    """
+    if estimator == "unbiased":
+        passed, valid = check_counts(num_passed, num_valid)
+        return _unbiased_where_it_exists(passed, valid, weight_alpha, weight_beta)
+    observed, total = check_evidence(num_passed, num_valid)
+    if estimator == "plugin":
+        rates = np.divide(observed, total, out=np.zeros(observed.shape), where=total > 0)
+        return np.where(total > 0, beta_kernel(rates, weight_alpha, weight_beta), 0.0)
+    if prior is None:
+        raise ValueError("`estimator` is 'posterior', which starts from a `prior`, and none is given. Fit one.")
+    mean = posterior_mean_weight(observed, total, weight_alpha=weight_alpha, weight_beta=weight_beta, prior=prior)
+    return np.where((observed > 0) & (observed < total), mean, 0.0) if gate else mean
 
 
 def unbiased_weight(
@@ -215,8 +252,9 @@ def posterior_mean_weight(
     variance is closed too.
 
     Args:
-        num_passed (`ArrayLike`): Generations that passed, c, per problem, of **shape (P,)**.
-        num_valid (`ArrayLike`): Generations with a valid verdict, K, per problem, of **shape (P,)**.
+        num_passed (`ArrayLike`):
+            Generations that passed, c, per problem, of **shape (P,)**; discounted ones need not be whole.
+        num_valid (`ArrayLike`): Generations with a valid verdict, K, per problem, of **shape (P,)**; likewise.
         weight_alpha (`float`, *optional*, defaults to `1.0`): Exponent of the pass rate, at least 0.
         weight_beta (`float`, *optional*, defaults to `1.0`): Exponent of the failure rate, at least 0.
         prior ([`Prior`] or pair of `float`): Distribution of pass rates, or plain `(a0, b0)`.
@@ -235,12 +273,12 @@ def posterior_mean_weight(
     array([0.119, 0.19 , 0.214])
     ```
     """
-    passed, valid = check_counts(num_passed, num_valid)
+    passed, valid = check_evidence(num_passed, num_valid)
     _check_exponents(weight_alpha, weight_beta)
     prior = as_prior(prior)
     shape_a, shape_b = passed + prior.a0, valid - passed + prior.b0
     mean = np.exp(betaln(shape_a + weight_alpha, shape_b + weight_beta) - betaln(shape_a, shape_b))
-    if prior.mass_at_zero == 0.0 and prior.mass_at_one == 0.0:
+    if not (np.any(prior.mass_at_zero) or np.any(prior.mass_at_one)):
         return mean
     at_zero, at_one = posterior_point_masses(passed, valid, prior)
     at_ends = at_zero * (weight_alpha == 0.0) + at_one * (weight_beta == 0.0)

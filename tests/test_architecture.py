@@ -15,7 +15,8 @@ HEAVY = {"torch", "transformers", "datasets", "trl", "peft", "accelerate"}
 # Modules of ours that a module may import when it is loaded; None: any but the trainer.
 ALLOWED = {
     "pass_rate": set(),
-    "weighting": {"pass_rate"},
+    "prior": {"pass_rate"},
+    "weighting": {"pass_rate", "prior"},
     "schedule": set(),
     "sampling": set(),
     "run_directory": set(),

@@ -23,9 +23,10 @@ from fakes import FakeGenerator, exact_verifier, make_problems
 from rich.console import Console
 
 from paced_trl.completions import Completion, SamplingParameters
-from paced_trl.estimation import estimate_pass_rates, read_pass_rates, summarize_pass_rates
+from paced_trl.estimation import estimate_pass_rates, read_pass_rates
 from paced_trl.progress import GenerationProgress
 from paced_trl.store import VERDICTS, PassRateStore
+from paced_trl.summary import summarize_pass_rates
 
 
 PROBLEMS = make_problems(20)

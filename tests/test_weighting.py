@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from paced_trl.pass_rate import Prior, fit_beta_prior, fit_prior
+from paced_trl.prior import Prior, fit_beta_prior, fit_prior
 from paced_trl.weighting import (
     beta_kernel,
     effective_sample_size,

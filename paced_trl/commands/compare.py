@@ -46,9 +46,9 @@ def run(arguments: Sequence[str]) -> None:
 
     from ..comparison import arm_config, run_comparison
     from ..distillation import Distilled, distill
-    from ..estimation import summarize_pass_rates
     from ..evaluation import Evaluation
     from ..recipe import (
+        describe_pass_rates,
         estimate_student,
         evaluate_sets,
         named_sets,
@@ -64,9 +64,9 @@ def run(arguments: Sequence[str]) -> None:
     with verifier_of(args) as verifier:
         problems = problems_of(problem_args)
         table = estimate_student(
-            problems, model_args, args, estimation, verifier, pass_rates_path(estimation, args.output_dir)
+            problems, model_args, args, estimation, args, verifier, pass_rates_path(estimation, args.output_dir)
         )
-        print(summarize_pass_rates(table))
+        print(describe_pass_rates(problems, table, estimation, args))
         data = training_problems(problems, args, train_args, estimation, verifier)
 
         def train(settings: dict[str, Any], directory: Path) -> Distilled:

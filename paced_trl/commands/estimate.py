@@ -11,6 +11,7 @@ from ..arguments import (
     ProblemArguments,
     SamplingArguments,
     VerifierArguments,
+    WeightArguments,
 )
 from .parsing import entry_point, parse
 
@@ -24,25 +25,36 @@ Let the student answer every problem NUM_GENERATIONS times, judge the completion
   paced-trl estimate --model_name_or_path ./student --output_dir runs/sums --verifier reasoning_gym \\
       --dataset_name 'reasoning_gym:chain_sum?size=500&seed=0&max_terms=3'
 
+  paced-trl estimate --config recipe.yaml --allocation adaptive --weight_estimator posterior --weight_gate false
+
+Adaptive allocation asks twice, and then where the weights are still uncertain: fewer generations for the same weights.
 Stopped or killed, the same command continues: no completion is generated twice.
 """
 
 
 def run(arguments: Sequence[str]) -> None:
     """Parse, estimate, print."""
-    problems, model, sampling, estimation, verifier_args, output = parse(
+    problem_args, model, sampling, estimation, weights, verifier_args, output = parse(
         "estimate",
-        [ProblemArguments, ModelArguments, SamplingArguments, EstimationArguments, VerifierArguments, OutputArguments],
+        [
+            ProblemArguments,
+            ModelArguments,
+            SamplingArguments,
+            EstimationArguments,
+            WeightArguments,
+            VerifierArguments,
+            OutputArguments,
+        ],
         arguments,
         description=_DESCRIPTION,
     )
-    from ..estimation import summarize_pass_rates
-    from ..recipe import estimate_student, pass_rates_path, problems_of, verifier_of
+    from ..recipe import describe_pass_rates, estimate_student, pass_rates_path, problems_of, verifier_of
 
     store = pass_rates_path(estimation, output.output_dir)
     with verifier_of(verifier_args) as verifier:
-        table = estimate_student(problems_of(problems), model, sampling, estimation, verifier, store)
-    print(summarize_pass_rates(table))
+        problems = problems_of(problem_args)
+        table = estimate_student(problems, model, sampling, estimation, weights, verifier, store)
+    print(describe_pass_rates(problems, table, estimation, weights))
     print(f"Pass rates of {len(table)} problems: {store}")
 
 
