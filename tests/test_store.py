@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
 
-from paced_trl import store as store_module
+from paced_trl import shards
 from paced_trl.manifest import differing_fields
 from paced_trl.store import SCHEMA, VERDICTS, PassRateStore
 
@@ -106,7 +106,7 @@ def test_counting_does_not_read_completions(store: PassRateStore, monkeypatch: p
             read.update(columns)
             return super().read(columns=columns, **options)
 
-    monkeypatch.setattr(store_module.pq, "ParquetFile", Spy)
+    monkeypatch.setattr(shards.pq, "ParquetFile", Spy)
     opened = PassRateStore(store.path, RECORD)
     opened.counts(), opened.num_generations()
     assert read == {"problem_id", "verdict", "generation_index", "problem_hash"}
@@ -150,7 +150,7 @@ def test_a_failed_write_leaves_no_trace(store: PassRateStore, monkeypatch: pytes
 
     store.append([row("a", 0)])
     with monkeypatch.context() as patch:
-        patch.setattr(store_module.pq, "write_table", run_out_of_disk)
+        patch.setattr(shards.pq, "write_table", run_out_of_disk)
         with pytest.raises(OSError, match="No space left"):
             store.append([row("a", 1)])
     assert len(list((store.path / "shards").iterdir())) == 1
