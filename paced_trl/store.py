@@ -182,7 +182,9 @@ class PassRateStore:
         """Return the paths of the shards in the order in which they were written."""
         return shard_paths(self._shard_directory)
 
-    def read(self, columns: Sequence[str], filters: pc.Expression | None = None) -> Iterator[pa.Table]:
+    def read(
+        self, columns: Sequence[str], filters: pc.Expression | None = None, *, dictionaries: Sequence[str] = ()
+    ) -> Iterator[pa.Table]:
         """
         Yield columns shard by shard; a shard that cannot be read is named in a warning and left out.
 
@@ -191,13 +193,15 @@ class PassRateStore:
                 Columns of `SCHEMA`.
             filters (`pyarrow.compute.Expression`, *optional*):
                 Which rows to keep. `None` keeps all.
+            dictionaries (`Sequence[str]`, *optional*):
+                Columns to yield dictionary-encoded; only without `filters`.
 
         Returns:
             `Iterator[pyarrow.Table]`: One table per shard, in the order in which they were written.
         """
         for path in self.shards():
             try:
-                table = read_shard(path, columns, filters)
+                table = read_shard(path, columns, filters, dictionaries=dictionaries)
             except READ_ERRORS as error:
                 warnings.warn(
                     f"The shard {str(path)!r} cannot be read and is left out ({_first_line(error)}). Restore it from "
@@ -216,7 +220,8 @@ class PassRateStore:
             `pyarrow.Table`: `problem_id`, `num_generations` (int64), `next_generation_index` (int64, one above the
             highest index in use) and `problem_hash`; one row per problem, in no particular order.
         """
-        return count_generations(self.read(["problem_id", "generation_index", "problem_hash"]))
+        columns = ["problem_id", "generation_index", "problem_hash"]
+        return count_generations(self.read(columns, dictionaries=["problem_id", "problem_hash"]))
 
     def num_generations(self) -> dict[str, int]:
         """Return the number of stored completions by `problem_id`."""
@@ -232,7 +237,8 @@ class PassRateStore:
             `num_unparseable`, `num_truncated`, `num_timeout`, `num_unverifiable`; one row per problem, in no
             particular order.
         """
-        return count_verdicts(self.read(["problem_id", "verdict"]))
+        columns = ["problem_id", "verdict"]
+        return count_verdicts(self.read(columns, dictionaries=columns))
 
     def completions(
         self,
