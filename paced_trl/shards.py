@@ -134,6 +134,11 @@ def read_shard(
         return file.read(columns=list(columns), use_threads=False).select(columns)
 
 
+def first_line(error: BaseException) -> str:
+    """Return an error in one line: some of Arrow's have many."""
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+
+
 def _storable(row: dict[str, Any]) -> dict[str, Any]:
     """Replace lone surrogates, which some servers emit and UTF-8 has no bytes for: one of them must not end a run."""
     text = row.get("completion")

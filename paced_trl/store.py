@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .manifest import as_json, differing_fields, read_manifest, write_manifest
-from .shards import READ_ERRORS, SCHEMA, as_shard, read_shard, shard_paths, write_shard
+from .shards import READ_ERRORS, SCHEMA, as_shard, first_line, read_shard, shard_paths, write_shard
 from .shards import VERDICTS as VERDICTS
 from .store_counts import count_generations, count_verdicts
 
@@ -151,6 +151,27 @@ class PassRateStore:
                 yield self
             finally:
                 self._lock_file = None
+                os.ftruncate(lock_file, 0)
+        finally:
+            os.close(lock_file)
+
+    def lock_holder(self) -> str | None:
+        """Return the id of the process that is writing to the store, `None` if there is none."""
+        import fcntl
+
+        try:
+            lock_file = os.open(self.path / ".lock", os.O_RDONLY)
+        except FileNotFoundError:
+            return None
+        try:
+            holder = os.pread(lock_file, 64, 0).decode(errors="replace").strip()
+            # Whoever ends cleanly empties the file. Trying the lock keeps writers out for a moment, so it is tried
+            # only to tell a writer from the trace of a killed one.
+            if holder:
+                fcntl.flock(lock_file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return None
+        except BlockingIOError:
+            return holder
         finally:
             os.close(lock_file)
 
@@ -204,7 +225,7 @@ class PassRateStore:
                 table = read_shard(path, columns, filters, dictionaries=dictionaries)
             except READ_ERRORS as error:
                 warnings.warn(
-                    f"The shard {str(path)!r} cannot be read and is left out ({_first_line(error)}). Restore it from "
+                    f"The shard {str(path)!r} cannot be read and is left out ({first_line(error)}). Restore it from "
                     "a copy or delete it; its completions count as not generated.",
                     UserWarning,
                     stacklevel=3,
@@ -246,6 +267,7 @@ class PassRateStore:
         verdict: str | None = None,
         *,
         columns: Sequence[str] = tuple(SCHEMA.names),
+        max_completions: int | None = None,
     ) -> pa.Table:
         """
         Read completions.
@@ -257,6 +279,8 @@ class PassRateStore:
                 Verdict to read, such as `"passed"`. `None` reads all.
             columns (`Sequence[str]`, *optional*):
                 Columns of `SCHEMA` to read; without `completion` no text is read.
+            max_completions (`int`, *optional*):
+                Read no further than this many. `None` reads all.
 
         Returns:
             `pyarrow.Table`: those columns, in the order of generation.
@@ -270,14 +294,15 @@ class PassRateStore:
         filters = None
         for condition in conditions:
             filters = condition if filters is None else filters & condition
-        return pa.concat_tables([SCHEMA.empty_table().select(list(columns)), *self.read(columns, filters)])
+        tables = [SCHEMA.empty_table().select(list(columns))]
+        for table in self.read(columns, filters):
+            tables.append(table)
+            if max_completions is not None and sum(map(len, tables)) >= max_completions:
+                break
+        return pa.concat_tables(tables).slice(0, max_completions)
 
 
 def _is_vacant(directory: Path) -> bool:
     """Whether a directory holds nothing but hidden files and an empty `shards/`."""
     visible = [path for path in directory.iterdir() if not path.name.startswith(".")]
     return all(path.name == "shards" and path.is_dir() and not any(path.glob("[!.]*")) for path in visible)
-
-
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
