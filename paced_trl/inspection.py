@@ -169,11 +169,11 @@ def describe_completions(
     total = sum(pc.sum(counts[f"num_{name}"]).as_py() or 0 for name in ([verdict] if verdict else VERDICTS))
     problem_ids = None if problem_id is None else [problem_id]
     rows = store.completions(problem_ids, verdict, max_completions=max_completions).to_pylist()
-    blocks = [
-        f"{row['problem_id']} #{row['generation_index']}: {row['verdict']}, {row['num_tokens']} tokens, finish reason "
-        f"{row['finish_reason']}\n{textwrap.indent(_printable(row['completion']), '  ', lambda line: True)}"
-        for row in rows
-    ]
+    blocks = []
+    for row in rows:
+        about = f"{row['verdict']}, {row['num_tokens']} tokens, finish reason {row['finish_reason']}"
+        text = textwrap.indent(_printable(row["completion"]), "  ", lambda line: True)
+        blocks.append(f"{_printable(row['problem_id'])} #{row['generation_index']}: {about}\n{text}")
     return "\n\n".join([*blocks, f"{len(rows)} of {total} completions shown."])
 
 

@@ -2,9 +2,9 @@
 Stores made apart, brought together: problems of several machines, or many small shards written as few.
 
 Responsible for one rule: a generation, that is a problem id with a generation index, is in the result once. Stores are
-merged only under equal records, seed included, so the same generation in two of them is the same draw; where its text
-or verdict differs all the same (another GPU, a check that timed out on one machine), the first store in the order given
-wins and the others' rows are counted and left out. Knows nothing of what a record means. Not part of the paper.
+merged only under equal records, seed included, so the same generation in two of them is the same draw. Where its text
+or verdict differs all the same (another GPU, a check that timed out on one machine), the first store in the order
+given wins, and the others' rows are counted and left out. Knows nothing of what a record means. Not part of the paper.
 
 Text is held for one shard and one buffer at a time; of the rest, 16 bytes per generation and every problem id.
 """
@@ -107,9 +107,7 @@ def merge_stores(
 def _refuse_other_record(first: PassRateStore, second: PassRateStore) -> None:
     differing = differing_fields(first.record, second.record)
     if differing:
-        lines = [
-            f"  {name}: {a} in {str(first.path)!r}, {b} in {str(second.path)!r}" for name, a, b in differing
-        ]
+        lines = [f"  {name}: {a} in {str(first.path)!r}, {b} in {str(second.path)!r}" for name, a, b in differing]
         raise ValueError(
             "Completions made under different settings are not mixed, and these stores differ:\n"
             + "\n".join(lines)

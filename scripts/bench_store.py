@@ -73,7 +73,8 @@ def measured_steps(path: Path) -> dict[str, Callable[[], Any]]:
 
     def histogram() -> None:
         ids = PassRateStore(path).generation_counts()["problem_id"].to_pylist()
-        summarize_pass_rates(read_pass_rates([{"problem_id": problem_id} for problem_id in ids], path))
+        table: Any = read_pass_rates([{"problem_id": problem_id} for problem_id in ids], path).to_pandas()
+        summarize_pass_rates(table)
 
     def everything() -> None:
         PassRateStore(path).generation_counts()
@@ -93,7 +94,7 @@ def measured_steps(path: Path) -> dict[str, Callable[[], Any]]:
 
 
 def measure(step: Callable[[], Any]) -> dict[str, float]:
-    """Return seconds (also of CPU time, whatever else runs), peak memory and bytes read of one step in this process."""
+    """Return seconds, of the clock and of CPU time, peak memory and bytes read of one step in this process."""
     before = _process_value("io", "rchar:")
     started, started_cpu = time.perf_counter(), time.process_time()
     step()
