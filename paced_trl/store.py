@@ -1,14 +1,18 @@
 """
 The pass-rate store: every completion with its verdict, on disk before anything depends on it.
 
-Responsible for append-only Parquet shards, the lock that keeps a second writer out, and counting without reading
-completion text. Under which settings a store was made is in its manifest (`manifest.py`). A directory looks like this:
+Responsible for the directory as a whole: one record, one writer at a time, shards that are only ever added, and
+reading without the completion text where nobody asks for it. Shards are written and read by `shards.py`, counted by
+`store_counts.py`; the record is in the manifest (`manifest.py`). A directory looks like this:
 
     STORE/manifest.json                     the record of the settings, written once
     STORE/shards/000000-3f2a91c0.parquet    columns of `SCHEMA`, one row per completion
-    STORE/.lock                             locked while a process writes; holds its process id
+    STORE/.lock                             locked while a process writes, and holds its process id then
 
-`datasets.load_dataset(STORE)`, `polars.read_parquet("STORE/shards/*.parquet")` and DuckDB read it as it lies.
+`datasets.load_dataset(STORE)`, `polars.read_parquet("STORE/shards/*.parquet")` and DuckDB read it as it lies. What is
+complete on disk survives any kill, a full disk costs the shard that did not fit, and a shard that breaks later is
+named, left out and generated again: all of it is tested, the kills a hundred times at random moments. How long
+counting takes is measured by `scripts/bench_store.py`.
 
 Refuses to know what a pass rate is used for, how completions are made and how they are verified: a record is compared,
 never interpreted. The paper (arXiv 2603.11178) needs the counts this module returns and nothing more.
