@@ -30,6 +30,7 @@ from .weighting import kernel_estimates, posterior_mean_weight, unbiased_weight
 SCREENING_GENERATIONS = 2
 _ROUND_SHARE = 1 / 16
 _MIN_ROUND = 64
+_REFIT_GROWTH = 1.1
 # No problem gets more than this many times the average allowed: a verifier that fails on it would take everything.
 _MAX_MULTIPLE = 8
 # What `problem_weights` takes and the estimate of a kernel does not.
@@ -167,6 +168,11 @@ class AdaptiveAllocation:
                 f"`target_error` is {self.target_error}; it is the root mean square error of weights with mean 1, "
                 "such as 0.5, and has to be positive."
             )
+
+    @staticmethod
+    def wants_new_prior(fitted_at: int, num_generations: int) -> bool:
+        """Whether a prior fitted to so many generations is out of date: a tenth more move it noticeably."""
+        return num_generations >= _REFIT_GROWTH * fitted_at
 
     def next_targets(
         self, targets: Counts, num_passed: Counts, num_valid: Counts, is_usable: npt.NDArray[np.bool_], prior: Prior

@@ -156,13 +156,14 @@ def _fill_adaptively(
 ) -> int:
     """Fill the store round by round; return how many completions were generated."""
     targets = np.full(len(filler.problems), SCREENING_GENERATIONS)
-    num_new = 0
+    num_new = fitted_at = 0
     while True:
         num_new += filler.fill(targets, total=rule.num_generations * len(targets))
         verdicts = filler.first_verdicts(targets)
         passed = verdicts["passed"]
         valid = sum((verdicts[verdict] for verdict in valid_verdicts), start=np.zeros_like(passed))
-        prior = fit_feature_prior(passed, valid, features)
+        if rule.wants_new_prior(fitted_at, int(targets.sum())):
+            prior, fitted_at = fit_feature_prior(passed, valid, features), int(targets.sum())
         following = rule.next_targets(targets, passed, valid, filler.is_usable, prior)
         if following is None:
             return num_new
@@ -195,12 +196,13 @@ def read_pass_rates(
         FileNotFoundError: If there is no store.
     """
     opened = store if isinstance(store, PassRateStore) else PassRateStore(store)
-    dataset = problems if isinstance(problems, Dataset) else Dataset.from_list(list(problems))
+    if not isinstance(problems, Dataset):
+        problems = Dataset.from_list(list(problems))
     return _pass_rate_table(
-        [str(problem_id) for problem_id in dataset["problem_id"]],
+        [str(problem_id) for problem_id in problems["problem_id"][:]],
         opened,
         _valid_verdicts(count_unparseable=count_unparseable, count_truncated=count_truncated),
-        problem_features(dataset, prior_features),
+        problem_features(problems, prior_features),
     )
 
 

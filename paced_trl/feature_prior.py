@@ -4,7 +4,7 @@ A prior of each problem's own: what is known before generating, such as the prom
 Responsible for turning columns of the problems into features and for fitting the prior to them as counts arrive: the
 logit of the Beta's mean, the logarithm of its concentration and the log-odds of the point masses are linear in the
 features, with a normal prior on the slopes. The fit is used only where it explains the table better than one prior
-for all problems does, by Akaike's criterion, so that a useless feature costs nothing.
+for all problems does, by Schwarz's criterion (BIC), so that a useless feature costs nothing.
 
 Ours; the paper (PACED, arXiv 2603.11178) has no prior. Knows nothing of weights or of models.
 """
@@ -118,7 +118,8 @@ def fit_feature_prior(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, featu
 
     best = common
     num_masses = bool(common.mass_at_zero) + bool(common.mass_at_one)
-    highest = float(multiplicity @ log_marginal_likelihood(passed, valid, common)) - (2 + num_masses)
+    price = 0.5 * np.log(multiplicity.sum())  # of a parameter, in nats
+    highest = float(multiplicity @ log_marginal_likelihood(passed, valid, common)) - price * (2 + num_masses)
     for has_zero, has_one in possible_masses(valid):
         coefficients, _ = maximize_likelihood(
             passed,
@@ -131,7 +132,7 @@ def fit_feature_prior(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, featu
             tolerance=_TOLERANCE,
         )
         likelihoods = log_marginal_likelihood(passed, valid, prior_of(coefficients, distinct))
-        criterion = float(multiplicity @ likelihoods) - (2 + has_zero + has_one) * (1 + num_features)
+        criterion = float(multiplicity @ likelihoods) - price * (2 + has_zero + has_one) * (1 + num_features)
         if criterion > highest:
             best, highest = prior_of(coefficients, design), criterion
     return best

@@ -1,14 +1,18 @@
 """
 The pass-rate store: every completion with its verdict, on disk before anything depends on it.
 
-Responsible for append-only Parquet shards, the lock that keeps a second writer out, and counting without reading
-completion text. Under which settings a store was made is in its manifest (`manifest.py`). A directory looks like this:
+Responsible for the directory as a whole: one record, one writer at a time, shards that are only ever added, and
+reading without the completion text where nobody asks for it. Shards are written and read by `shards.py`, counted by
+`store_counts.py`; the record is in the manifest (`manifest.py`). A directory looks like this:
 
     STORE/manifest.json                     the record of the settings, written once
     STORE/shards/000000-3f2a91c0.parquet    columns of `SCHEMA`, one row per completion
-    STORE/.lock                             locked while a process writes; holds its process id
+    STORE/.lock                             locked while a process writes, and holds its process id then
 
-`datasets.load_dataset(STORE)`, `polars.read_parquet("STORE/shards/*.parquet")` and DuckDB read it as it lies.
+`datasets.load_dataset(STORE)`, `polars.read_parquet("STORE/shards/*.parquet")` and DuckDB read it as it lies. What is
+complete on disk survives any kill, a full disk costs the shard that did not fit, and a shard that breaks later is
+named, left out and generated again: all of it is tested, the kills a hundred times at random moments. How long
+counting takes is measured by `scripts/bench_store.py`.
 
 Refuses to know what a pass rate is used for, how completions are made and how they are verified: a record is compared,
 never interpreted. The paper (arXiv 2603.11178) needs the counts this module returns and nothing more.
@@ -17,8 +21,6 @@ never interpreted. The paper (arXiv 2603.11178) needs the counts this module ret
 from __future__ import annotations
 
 import os
-import re
-import uuid
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,26 +29,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from .manifest import as_json, differing_fields, publish, read_manifest, write_manifest
-from .verification import Verdict
-
-
-SCHEMA = pa.schema(
-    [
-        pa.field("problem_id", pa.string(), nullable=False),
-        pa.field("generation_index", pa.int32(), nullable=False),
-        pa.field("completion", pa.string(), nullable=False),
-        pa.field("num_tokens", pa.int32(), nullable=False),
-        pa.field("finish_reason", pa.string(), nullable=False),
-        pa.field("verdict", pa.string(), nullable=False),
-        # Ties a row to its problem's text: a user's `problem_id` that now means another problem is noticed.
-        pa.field("problem_hash", pa.string()),
-    ]
-)
-VERDICTS = tuple(verdict.value for verdict in Verdict)
-_SHARD_NAME = re.compile(r"(\d{6,})-[0-9a-f]{8}\.parquet")
+from .manifest import as_json, differing_fields, read_manifest, write_manifest
+from .shards import READ_ERRORS, SCHEMA, as_shard, first_line, read_shard, shard_paths, write_shard
+from .shards import VERDICTS as VERDICTS
+from .store_counts import count_generations, count_verdicts
 
 
 class StoreLockedError(RuntimeError):
@@ -168,79 +155,87 @@ class PassRateStore:
                 yield self
             finally:
                 self._lock_file = None
+                os.ftruncate(lock_file, 0)
         finally:
             os.close(lock_file)
 
-    def append(self, rows: Sequence[dict[str, Any]]) -> None:
+    def lock_holder(self) -> str | None:
+        """Return the id of the process that is writing to the store, `None` if there is none."""
+        import fcntl
+
+        try:
+            lock_file = os.open(self.path / ".lock", os.O_RDONLY)
+        except FileNotFoundError:
+            return None
+        try:
+            holder = os.pread(lock_file, 64, 0).decode(errors="replace").strip()
+            # Whoever ends cleanly empties the file. Trying the lock keeps writers out for a moment, so it is tried
+            # only to tell a writer from the trace of a killed one.
+            if holder:
+                fcntl.flock(lock_file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return None
+        except BlockingIOError:
+            return holder
+        finally:
+            os.close(lock_file)
+
+    def append(self, rows: Sequence[dict[str, Any]] | pa.Table) -> None:
         """
         Write rows as one shard that is either complete on disk or not there at all.
 
         Takes the lock for the duration if `writing()` does not hold it.
 
         Args:
-            rows (`Sequence[dict]`):
-                One dict per completion with the columns of `SCHEMA`; `problem_hash` may be left out. No rows, no
-                shard.
+            rows (`Sequence[dict]` or `pyarrow.Table`):
+                Completions with the columns of `SCHEMA`; `problem_hash` may be left out of dicts. No rows, no shard.
 
         Raises:
+            OSError: If the shard cannot be written, such as on a full disk; nothing of it is left then.
             ValueError: If a column is missing, has the wrong type or an unknown verdict.
             StoreLockedError: If another process is writing.
         """
-        if not rows:
+        if not len(rows):
             return
-        try:
-            table = pa.Table.from_pylist([_storable(row) for row in rows], schema=SCHEMA)
-            table.validate(full=True)
-            missing = [f.name for f in SCHEMA if not f.nullable and table[f.name].null_count]
-        except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError) as error:
-            raise ValueError(f"Cannot store {len(rows)} rows, because a value has the wrong type: {error}.") from error
-        if missing:
-            raise ValueError(
-                f"Cannot store {len(rows)} rows, because column `{missing[0]}` is missing in one of them."
-            )
-        unknown = set(pc.unique(table["verdict"]).to_pylist()) - set(VERDICTS)
-        if unknown:
-            raise ValueError(f"Cannot store the verdict {unknown.pop()!r}: a verdict is one of {', '.join(VERDICTS)}.")
+        table = as_shard(rows)
         if self._lock_file is None:
             with self.writing():
-                self._write_shard(table)
+                write_shard(table, self._shard_directory)
         else:
-            self._write_shard(table)
-
-    def _write_shard(self, table: pa.Table) -> None:
-        numbers = [int(match.group(1)) for path in self._shard_directory.iterdir() if (match := _shard_match(path))]
-        # The random part keeps names apart when shards of several stores come together.
-        name = f"{max(numbers, default=-1) + 1:06d}-{uuid.uuid4().hex[:8]}.parquet"
-        temporary = self._shard_directory / f".{name}.tmp"
-        try:
-            pq.write_table(table, temporary, compression="zstd")
-            publish(temporary, self._shard_directory / name)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+            write_shard(table, self._shard_directory)
 
     def shards(self) -> list[Path]:
         """Return the paths of the shards in the order in which they were written."""
-        return sorted(path for path in self._shard_directory.glob("*.parquet") if _shard_match(path))
+        return shard_paths(self._shard_directory)
 
-    def _read(self, columns: Sequence[str], filters: pc.Expression | None = None) -> Iterator[pa.Table]:
-        """Yield the named columns shard by shard; a shard that cannot be read is named in a warning and left out."""
+    def read(
+        self, columns: Sequence[str], filters: pc.Expression | None = None, *, dictionaries: Sequence[str] = ()
+    ) -> Iterator[pa.Table]:
+        """
+        Yield columns shard by shard; a shard that cannot be read is named in a warning and left out.
+
+        Args:
+            columns (`Sequence[str]`):
+                Columns of `SCHEMA`.
+            filters (`pyarrow.compute.Expression`, *optional*):
+                Which rows to keep. `None` keeps all.
+            dictionaries (`Sequence[str]`, *optional*):
+                Columns to yield dictionary-encoded; only without `filters`.
+
+        Returns:
+            `Iterator[pyarrow.Table]`: One table per shard, in the order in which they were written.
+        """
         for path in self.shards():
             try:
-                if filters is None:
-                    # Half the time of `read_table`, which matters for thousands of small shards.
-                    with pq.ParquetFile(path) as file:
-                        table = file.read(columns=list(columns), use_threads=False)
-                else:
-                    table = pq.read_table(path, columns=list(columns), filters=filters, partitioning=None)
-                yield table.select(columns)
-            except (pa.ArrowException, OSError, KeyError) as error:
+                table = read_shard(path, columns, filters, dictionaries=dictionaries)
+            except READ_ERRORS as error:
                 warnings.warn(
-                    f"The shard {str(path)!r} cannot be read and is left out ({_first_line(error)}). Restore it from "
+                    f"The shard {str(path)!r} cannot be read and is left out ({first_line(error)}). Restore it from "
                     "a copy or delete it; its completions count as not generated.",
                     UserWarning,
                     stacklevel=3,
                 )
+            else:
+                yield table
 
     def generation_counts(self) -> pa.Table:
         """
@@ -250,20 +245,8 @@ class PassRateStore:
             `pyarrow.Table`: `problem_id`, `num_generations` (int64), `next_generation_index` (int64, one above the
             highest index in use) and `problem_hash`; one row per problem, in no particular order.
         """
-        names = ["problem_id", "num_generations", "next_generation_index", "problem_hash"]
-        parts = [
-            table.group_by("problem_id", use_threads=False).aggregate(
-                [([], "count_all"), ("generation_index", "max"), ("problem_hash", "max")]
-            )
-            for table in self._read(["problem_id", "generation_index", "problem_hash"])
-        ]
-        if not parts:
-            empty = pa.array([], pa.int64())
-            return pa.table([pa.array([], pa.string()), empty, empty, pa.array([], pa.string())], names=names)
-        merged = pa.concat_tables(parts).rename_columns(["problem_id", "count", "index", "hash"])
-        merged = merged.group_by("problem_id").aggregate([("count", "sum"), ("index", "max"), ("hash", "max")])
-        following = pc.add(merged["index_max"].cast(pa.int64()), 1)
-        return pa.table([merged["problem_id"], merged["count_sum"], following, merged["hash_max"]], names=names)
+        columns = ["problem_id", "generation_index", "problem_hash"]
+        return count_generations(self.read(columns, dictionaries=["problem_id", "problem_hash"]))
 
     def num_generations(self) -> dict[str, int]:
         """Return the number of stored completions by `problem_id`."""
@@ -279,22 +262,8 @@ class PassRateStore:
             `num_unparseable`, `num_truncated`, `num_timeout`, `num_unverifiable`; and `num_tokens` of its completions;
             one row per problem, in no particular order.
         """
-        names = [*[f"num_{verdict}" for verdict in VERDICTS], "num_tokens"]
-        parts = [
-            table.group_by(["problem_id", "verdict"], use_threads=False).aggregate(
-                [([], "count_all"), ("num_tokens", "sum")]
-            )
-            for table in self._read(["problem_id", "verdict", "num_tokens"])
-        ]
-        if not parts:
-            return pa.table(
-                [pa.array([], pa.string()), *[pa.array([], pa.int64())] * len(names)], ["problem_id", *names]
-            )
-        merged = pa.concat_tables(parts)
-        columns = [pc.if_else(pc.equal(merged["verdict"], verdict), merged["count_all"], 0) for verdict in VERDICTS]
-        wide = pa.table([merged["problem_id"], *columns, merged["num_tokens_sum"]], names=["problem_id", *names])
-        summed = wide.group_by("problem_id").aggregate([(name, "sum") for name in names])
-        return summed.select(["problem_id", *[f"{name}_sum" for name in names]]).rename_columns(wide.column_names)
+        encoded = ["problem_id", "verdict"]
+        return count_verdicts(self.read([*encoded, "num_tokens"], dictionaries=encoded))
 
     def completions(
         self,
@@ -302,6 +271,7 @@ class PassRateStore:
         verdict: str | None = None,
         *,
         columns: Sequence[str] = tuple(SCHEMA.names),
+        max_completions: int | None = None,
     ) -> pa.Table:
         """
         Read completions.
@@ -313,6 +283,8 @@ class PassRateStore:
                 Verdict to read, such as `"passed"`. `None` reads all.
             columns (`Sequence[str]`, *optional*):
                 Columns of `SCHEMA` to read; without `completion` no text is read.
+            max_completions (`int`, *optional*):
+                Read no further than this many. `None` reads all.
 
         Returns:
             `pyarrow.Table`: those columns, in the order of generation.
@@ -326,26 +298,15 @@ class PassRateStore:
         filters = None
         for condition in conditions:
             filters = condition if filters is None else filters & condition
-        return pa.concat_tables([SCHEMA.empty_table().select(list(columns)), *self._read(columns, filters)])
-
-
-def _storable(row: dict[str, Any]) -> dict[str, Any]:
-    """Replace lone surrogates, which some servers emit and UTF-8 has no bytes for: one of them must not end a run."""
-    text = row.get("completion")
-    if isinstance(text, str) and not text.isascii():
-        return {**row, "completion": text.encode("utf-8", "replace").decode("utf-8")}
-    return row
-
-
-def _shard_match(path: Path) -> re.Match[str] | None:
-    return _SHARD_NAME.fullmatch(path.name)
+        tables = [SCHEMA.empty_table().select(list(columns))]
+        for table in self.read(columns, filters):
+            tables.append(table)
+            if max_completions is not None and sum(map(len, tables)) >= max_completions:
+                break
+        return pa.concat_tables(tables).slice(0, max_completions)
 
 
 def _is_vacant(directory: Path) -> bool:
     """Whether a directory holds nothing but hidden files and an empty `shards/`."""
     visible = [path for path in directory.iterdir() if not path.name.startswith(".")]
     return all(path.name == "shards" and path.is_dir() and not any(path.glob("[!.]*")) for path in visible)
-
-
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"

@@ -19,6 +19,7 @@ from .pass_rate import (
     MAX_FAILURE_SHARE,
     MAX_TRUNCATED_SHARE,
     MIN_FRONTIER_SHARE,
+    Counts,
     Floats,
     FrontierShares,
     frontier_shares,
@@ -92,8 +93,8 @@ def precision_of(
     Raises:
         ValueError: If no problem has a valid generation.
     """
-    passed, valid = np.asarray(table["num_passed"]), np.asarray(table["num_valid"])
-    generated = passed + sum(np.asarray(table[f"num_{verdict}"]) for verdict in VERDICTS if verdict != "passed")
+    passed, valid = _column(table, "num_passed"), _column(table, "num_valid")
+    generated = passed + sum(_column(table, f"num_{verdict}") for verdict in VERDICTS if verdict != "passed")
     rows = np.flatnonzero(generated)
     prior = fit_prior(passed, valid) if features is None else fit_feature_prior(passed, valid, features)
     prior = prior.at(rows)
@@ -105,7 +106,7 @@ def precision_of(
         num_generations=total,
         mean_generations=total / rows.size,
         saved_share=1.0 - total / (num_generations * rows.size),
-        num_tokens=int(np.sum(table["num_tokens"])),
+        num_tokens=int(_column(table, "num_tokens").sum()),
         fixed_generations=num_generations,
         weight_error=weight_error(passed[rows], valid[rows], prior=prior, weighting=settings),
         plugin_weight_error=plugin_weight_error(
@@ -127,9 +128,9 @@ def summarize_pass_rates(table: Dataset) -> str:
         `str`: Histogram, shares of mastered, frontier and out-of-reach problems, counts of verdicts, and advice where
         the frontier is nearly empty or the verifier fails often.
     """
-    num_passed, num_valid = np.asarray(table["num_passed"]), np.asarray(table["num_valid"])
+    num_passed, num_valid = _column(table, "num_passed"), _column(table, "num_valid")
     shares = frontier_shares(num_passed, num_valid)
-    verdicts = {verdict: int(np.sum(table[f"num_{verdict}"])) for verdict in VERDICTS}
+    verdicts = {verdict: int(_column(table, f"num_{verdict}").sum()) for verdict in VERDICTS}
     total = max(sum(verdicts.values()), 1)
     lines = [f"Pass rates of {len(table)} problems, {sum(verdicts.values())} completions", ""]
     lines += _histogram(num_passed, num_valid)
@@ -141,6 +142,11 @@ def summarize_pass_rates(table: Dataset) -> str:
     ]
     lines += [f"\nWarning: {text}" for text in _advice(shares, {v: count / total for v, count in verdicts.items()})]
     return "\n".join(lines)
+
+
+def _column(table: Dataset, name: str) -> Counts:
+    """Return a column at once: value by value, a million problems take minutes."""
+    return np.asarray(table[name][:])
 
 
 def _histogram(num_passed: np.ndarray, num_valid: np.ndarray) -> list[str]:

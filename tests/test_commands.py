@@ -83,8 +83,8 @@ def test_overview_lists_every_command() -> None:
 def test_help_teaches_by_example(command: str) -> None:
     result = run_command(command, "--help")
     assert result.returncode == 0
-    assert f"paced-trl {command} --" in result.stdout
-    assert "--output_dir" in result.stdout
+    assert f"paced-trl {command} " in result.stdout.partition("\n\n")[2]
+    assert ("STORE" if command == "inspect" else "--output_dir") in result.stdout
 
 
 @pytest.mark.parametrize(

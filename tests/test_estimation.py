@@ -55,8 +55,9 @@ def contents(path: Path) -> dict[tuple[str, int], str]:
 def test_the_table_counts_what_was_generated(tmp_path: Path) -> None:
     table = estimate(tmp_path / "store", num_generations=8)
     assert table.column_names == [
-        *("problem_id", "num_passed", "num_valid", "pass_rate"),
+        *("problem_id", "num_passed", "num_valid", "pass_rate", "pass_rate_low", "pass_rate_high"),
         *(f"num_{verdict}" for verdict in VERDICTS[1:]),
+        "num_tokens",
     ]
     assert table["problem_id"][:] == [problem["problem_id"] for problem in PROBLEMS]
     stored = contents(tmp_path / "store")
@@ -66,6 +67,7 @@ def test_the_table_counts_what_was_generated(tmp_path: Path) -> None:
         assert row["num_failed"] == 8 - row["num_passed"]
         assert row["num_valid"] == 8
         assert row["pass_rate"] == row["num_passed"] / 8
+        assert row["pass_rate_low"] <= row["pass_rate"] <= row["pass_rate_high"]
     assert (table[0]["pass_rate"], table[19]["pass_rate"]) == (0, 1)
     assert np.corrcoef(table["pass_rate"], list(RATES.values()))[0, 1] > 0.7
 
@@ -390,7 +392,11 @@ def test_a_verifier_that_breaks_its_protocol_is_named(
     [
         ({"num_generations": 0}, "`num_generations` is 0"),
         ({"slice_size": 0}, "`slice_size` is 0"),
-        ({"allocation": "adaptive"}, "`allocation` is 'adaptive', which does not exist. It can be: fixed"),
+        ({"allocation": "greedy"}, "`allocation` is 'greedy', which does not exist. It can be: fixed, adaptive"),
+        ({"allocation": "adaptive", "num_generations": 1}, "`num_generations` is 1, and adaptive allocation screens"),
+        ({"allocation": "adaptive", "target_error": 0.0}, r"`target_error` is 0\.0; it is the root mean square error"),
+        ({"target_error": 0.5}, r"`target_error` is 0\.5, and with `allocation` 'fixed' nothing stops there"),
+        ({"prior_features": ["lenght"]}, "`prior_features` has 'lenght', which is no column of the problems"),
         ({"problems": []}, "`problems` is empty"),
         ({"problems": [{"prompt": "a", "problem_id": "1"}]}, "no column `solution`; it has prompt, problem_id"),
         ({"problems": [PROBLEMS[0], PROBLEMS[1], PROBLEMS[0]]}, "Rows 0 and 2 .* `problem_id` 'id-0'"),

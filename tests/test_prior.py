@@ -9,9 +9,12 @@ from scipy import integrate, optimize, special, stats
 from paced_trl.prior import (
     Prior,
     as_prior,
+    credible_intervals,
     fit_beta_prior,
     fit_prior,
     log_marginal_likelihood,
+    posterior,
+    posterior_mean_pass_rate,
     posterior_point_masses,
 )
 
@@ -232,3 +235,63 @@ def test_large_counts_do_not_overflow():
     a0, b0 = fit_beta_prior(rng.binomial(num_valid, rng.beta(2.0, 3.0, 200)), num_valid)
     assert a0 / (a0 + b0) == pytest.approx(0.4, abs=0.05)
     assert 3.0 < a0 + b0 < 8.0
+
+
+@pytest.mark.parametrize("prior", [Prior(0.7, 2.5), Prior(0.7, 2.5, 0.3, 0.1)])
+def test_a_posterior_is_bayes_theorem_on_a_grid(prior):
+    rates = np.linspace(0.0, 1.0, 200_001)[1:-1]
+    density = (1.0 - prior.mass_at_zero - prior.mass_at_one) * stats.beta.pdf(rates, prior.a0, prior.b0)
+    step = rates[1] - rates[0]
+    for passed, valid in ((0, 3), (2, 5), (4, 4), (0, 0)):
+        inner = density * rates**passed * (1.0 - rates) ** (valid - passed) * step
+        at_zero, at_one = prior.mass_at_zero * (passed == 0), prior.mass_at_one * (passed == valid)
+        evidence = inner.sum() + at_zero + at_one
+        after = posterior([passed], [valid], prior)
+        np.testing.assert_allclose(
+            [after.mass_at_zero[0], after.mass_at_one[0]], np.array([at_zero, at_one]) / evidence, 1e-3
+        )
+        mean = (inner @ rates + at_one) / evidence
+        assert posterior_mean_pass_rate([passed], [valid], prior)[0] == pytest.approx(mean, rel=1e-3)
+        # Conjugacy: more generations on top of a posterior are all generations on top of the prior.
+        more = posterior([1], [2], after)
+        at_once = posterior([passed + 1], [valid + 2], prior)
+        assert (more.a0, more.b0) == (at_once.a0, at_once.b0)
+        np.testing.assert_allclose(more.mass_at_zero, at_once.mass_at_zero, atol=1e-9)
+
+
+@pytest.mark.parametrize("prior", [Prior(0.4, 0.4), Prior(0.3, 0.9), Prior(2.0, 3.0, 0.4, 0.3)])
+@pytest.mark.parametrize("level", [0.5, 0.95])
+def test_credible_intervals_of_fitted_priors_cover(prior, level):
+    rng = np.random.default_rng(0)
+    kind = rng.random(20_000)
+    rates = np.where(kind < prior.mass_at_zero, 0.0, rng.beta(prior.a0, prior.b0, kind.size))
+    rates = np.where(kind > 1.0 - prior.mass_at_one, 1.0, rates)
+    valid = rng.integers(4, 9, kind.size)
+    passed = rng.binomial(valid, rates)
+    low, high = credible_intervals(passed, valid, fit_prior(passed, valid), level=level)
+    assert ((low <= passed / valid) & (passed / valid <= high)).all() or level < 0.9
+    assert np.mean((low <= rates) & (rates <= high)) >= level - 0.01
+
+
+def test_an_interval_has_the_quantiles_of_its_posterior_inside():
+    low, high = credible_intervals([2], [6], (0.5, 1.5), level=0.9)
+    np.testing.assert_allclose([low[0], high[0]], stats.beta.ppf([0.05, 0.95], 2.5, 5.5))
+
+
+def test_an_unmeasured_problem_has_the_interval_of_everything():
+    low, high = credible_intervals([0], [0], (0.5, 0.5))
+    assert (low[0], high[0]) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0, 95])
+def test_a_level_is_a_probability(level):
+    with pytest.raises(ValueError, match="`level` is"):
+        credible_intervals([1], [2], (1, 1), level=level)
+
+
+def test_priors_of_each_problem_give_what_one_for_all_gives():
+    passed, valid = np.array([0, 1, 4]), np.array([4, 4, 4])
+    single, several = Prior(0.4, 0.6, 0.1, 0.2), Prior(*(np.full(3, value) for value in (0.4, 0.6, 0.1, 0.2)))
+    for function in (log_marginal_likelihood, posterior_mean_pass_rate, credible_intervals, posterior_point_masses):
+        np.testing.assert_array_equal(function(passed, valid, single), function(passed, valid, several))
+    assert several.at(np.array([1])).a0 == [0.4] and single.at(np.array([1])).a0 == 0.4

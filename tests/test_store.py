@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -12,12 +13,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import duckdb
+import polars
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
 
-from paced_trl import store as store_module
+from paced_trl import shards
 from paced_trl.manifest import differing_fields
 from paced_trl.store import SCHEMA, VERDICTS, PassRateStore
 
@@ -70,16 +73,19 @@ def test_completions_are_chosen_by_problem_and_verdict(store: PassRateStore) -> 
 def test_counts_equal_a_naive_count(store: PassRateStore) -> None:
     rng = random.Random(0)
     naive: dict[str, Counter[str]] = {}
+    num_tokens: Counter[str] = Counter()
     for shard in range(7):
         rows = []
         for number in range(50):
             problem_id, verdict = f"p{rng.randrange(20)}", rng.choice(VERDICTS)
-            rows.append(row(problem_id, 100 * shard + number, verdict))
+            rows.append(row(problem_id, 100 * shard + number, verdict, num_tokens=number))
             naive.setdefault(problem_id, Counter())[verdict] += 1
+            num_tokens[problem_id] += number
         store.append(rows)
     counts = {line.pop("problem_id"): line for line in store.counts().to_pylist()}
     assert counts == {
-        problem_id: {f"num_{verdict}": count[verdict] for verdict in VERDICTS} for problem_id, count in naive.items()
+        problem_id: {f"num_{verdict}": count[verdict] for verdict in VERDICTS} | {"num_tokens": num_tokens[problem_id]}
+        for problem_id, count in naive.items()
     }
     assert store.num_generations() == {problem_id: count.total() for problem_id, count in naive.items()}
     following = {line["problem_id"]: line["next_generation_index"] for line in store.generation_counts().to_pylist()}
@@ -93,7 +99,7 @@ def test_an_empty_store_counts_nothing(store: PassRateStore) -> None:
     store.append([])
     assert store.shards() == []
     assert store.num_generations() == {}
-    assert store.counts().column_names == ["problem_id", *(f"num_{verdict}" for verdict in VERDICTS)]
+    assert store.counts().column_names == ["problem_id", *(f"num_{verdict}" for verdict in VERDICTS), "num_tokens"]
     assert len(store.completions()) == len(store.counts()) == 0
 
 
@@ -106,10 +112,10 @@ def test_counting_does_not_read_completions(store: PassRateStore, monkeypatch: p
             read.update(columns)
             return super().read(columns=columns, **options)
 
-    monkeypatch.setattr(store_module.pq, "ParquetFile", Spy)
+    monkeypatch.setattr(shards.pq, "ParquetFile", Spy)
     opened = PassRateStore(store.path, RECORD)
     opened.counts(), opened.num_generations()
-    assert read == {"problem_id", "verdict", "generation_index", "problem_hash"}
+    assert read == {"problem_id", "verdict", "num_tokens", "generation_index", "problem_hash"}
 
 
 def test_the_directory_is_a_dataset_as_it_lies(store: PassRateStore, tmp_path: Path) -> None:
@@ -123,7 +129,19 @@ def test_the_directory_is_a_dataset_as_it_lies(store: PassRateStore, tmp_path: P
         assert {metadata.column(i).compression for i in range(metadata.num_columns)} == {"ZSTD"}
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "other columns"])
+def test_polars_and_duckdb_read_the_shards_as_they_lie(store: PassRateStore) -> None:
+    store.append([row("a", 0), row("b", 0, "failed")])
+    store.append([row("a", 1, "timeout", completion='x\n"é')])
+    shards = str(store.path / "shards" / "*.parquet")
+    frame = polars.read_parquet(shards)
+    assert frame.columns == SCHEMA.names
+    assert frame.rows(named=True) == store.completions().to_pylist()
+    query = "SELECT problem_id, count(*) FILTER (verdict = 'passed') FROM read_parquet(?) GROUP BY 1 ORDER BY 1"
+    with duckdb.connect() as connection:
+        assert connection.execute(query, [shards]).fetchall() == [("a", 1), ("b", 0)]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "garbage", "other columns"])
 def test_a_corrupt_shard_is_named_and_the_rest_is_used(store: PassRateStore, damage: str) -> None:
     for problem_id in "abc":
         store.append([row(problem_id, 0)])
@@ -132,7 +150,8 @@ def test_a_corrupt_shard_is_named_and_the_rest_is_used(store: PassRateStore, dam
         pq.write_table(pa.table({"something": [1]}), shard)
     else:
         content = shard.read_bytes()
-        shard.write_bytes(b"" if damage == "empty" else content[: len(content) // 2])
+        garbage = random.Random(0).randbytes(len(content))
+        shard.write_bytes({"empty": b"", "garbage": garbage, "truncated": content[: len(content) // 2]}[damage])
     with pytest.warns(UserWarning, match=shard.name):
         assert store.num_generations() == {"a": 1, "c": 1}
     with pytest.warns(UserWarning, match=shard.name):
@@ -146,13 +165,16 @@ def test_a_corrupt_shard_is_named_and_the_rest_is_used(store: PassRateStore, dam
 def test_a_failed_write_leaves_no_trace(store: PassRateStore, monkeypatch: pytest.MonkeyPatch) -> None:
     def run_out_of_disk(table: pa.Table, path: Path, **options: Any) -> None:
         Path(path).write_bytes(b"PAR1 and then")
-        raise OSError(28, "No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     store.append([row("a", 0)])
     with monkeypatch.context() as patch:
-        patch.setattr(store_module.pq, "write_table", run_out_of_disk)
-        with pytest.raises(OSError, match="No space left"):
+        patch.setattr(shards.pq, "write_table", run_out_of_disk)
+        with pytest.raises(
+            OSError, match=r"1 completions .* to '.*shards', where .* MiB are free: .*No space left"
+        ) as e:
             store.append([row("a", 1)])
+        assert e.value.errno == errno.ENOSPC
     assert len(list((store.path / "shards").iterdir())) == 1
     store.append([row("a", 1)])
     assert store.num_generations() == {"a": 2}
@@ -180,6 +202,43 @@ def test_rows_that_are_none_are_refused(store: PassRateStore, bad_row: dict[str,
     with pytest.raises(ValueError, match=message):
         store.append([row("b", 0), bad_row])
     assert store.shards() == []
+
+
+def test_a_table_is_appended_like_rows(store: PassRateStore) -> None:
+    rows = [row("a", 0, problem_hash="h"), row("b", 0, "failed", problem_hash=None)]
+    table = pa.Table.from_pylist(rows)
+    store.append(table)
+    assert store.completions().to_pylist() == rows
+    assert store.completions().schema == SCHEMA
+    for wrong in (table.drop_columns("verdict"), table.set_column(1, "generation_index", [["x", "y"]])):
+        with pytest.raises(ValueError, match="Cannot store 2 rows"):
+            store.append(wrong)
+
+
+def test_counts_do_not_depend_on_how_rows_lie_in_shards(store: PassRateStore, tmp_path: Path) -> None:
+    rows = [
+        row(f"p{index % 3}", 7 - index // 3, VERDICTS[index % 6], problem_hash=f"h{index % 3}") for index in range(24)
+    ]
+    store.append([{**rows[0], "problem_hash": None}, *rows[1:]])
+    other = PassRateStore(tmp_path / "other", RECORD)
+    for start in range(24):
+        other.append(rows[start : start + 1])
+    # Several row groups in one file, as other programs write them.
+    groups = PassRateStore(tmp_path / "groups", RECORD)
+    pq.write_table(store.completions(), groups.path / "shards" / "000000-00000000.parquet", row_group_size=5)
+    for opened in (other, groups):
+        for table in ("counts", "generation_counts"):
+            assert getattr(opened, table)().sort_by("problem_id").equals(getattr(store, table)().sort_by("problem_id"))
+    assert store.generation_counts().sort_by("problem_id")["problem_hash"].to_pylist() == ["h0", "h1", "h2"]
+
+
+def test_reading_stops_at_the_wanted_number(store: PassRateStore) -> None:
+    for index in range(4):
+        store.append([row("a", 2 * index), row("a", 2 * index + 1, "failed")])
+    store.shards()[3].unlink()
+    assert len(store.completions(max_completions=3)) == 3
+    assert store.completions(verdict="failed", max_completions=2)["generation_index"].to_pylist() == [1, 3]
+    assert len(store.completions(max_completions=100)) == 6
 
 
 def test_lone_surrogates_and_control_characters_do_not_end_a_run(store: PassRateStore) -> None:
@@ -271,9 +330,11 @@ def test_a_second_writer_is_refused_with_the_pid_of_the_first(store: PassRateSto
         for attempt in (lambda: other.append([row("a", 1)]), lambda: store.writing().__enter__()):
             with pytest.raises(RuntimeError, match=f"process {os.getpid()}"):
                 attempt()
+        assert other.lock_holder() == str(os.getpid())
         # The refusals have not taken the lock from its holder.
         store.append([row("a", 1)])
         assert other.num_generations() == {"a": 2}
+    assert other.lock_holder() is None
     other.append([row("a", 2)])
     assert store.num_generations() == {"a": 3}
 
@@ -290,8 +351,12 @@ def test_the_lock_of_another_process_holds_until_it_is_killed(store: PassRateSto
         assert holder.stdout is not None and holder.stdout.readline() == "locked\n"
         with pytest.raises(RuntimeError, match=f"process {holder.pid}"):
             store.append([row("a", 0)])
+        assert store.lock_holder() == str(holder.pid)
     finally:
         holder.send_signal(signal.SIGKILL)
         holder.communicate()
+    # The process id that it left in the file does not make it a writer.
+    assert (store.path / ".lock").read_text() == f"{holder.pid}\n"
+    assert store.lock_holder() is None
     store.append([row("a", 0)])
     assert store.num_generations() == {"a": 1}

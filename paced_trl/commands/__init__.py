@@ -13,6 +13,8 @@ COMMANDS = {
     "evaluate": "accuracy with intervals on held-out and retention problems",
     "compare": "train several arms with the same budget and compare them",
     "report": "figures and one HTML page of a run",
+    "inspect": "what is in a store of completions, and the completions themselves",
+    "merge": "bring stores that were made apart into one",
 }
 
 _HELP = f"""usage: paced-trl COMMAND [--config FILE.yaml] [--option value ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import os
 import sys
@@ -45,8 +46,6 @@ def parse(command: str, dataclasses: Sequence[type], arguments: Sequence[str], *
     Raises:
         ValueError: If the file or the command line names a setting that does not exist; the nearest one is named.
     """
-    import argparse
-
     from trl import TrlParser
 
     parser = TrlParser(
@@ -74,6 +73,16 @@ def parse(command: str, dataclasses: Sequence[type], arguments: Sequence[str], *
     if unknown:
         raise ValueError(f"{unknown[0]!r} was given without a flag in front of it. Put `--option` before each value.")
     return tuple(parsed)
+
+
+def positional_parser(command: str, description: str) -> argparse.ArgumentParser:
+    """Return an empty parser for a command that takes paths and no settings of runs."""
+    return argparse.ArgumentParser(
+        prog=f"paced-trl {command}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
 
 
 def _read_config(arguments: list[str]) -> tuple[list[str], dict[str, Any]]:

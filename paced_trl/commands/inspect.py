@@ -1,0 +1,50 @@
+"""`paced-trl inspect`: what is in a store of completions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .parsing import entry_point, positional_parser
+
+
+_DESCRIPTION = """\
+Show what is in a store: the settings it was made under, numbers, verdicts, pass rates, corrupt files, who is writing.
+With --problem, --verdict or --max_completions, show completions instead.
+
+  paced-trl inspect runs/mine/pass_rates
+  paced-trl inspect runs/mine/pass_rates --problem id-17
+  paced-trl inspect runs/mine/pass_rates --verdict timeout --max_completions 3
+
+A timeout or an unverifiable completion is a failure of the verifier and does not count: reading the completions that
+caused it tells why.
+"""
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Parse, read, print."""
+    from ..shards import VERDICTS
+
+    parser = positional_parser("inspect", _DESCRIPTION)
+    parser.add_argument("store", metavar="STORE", help="Directory of the store, e.g. runs/mine/pass_rates.")
+    parser.add_argument("--problem", metavar="ID", help="Show the completions of this problem.")
+    parser.add_argument("--verdict", choices=VERDICTS, help="Show the completions with this verdict.")
+    parser.add_argument("--max_completions", type=int, metavar="N", help="How many completions to show. Default: 10.")
+    args = parser.parse_args(arguments)
+    from ..inspection import describe_completions, describe_store
+    from ..store import PassRateStore
+
+    store = PassRateStore(args.store)
+    if args.problem is None and args.verdict is None and args.max_completions is None:
+        print(describe_store(store))
+    else:
+        limit = 10 if args.max_completions is None else args.max_completions
+        print(describe_completions(store, args.problem, args.verdict, max_completions=limit))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the command."""
+    entry_point("inspect", run, arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""`paced-trl merge`: bring stores that were made apart into one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .parsing import entry_point, positional_parser
+
+
+_DESCRIPTION = """\
+Bring the completions of several pass-rate stores into one, each generation once.
+
+  paced-trl merge runs/node-0/pass_rates runs/node-1/pass_rates --output_dir runs/all/pass_rates
+  paced-trl merge runs/mine/pass_rates --output_dir runs/mine/fewer_files
+
+The stores must have been made with the same model, verifier, sampling and seed; a field that differs is named. Sources
+are not changed. Of a generation that several stores have with another text or verdict, the first store's is kept.
+Stopped or killed, the same command continues.
+"""
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Parse, merge, print."""
+    parser = positional_parser("merge", _DESCRIPTION)
+    parser.add_argument("stores", metavar="STORE", nargs="+", help="Directories of the stores to merge.")
+    parser.add_argument("--output_dir", required=True, metavar="DEST", help="Directory of the merged store.")
+    args = parser.parse_args(arguments)
+    from ..merging import merge_stores
+
+    counts = merge_stores(args.stores, args.output_dir)
+    print(f"Store: {args.output_dir}")
+    print(f"{counts.added} completions added, {counts.known} were there already.")
+    if counts.contradicting:
+        print(
+            f"{counts.contradicting} were there already with another text or verdict (another GPU or library, or a "
+            "check that timed out): the first store's are kept and counted, the others left out."
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the command."""
+    entry_point("merge", run, arguments)
+
+
+if __name__ == "__main__":
+    main()

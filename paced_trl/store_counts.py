@@ -1,0 +1,90 @@
+"""
+Counts per problem, from tables of stored rows.
+
+Responsible for counting millions of rows in seconds without holding more than the counts: ids stay the small numbers
+of their shard's dictionary until the shard is counted. Knows nothing of where the tables come from. The paper (arXiv
+2603.11178) needs passes and generations per problem; the other counts are ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .shards import VERDICTS
+
+
+def count_generations(tables: Iterable[pa.Table]) -> pa.Table:
+    """
+    Count the rows of each problem.
+
+    Args:
+        tables (`Iterable[pyarrow.Table]`):
+            Tables with `generation_index` and, dictionary-encoded, `problem_id` and `problem_hash`.
+
+    Returns:
+        `pyarrow.Table`: As [`PassRateStore.generation_counts`] returns it.
+    """
+    parts = [
+        pa.table([pa.array([], pa.string()), *[pa.array([], pa.int64())] * 2, pa.array([], pa.string())], _GENERATIONS)
+    ]
+    for table in tables:
+        ids, hashes = _encoded(table["problem_id"]), _encoded(table["problem_hash"])
+        problems, size = ids.indices.to_numpy(), len(ids.dictionary)
+        generation_indices = table["generation_index"].to_numpy()
+        # The highest is written last; several times faster than `np.maximum.at`.
+        ascending = np.argsort(generation_indices)
+        highest = np.full(size, -1, np.int64)
+        highest[problems[ascending]] = generation_indices[ascending]
+        # Any of a problem's rows will do: all have the same hash, or none.
+        codes = np.full(size, -1, np.int64)
+        row_codes = pc.fill_null(hashes.indices, -1).to_numpy()
+        codes[problems[row_codes >= 0]] = row_codes[row_codes >= 0]
+        hash_of_problem = hashes.dictionary.take(pa.array(codes, mask=codes < 0))
+        counted = np.bincount(problems, minlength=size)
+        parts.append(pa.table([ids.dictionary, counted, highest + 1, hash_of_problem], _GENERATIONS))
+    sums = ["sum", "max", "max"]
+    # One chunk: grouping works chunk by chunk, and shards are small for it.
+    merged = pa.concat_tables(parts).combine_chunks().group_by("problem_id", use_threads=False)
+    return merged.aggregate(list(zip(_GENERATIONS[1:], sums, strict=True))).rename_columns(_GENERATIONS)
+
+
+def count_verdicts(tables: Iterable[pa.Table]) -> pa.Table:
+    """
+    Count the verdicts of each problem.
+
+    Args:
+        tables (`Iterable[pyarrow.Table]`):
+            Tables with `num_tokens` and, dictionary-encoded, `problem_id` and `verdict`.
+
+    Returns:
+        `pyarrow.Table`: As [`PassRateStore.counts`] returns it.
+    """
+    ids, counts = [pa.array([], pa.string())], [np.zeros((0, len(VERDICTS) + 1), np.int64)]
+    for table in tables:
+        problems, verdicts = _encoded(table["problem_id"]), _encoded(table["verdict"])
+        codes = pc.index_in(verdicts.dictionary, pa.array(VERDICTS)).to_numpy()
+        cells = problems.indices.to_numpy() * len(VERDICTS) + codes[verdicts.indices.to_numpy()]
+        size = len(problems.dictionary) * len(VERDICTS)
+        ids.append(problems.dictionary)
+        by_verdict = np.bincount(cells, minlength=size).reshape(-1, len(VERDICTS))
+        # Exact: sums of tokens stay far below 2^53.
+        tokens = np.bincount(cells, table["num_tokens"].to_numpy(), minlength=size).reshape(-1, len(VERDICTS))
+        counts.append(np.column_stack([by_verdict, tokens.sum(axis=1).astype(np.int64)]))
+    stacked = np.concatenate(counts)
+    names = ["problem_id", *(f"num_{verdict}" for verdict in VERDICTS), "num_tokens"]
+    wide = pa.table([pa.chunked_array(ids), *stacked.T.copy()], names).combine_chunks()
+    summed = wide.group_by("problem_id", use_threads=False).aggregate([(name, "sum") for name in names[1:]])
+    return summed.rename_columns(names)
+
+
+_GENERATIONS = ["problem_id", "num_generations", "next_generation_index", "problem_hash"]
+
+
+def _encoded(column: pa.ChunkedArray) -> pa.DictionaryArray:
+    """Return a dictionary-encoded column as one array with one dictionary of strings."""
+    array = column.unify_dictionaries().combine_chunks()
+    return array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
