@@ -29,6 +29,9 @@ _MAX_BARE_LENGTH = 300  # characters; what is longer is a text, not an answer
 _NUMBER = r"(?:[1-9]\d{0,2}(?:[, ]\d{3})+|\d+)(?:\.\d*)?|\.\d+"
 _PLAIN_NUMBER = re.compile(rf"(?:[-+]\s*)?(?:\\?[$€£¥]\s*)?(?:[-+]\s*)?(?:{_NUMBER})\s*(?:\\?%)?")
 _SCIENTIFIC_NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?[eE][-+]?\d{1,3}")
+_MIXED_NUMBER = re.compile(r"([-+]?\d{1,15})\s+(\d{1,15})/(\d{1,15})")
+_RECURRING_DECIMAL = re.compile(r"(?<![\d.])(\d{1,15})\.(\d{0,15})\\(?:overline|bar)\{(\d{1,15})\}")
+_WORDS = re.compile(r"\$?\\(?:text|textbf|mathrm|mbox)\s?\{([^{}\d\\]{1,100})\}\$?")
 _DECIMAL_COMMA = re.compile(r"\$-?\d+,\d+\$")
 _GSM8K_LINE = re.compile(r"(?m)^[ \t]*####[ \t]*([^\n]{1,60})$")
 _DELIMITER = re.compile(r"\$|\\\(|\\\[|\\boxed")
@@ -60,6 +63,9 @@ def bare_expression(text: str) -> str | None:
         return re.sub(r"[\\$€£¥\s,+]", "", text)
     if _SCIENTIFIC_NUMBER.fullmatch(text):
         return f"{Decimal(text):f}"
+    mixed = _MIXED_NUMBER.fullmatch(text)
+    if mixed is not None:
+        return "${}\\frac{{{}}}{{{}}}$".format(*mixed.groups())
     if _DELIMITER.search(text) or "\n" in text:
         return None
     is_prose = _WORD.search(_TEXT_COMMAND.sub(" ", text))
@@ -78,7 +84,7 @@ def gold_expression(solution: Any) -> str | None:
     """
     if isinstance(solution, float) and solution.is_integer():
         solution = int(solution)
-    text = _with_plain_minus("" if solution is None else str(solution)).rpartition("####")[2].strip().removesuffix(".")
+    text = _readable("" if solution is None else str(solution)).rpartition("####")[2].strip().removesuffix(".")
     expression = bare_expression(text)
     if expression is not None:
         return expression
@@ -94,7 +100,7 @@ def answer_expressions(completion: str) -> Iterator[str]:
     A `#### 18` line and a plainly stated answer come first, `\\boxed` excepted; the text as a whole, in which
     math-verify looks for the answer itself, comes last. Only the last 20,000 characters are read.
     """
-    text = _with_plain_minus(final_text(completion)[-_MAX_READ_LENGTH:]).strip()
+    text = _readable(final_text(completion)[-_MAX_READ_LENGTH:]).strip()
     if "\\boxed" not in text:
         lines = _GSM8K_LINE.findall(text)
         after_equals = "" if "\n" in text else text.rpartition("=")[2]
@@ -105,9 +111,28 @@ def answer_expressions(completion: str) -> Iterator[str]:
     yield text
 
 
-def _with_plain_minus(text: str) -> str:
-    # math-verify reads neither the Unicode minus nor a sign before a currency.
-    return re.sub(r"-\s?\\?\$(?=[\d.])", "-", text.replace("\u2212", "-"))
+def states_words(completion: str, solution: Any) -> bool:
+    """Return whether the gold is words, `\\text{Evelyn}`, and the completion states them plainly: "The answer is Evelyn."."""
+    words = _WORDS.fullmatch((gold_expression(solution) or "").strip())
+    if words is None:
+        return False
+    text = final_text(completion)[-_MAX_READ_LENGTH:]
+    stated = (stated_answer(text) or text).strip().removesuffix(".")
+    return " ".join(stated.split()).casefold() == " ".join(words[1].split()).casefold()
+
+
+def _readable(text: str) -> str:
+    """Return `text` with the notations written out that math-verify misreads: `10\\,000` as 0, `0.\\overline{3}` as 0.3."""
+    text = text.replace("\u2212", "-").replace("\\varnothing", "\\emptyset")
+    text = re.sub(r"-\s?\\?\$(?=[\d.])", "-", text)
+    text = re.sub(r"(?<=\d)\\[,;:](?=\d{3}(?!\d))", "", text)
+    return _RECURRING_DECIMAL.sub(_fraction_of_recurring, text)
+
+
+def _fraction_of_recurring(match: re.Match[str]) -> str:
+    whole, start, period = match.groups()
+    numerator = int(whole + start + period) - int(whole + start)
+    return f"\\frac{{{numerator}}}{{{'9' * len(period)}{'0' * len(start)}}}"
 
 
 class MathCheck(Check):
@@ -152,6 +177,8 @@ class MathCheck(Check):
         gold = self._gold(solution)
         if not gold:
             return Verdict.UNVERIFIABLE
+        if states_words(completion, solution):
+            return Verdict.PASSED
         try:
             answer = self._answer(completion)
         except self._timeout_exception:
@@ -193,6 +220,10 @@ class MathCheck(Check):
                 raise
             except Exception:
                 continue
+        unread = next((value for value in parsed if isinstance(value, str) and "\\pm" in value), None)
+        if unread is not None and not _is_read(parsed):
+            written_out = with_both_signs(unread)
+            return self._parse(f"${written_out}$") if "\\pm" not in written_out else parsed
         return parsed
 
     def _compare(self, gold: list[Any], answer: list[Any]) -> Verdict:
@@ -209,6 +240,33 @@ class MathCheck(Check):
             except Exception:
                 continue
         return verdict
+
+
+def with_both_signs(text: str) -> str:
+    """
+    Return a list of expressions with each `\\pm` written out; math-verify reads it at the front of one number only.
+
+    Example:
+
+    ```python
+    >>> from paced_trl.math_verifier import with_both_signs
+    >>> with_both_signs("0, 1 \\\\pm x")
+    '0, 1 + x, 1 - x'
+    ```
+    """
+    elements, depth, start = [], 0, 0
+    for position, character in enumerate(text + ","):
+        depth += (character in "([{") - (character in ")]}")
+        if character == "," and depth <= 0 or position == len(text):
+            elements.append(text[start:position].strip())
+            start = position + 1
+    signs = ({"pm": "+", "mp": "-"}, {"pm": "-", "mp": "+"})
+    written_out = (
+        re.sub(r"\\(pm|mp)(?![A-Za-z])", lambda match, sign=sign: sign[match[1]], element)  # type: ignore[misc]
+        for element in elements
+        for sign in signs
+    )
+    return ", ".join(dict.fromkeys(written_out))
 
 
 def _is_read(parsed: list[Any]) -> bool:
