@@ -17,13 +17,11 @@ from decimal import Decimal
 from typing import Any
 
 from .check import Check, Row
+from .math_limits import BEYOND, bounded, last_part
 from .verification import Verdict
 from .verifiers import MAX_CACHED_GOLDS, final_text, require_package, stated_answer
 
 
-# Characters read for an answer, counted from the end: some of math-verify's patterns take quadratic time on the
-# repetitions that a small student falls into, and a timeout would take such a completion out of the pass rate.
-_MAX_READ_LENGTH = 20_000
 _WRONG_ANSWER = "-90817263.5"
 _MAX_BARE_LENGTH = 300  # characters; what is longer is a text, not an answer
 _NUMBER = r"(?:[1-9]\d{0,2}(?:[, ]\d{3})+|\d+)(?:\.\d*)?|\.\d+"
@@ -93,14 +91,16 @@ def gold_expression(solution: Any) -> str | None:
     return None
 
 
-def answer_expressions(completion: str) -> Iterator[str]:
+def answer_expressions(completion: str, *, limits: bool = True) -> Iterator[str]:
     """
     Yield the texts that math-verify is to parse for a completion's answer, the surest first.
 
     A `#### 18` line and a plainly stated answer come first, `\\boxed` excepted; the text as a whole, in which
-    math-verify looks for the answer itself, comes last. Only the last 20,000 characters are read.
+    math-verify looks for the answer itself, comes last. See [`~paced_trl.math_limits.last_part`] for how much is read,
+    and [`~paced_trl.math_limits.bounded`] for what is taken out of it unless `limits` is `False`.
     """
-    text = _readable(final_text(completion)[-_MAX_READ_LENGTH:]).strip()
+    text = _readable(last_part(final_text(completion))).strip()
+    text = bounded(text) if limits else text
     if "\\boxed" not in text:
         lines = _GSM8K_LINE.findall(text)
         after_equals = "" if "\n" in text else text.rpartition("=")[2]
@@ -116,7 +116,7 @@ def states_words(completion: str, solution: Any) -> bool:
     words = _WORDS.fullmatch((gold_expression(solution) or "").strip())
     if words is None:
         return False
-    text = final_text(completion)[-_MAX_READ_LENGTH:]
+    text = last_part(final_text(completion))
     stated = (stated_answer(text) or text).strip().removesuffix(".")
     return " ".join(stated.split()).casefold() == " ".join(words[1].split()).casefold()
 
@@ -180,9 +180,13 @@ class MathCheck(Check):
         if states_words(completion, solution):
             return Verdict.PASSED
         try:
-            answer = self._answer(completion)
+            # Where the gold itself is beyond the limits, so may the right answer be.
+            gold_text = gold_expression(solution) or ""
+            answer = self._answer(completion, limits=bounded(gold_text) == gold_text)
         except self._timeout_exception:
             return Verdict.TIMEOUT
+        if any(isinstance(value, str) and BEYOND in value for value in answer):
+            return Verdict.FAILED
         return self._compare(gold, answer) if answer else Verdict.UNPARSEABLE
 
     def _gold(self, solution: Any) -> list[Any]:
@@ -198,9 +202,9 @@ class MathCheck(Check):
             self._golds[text] = parsed if _is_read(parsed) else []
         return self._golds[text]
 
-    def _answer(self, completion: str) -> list[Any]:
+    def _answer(self, completion: str, *, limits: bool) -> list[Any]:
         parsed: list[Any] = []
-        for text in answer_expressions(completion):
+        for text in answer_expressions(completion, limits=limits):
             parsed = self._parse(text)
             if _is_read(parsed):
                 break
