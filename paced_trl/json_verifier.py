@@ -12,6 +12,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any, ClassVar, NoReturn
 
 from .check import Check, Row
@@ -79,14 +80,12 @@ def balanced_spans(text: str) -> list[tuple[int, int]]:
 
 
 def _texts(completion: str) -> Iterator[str]:
-    """Yield the texts that may be the answer, the surest first. They hardly overlap, so reading all of them is linear."""
+    """Yield the texts that may be the answer, the surest first; each character is in at most five of them."""
     text = final_text(completion)
     if len(text) > _MAX_READ_LENGTH:
         return
     fences = list(_FENCE.finditer(text))
-    blocks = [
-        (start[1].lower(), text[start.end() : end.start()]) for start, end in zip(fences, fences[1:], strict=False)
-    ]
+    blocks = [(start[1].lower(), text[start.end() : end.start()]) for start, end in pairwise(fences)]
     yield from (block for language, block in blocks[::-1] if language == "json")
     yield text
     yield from (text[start:end] for start, end in reversed(balanced_spans(text)))
@@ -151,8 +150,8 @@ class JsonCheck(Check):
             raise ValueError(f"`float_tolerance` must be a finite number of at least 0, not {float_tolerance!r}.")
         if ignore_order and float_tolerance:
             raise ValueError(
-                "`ignore_order` and `float_tolerance` were both given, but which elements of two unordered lists belong "
-                "together is not defined when they are only nearly equal. Set one of them."
+                "`ignore_order` and `float_tolerance` were both given, but which elements of two unordered lists "
+                "belong together is not defined when they are only nearly equal. Set one of them."
             )
         if isinstance(keys, str) or (keys is not None and not all(isinstance(key, str) for key in keys)):
             raise ValueError(f'`keys` must be a list of names such as ["name", "age"], not {keys!r}.')
@@ -209,9 +208,7 @@ class JsonCheck(Check):
                 and all(self._same(answer[key], value) for key, value in gold.items())
             )
         if isinstance(gold, list):
-            return (
-                isinstance(answer, list) and len(answer) == len(gold) and all(map(self._same, answer, gold))
-            )
+            return isinstance(answer, list) and len(answer) == len(gold) and all(map(self._same, answer, gold))
         if isinstance(gold, bool) or isinstance(answer, bool):
             return answer is gold
         if self._tolerance and isinstance(gold, int | float) and isinstance(answer, int | float):

@@ -25,7 +25,7 @@ _BRACKET = re.compile(r"[(\[{]|[)\]}]|\\begin\b|\\end\b|\n\s*\n")
 _LARGE_EXPONENT = re.compile(r"((?:\^|\*\*)[\s{(]{0,3}[-+]?)\d{5,40}(?:[.,]\d{1,40})?")
 _LARGE_SCIENTIFIC = re.compile(r"(?<=[\d.])[eE][-+]?\d{4,40}")
 _LARGE_ARGUMENT = re.compile(r"\d{5,40}(?=[\s)}]{0,4}!)|(?<=!)[\s)}]{1,4}!|(?<=\\Gamma)[\s{(]{0,3}\d{5,40}")
-_LONG_NUMBER = re.compile(r"\d{1000,}")
+_LONG_RUN = re.compile(r"\d{1000,}|\|{9,}")
 _TO_THE = r"[\s})]{0,3}(?:\^|\*\*)[\s{(]{0,3}"
 _TOWER = re.compile(rf"(\d{{1,9}}){_TO_THE}(\d{{1,9}}){_TO_THE}(\d{{1,9}})")
 _LOOP = re.compile(r"(?=\D)(.{1,40}?)\1{29,}", re.DOTALL)
@@ -36,8 +36,8 @@ def bounded(text: str) -> str:
     Return `text` with what is beyond reading replaced by a symbol that equals no answer.
 
     Replaced are brackets nested deeper than 8, exponents of five digits or more and towers that amount to as much,
-    factorials of such numbers, numbers of a thousand digits, boxes of more than 1,000 characters, and all but two rounds
-    of what is said thirty times in a row.
+    factorials of such numbers, numbers of a thousand digits, boxes of more than 1,000 characters, and all but two
+    rounds of what is said thirty times in a row.
 
     Example:
 
@@ -53,13 +53,13 @@ def bounded(text: str) -> str:
     text = _without_deep_groups(text)
     text = _TOWER.sub(lambda match: _BEYOND if _is_large(match) else match[0], text)
     text = _LARGE_EXPONENT.sub(lambda match: match[1] + _BEYOND, text)
-    for pattern in (_LARGE_SCIENTIFIC, _LARGE_ARGUMENT, _LONG_NUMBER):
+    for pattern in (_LARGE_SCIENTIFIC, _LARGE_ARGUMENT, _LONG_RUN):
         text = pattern.sub(lambda match: _BEYOND, text)
     return text
 
 
 def last_part(text: str) -> str:
-    """Return the 6,000 characters of a completion in which its answer is looked for: around its last box, else its end."""
+    """Return the 6,000 characters in which the answer is looked for: around the last box, else the end."""
     box = text.rfind("\\boxed")
     end = len(text) if box < 0 else min(len(text), box + _MAX_READ_LENGTH // 2)
     return text[max(0, end - _MAX_READ_LENGTH) : end]
@@ -71,7 +71,7 @@ def _is_large(tower: re.Match[str]) -> bool:
 
 
 def _without_deep_groups(text: str) -> str:
-    """Replace what stands in an outermost pair of brackets if it is nested too deeply, or is a box that is too long."""
+    """Replace what stands in an outermost pair of brackets that is nested too deeply, or is too long a box."""
     pieces: list[str] = []
     done = start = depth = deepest = 0
 

@@ -19,7 +19,7 @@ from typing import Any
 from .check import Check, Row
 from .math_limits import BEYOND, bounded, last_part
 from .verification import Verdict
-from .verifiers import MAX_CACHED_GOLDS, final_text, require_package, stated_answer
+from .verifiers import MAX_CACHED_GOLDS, boxed_span, final_text, require_package, stated_answer
 
 
 _WRONG_ANSWER = "-90817263.5"
@@ -30,6 +30,7 @@ _SCIENTIFIC_NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?[eE][-+]?\d{1,3}")
 _MIXED_NUMBER = re.compile(r"([-+]?\d{1,15})\s+(\d{1,15})/(\d{1,15})")
 _RECURRING_DECIMAL = re.compile(r"(?<![\d.])(\d{1,15})\.(\d{0,15})\\(?:overline|bar)\{(\d{1,15})\}")
 _WORDS = re.compile(r"\$?\\(?:text|textbf|mathrm|mbox)\s?\{([^{}\d\\]{1,100})\}\$?")
+_FORMULA = re.compile(r"\${1,2}([^$]+)\${1,2}")
 _DECIMAL_COMMA = re.compile(r"\$-?\d+,\d+\$")
 _GSM8K_LINE = re.compile(r"(?m)^[ \t]*####[ \t]*([^\n]{1,60})$")
 _DELIMITER = re.compile(r"\$|\\\(|\\\[|\\boxed")
@@ -112,7 +113,7 @@ def answer_expressions(completion: str, *, limits: bool = True) -> Iterator[str]
 
 
 def states_words(completion: str, solution: Any) -> bool:
-    """Return whether the gold is words, `\\text{Evelyn}`, and the completion states them plainly: "The answer is Evelyn."."""
+    """Return whether the gold is words, `\\text{Evelyn}`, and the completion states them: "The answer is Evelyn."."""
     words = _WORDS.fullmatch((gold_expression(solution) or "").strip())
     if words is None:
         return False
@@ -122,7 +123,7 @@ def states_words(completion: str, solution: Any) -> bool:
 
 
 def _readable(text: str) -> str:
-    """Return `text` with the notations written out that math-verify misreads: `10\\,000` as 0, `0.\\overline{3}` as 0.3."""
+    """Return `text` with notations replaced that math-verify misreads, such as `10\\,000` and `0.\\overline{3}`."""
     text = text.replace("\u2212", "-").replace("\\varnothing", "\\emptyset")
     text = re.sub(r"-\s?\\?\$(?=[\d.])", "-", text)
     text = re.sub(r"(?<=\d)\\[,;:](?=\d{3}(?!\d))", "", text)
@@ -211,6 +212,7 @@ class MathCheck(Check):
         return parsed
 
     def _parse(self, text: str) -> list[Any]:
+        text = with_both_signs(text)
         # "1,5" may be one number or two: what equals either reading is right.
         readings = [text, text.strip("$")] if _DECIMAL_COMMA.fullmatch(text) else [text]
         parsed: list[Any] = []
@@ -224,10 +226,6 @@ class MathCheck(Check):
                 raise
             except Exception:
                 continue
-        unread = next((value for value in parsed if isinstance(value, str) and "\\pm" in value), None)
-        if unread is not None and not _is_read(parsed):
-            written_out = with_both_signs(unread)
-            return self._parse(f"${written_out}$") if "\\pm" not in written_out else parsed
         return parsed
 
     def _compare(self, gold: list[Any], answer: list[Any]) -> Verdict:
@@ -248,29 +246,40 @@ class MathCheck(Check):
 
 def with_both_signs(text: str) -> str:
     """
-    Return a list of expressions with each `\\pm` written out; math-verify reads it at the front of one number only.
+    Return `text` with each `\\pm` of its answer written out; math-verify reads it in front of a single number only.
+
+    The answer is the last box, or all of a text that is one formula.
 
     Example:
 
     ```python
     >>> from paced_trl.math_verifier import with_both_signs
-    >>> with_both_signs("0, 1 \\\\pm x")
-    '0, 1 + x, 1 - x'
+    >>> with_both_signs("$0, 1 \\pm x$")
+    '$0, 1 + x, 1 - x$'
     ```
     """
+    formula = _FORMULA.fullmatch(text)
+    start, end = boxed_span(text) or (formula.span(1) if formula is not None else (0, 0))
+    if "\\pm" not in text[start:end]:
+        return text
+    signs = ({"pm": "+", "mp": "-"}, {"pm": "-", "mp": "+"})
+    written_out = [
+        re.sub(r"\\(pm|mp)(?![A-Za-z])", lambda match, sign=sign: sign[match[1]], element)  # type: ignore[misc]
+        for element in _elements(text[start:end])
+        for sign in signs
+    ]
+    return text[:start] + ", ".join(dict.fromkeys(written_out)) + text[end:]
+
+
+def _elements(text: str) -> list[str]:
+    """Return the parts of a list, split at the commas outside of brackets."""
     elements, depth, start = [], 0, 0
-    for position, character in enumerate(text + ","):
+    for position, character in enumerate(text):
         depth += (character in "([{") - (character in ")]}")
-        if character == "," and depth <= 0 or position == len(text):
+        if character == "," and depth <= 0:
             elements.append(text[start:position].strip())
             start = position + 1
-    signs = ({"pm": "+", "mp": "-"}, {"pm": "-", "mp": "+"})
-    written_out = (
-        re.sub(r"\\(pm|mp)(?![A-Za-z])", lambda match, sign=sign: sign[match[1]], element)  # type: ignore[misc]
-        for element in elements
-        for sign in signs
-    )
-    return ", ".join(dict.fromkeys(written_out))
+    return [*elements, text[start:].strip()]
 
 
 def _is_read(parsed: list[Any]) -> bool:

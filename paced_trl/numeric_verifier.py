@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from .check import Check, Row
 from .verification import Verdict
-from .verifiers import final_text, stated_answer
+from .verifiers import boxed_answer, final_text, stated_answer
 
 
 _MAX_READ_LENGTH = 20_000  # characters, counted from the end of the completion
@@ -24,12 +24,12 @@ _MAX_EXPONENT = 999
 _DEFAULT_RELATIVE_TOLERANCE = Fraction(1, 10**6)
 _GROUPED = r"[0-9]{1,3}(?:(?:,[0-9]{3}){1,100}|(?: [0-9]{3}){1,100})(?![0-9])"
 _DIGITS = rf"(?:(?:{_GROUPED}|[0-9]++)(?:\.[0-9]*+)?|\.[0-9]++)"
-_POWER = r"\s?(?:[×x*·]|\\times|\\cdot)\s?10\s?\^\s?\{?\s?([-+]?[0-9]{1,6})\s?\}?|[eE]([-+]?[0-9]{1,6})(?![0-9])"
+_POWER = r"\s?(?:[×x*·]|\\times|\\cdot)\s?10\s?\^\s?\{?\s?([-+]?[0-9]++)\s?\}?|[eE]([-+]?[0-9]++)"
 _NUMBER = re.compile(
     # A sign counts where no word, number or bracket precedes it: in "8-3" it is a subtraction, in "A-3" a hyphen.
     r"(?P<sign>(?<![\w)\]}.])[-+](?!\s)|^\s{0,4}[-+]\s)?(?:\\?[$€£¥]\s?)?(?P<inner_sign>(?<=[$€£¥])[-+])?"
     rf"(?:\\[dtc]?frac\s?\{{\s?(?P<top>-?{_DIGITS})\s?\}}\s?\{{\s?(?P<bottom>-?{_DIGITS})\s?\}}"
-    rf"|10\s?\^\s?\{{?\s?(?P<ten>[-+]?[0-9]{{1,6}})\s?\}}?"
+    rf"|10\s?\^\s?\{{?\s?(?P<ten>[-+]?[0-9]++)\s?\}}?"
     rf"|(?P<number>(?<![A-Za-z_0-9]){_DIGITS})(?:{_POWER})?"
     rf"(?:(?:\s(?P<part>[0-9]{{1,9}}))?\s?/\s?(?P<over>{_DIGITS}))?)"
     r"(?P<percent>\s?\\?%|\s(?:percent|pct)\b)?"
@@ -70,7 +70,7 @@ def read_numbers(text: str) -> list[StatedNumber | None]:
 def _number(match: re.Match[str]) -> StatedNumber | None:
     power = match["ten"] or match.group(_POWER_GROUP) or match.group(_POWER_GROUP + 1) or "0"
     pieces = [match["number"] or "1", match["top"] or "1", match["bottom"] or "1", match["over"] or "1"]
-    if any(len(piece) > _MAX_DIGITS for piece in pieces) or abs(int(power)) > _MAX_EXPONENT:
+    if any(len(piece) > _MAX_DIGITS for piece in (*pieces, power)) or abs(int(power)) > _MAX_EXPONENT:
         return None
     number, top, bottom, over = (Fraction(re.sub("[, ]", "", piece)) for piece in pieces)
     if bottom == 0 or over == 0:
@@ -86,22 +86,7 @@ def _number(match: re.Match[str]) -> StatedNumber | None:
 _POWER_GROUP = _NUMBER.groupindex["number"] + 1
 
 
-def _last_boxed(text: str) -> str | None:
-    start = text.rfind("\\boxed")
-    if start < 0:
-        return None
-    depth = 0
-    for position in range(start, len(text)):
-        if text[position] == "{":
-            depth += 1
-        elif text[position] == "}":
-            depth -= 1
-            if depth <= 0:
-                return text[start + len("\\boxed") + 1 : position]
-    return text[start + len("\\boxed") + 1 :]
-
-
-def stated_number(completion: str) -> StatedNumber | None | bool:
+def stated_number(completion: str) -> StatedNumber | bool | None:
     """
     Return the number that a completion states as its answer.
 
@@ -114,7 +99,7 @@ def stated_number(completion: str) -> StatedNumber | None | bool:
     """
     text = final_text(completion)[-_MAX_READ_LENGTH:]
     lines = _GSM8K_LINE.findall(text)
-    for statement in (_last_boxed(text), lines[-1] if lines else None, stated_answer(text)):
+    for statement in (boxed_answer(text), lines[-1] if lines else None, stated_answer(text)):
         if statement is not None:
             numbers = read_numbers(statement.rpartition("=")[2])
             if numbers:
@@ -135,9 +120,9 @@ def gold_number(solution: Any) -> StatedNumber | None:
     if isinstance(solution, bool) or solution is None:
         return None
     if isinstance(solution, int | float):
-        return StatedNumber(Fraction(solution), False) if math.isfinite(solution) else None
+        return StatedNumber(Fraction(str(solution)), False) if math.isfinite(solution) else None
     text = str(solution)[-_MAX_READ_LENGTH:].rpartition("####")[2]
-    numbers = read_numbers(_last_boxed(text) or text)
+    numbers = read_numbers(boxed_answer(text) or text)
     return numbers[0] if len(numbers) == 1 else None
 
 

@@ -8,6 +8,7 @@ a program is isolated and bounded is in `sandbox.py`. Not in the paper (PACED, a
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import re
 import secrets
@@ -81,10 +82,8 @@ def read_tests(solution: Any, entry_point: str | None = None) -> _Tests | None:
             Name of the function under test, for tests that are a `check(candidate)` function, as HumanEval's are.
     """
     if isinstance(solution, str) and solution.lstrip()[:1] in ("[", "{"):
-        try:
+        with contextlib.suppress(ValueError, RecursionError):
             solution = json.loads(solution)
-        except (ValueError, RecursionError):
-            pass
     if isinstance(solution, Mapping):
         inputs, outputs = (solution.get(name, solution.get(name + "s")) for name in ("input", "output"))
         if isinstance(inputs, str) and isinstance(outputs, str):
@@ -190,7 +189,9 @@ class PythonTestsCheck(Check):
         if not 0 < time_limit <= 3600:
             raise ValueError(f"`time_limit` must be in (0, 3600] seconds, not {time_limit}.")
         if memory_limit < 64 * 1024**2:
-            raise ValueError(f"`memory_limit` must be at least 64 MiB, as Python needs some, not {memory_limit} bytes.")
+            raise ValueError(
+                f"`memory_limit` must be at least 64 MiB, as Python needs some, not {memory_limit} bytes."
+            )
         self.timeout = time_limit + _SECONDS_AROUND_A_RUN
         self._time_limit = time_limit
         self._sandbox = Sandbox(isolation, memory_limit)
@@ -199,9 +200,9 @@ class PythonTestsCheck(Check):
             self._sandbox.probe()
         except SandboxError as error:
             raise ValueError(
-                f"The sandbox of the verifier 'python_tests' cannot be set up here ({error}). Run where user namespaces "
-                'are allowed (Linux 5.12 or newer), or set `isolation: "process"`, which leaves network and files open '
-                "to the programs."
+                f"The sandbox of the verifier 'python_tests' cannot be set up here ({error}). Run where "
+                'user namespaces are allowed (Linux 5.12 or newer), or set `isolation: "process"`, which leaves '
+                "network and files open to the programs."
             ) from error
 
     def verify(self, rows: list[Row]) -> list[Verdict]:

@@ -43,8 +43,8 @@ class Finished:
 
     Args:
         reason (`str`):
-            `"exited"`: it ended by itself. `"time"`: killed at the time limit. `"output"`: killed for writing more than
-            16 MiB.
+            `"exited"`: it ended by itself. `"time"`: killed at the time limit. `"output"`: killed for writing more
+            than 16 MiB.
         exit_code (`int`):
             Its exit code; 0 is success.
         output (`bytes`):
@@ -92,7 +92,7 @@ class Sandbox:
         Args:
             program (`str`): Its source.
             seconds (`float`): Wall-clock time after which it is killed, with all its processes.
-            tests (`str`, *optional*): Source executed after the program, with its names. `None`: it is run as a script.
+            tests (`str`, *optional*): Source executed after the program, with its names. `None`: run it as a script.
             word (`str`, *optional*): What `message` holds if the last statement of the tests was reached.
             stdin (`str`, *optional*): Its standard input.
 

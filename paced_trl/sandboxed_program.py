@@ -1,5 +1,5 @@
 """
-What runs inside the sandbox: it isolates itself, then executes one candidate program and, where there are any, its tests.
+What runs inside the sandbox: it isolates itself, then executes one candidate program and, if given, its tests.
 
 Started by `sandbox.py` as a script in a fresh interpreter (`python -I`), so it imports the standard library only. On
 Linux it enters namespaces of its own: no network, no other process in sight, every file system read-only but a small
@@ -60,7 +60,11 @@ def enter_namespaces(libc: Any, directory: str, user: int) -> None:
     group = os.getgid() if os.getuid() else user
     if os.getuid():  # who is not root may do all this in a user namespace only
         _check(libc.unshare(spaces | _NEW_USER), "unshare")
-        for name, content in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
+        for name, content in (
+            ("setgroups", "deny"),
+            ("uid_map", f"{user} {user} 1"),
+            ("gid_map", f"{group} {group} 1"),
+        ):
             with open(f"/proc/self/{name}", "w") as file:
                 file.write(content)
     else:
@@ -163,7 +167,7 @@ def main(settings: dict[str, Any]) -> None:
     """Isolate, fork the process that runs the candidate, wait for it, end as it did."""
     libc = ctypes.CDLL(None, use_errno=True)
     status, directory, isolated = settings["status"], settings["directory"], settings["isolation"] == "namespaces"
-    # A user id of its own, so that the processes of one sandbox are counted alone; below 65536, as containers map them.
+    # A user id of its own, so that one sandbox's processes are counted alone; below 65536, as containers map them.
     user = os.getuid() or 60_001 + os.getpid() % 5_000
     try:
         _die_with_parent(libc)
