@@ -58,10 +58,28 @@ def candidate_program(completion: str) -> str | None:
     if opened is not None:
         blocks.append((opened[1].lower(), text[opened.end() :]))
     if not blocks:
-        return text if _CODE_LINE.search(text) else None
+        return text if _CODE_LINE.search(text) or _is_code(text) else None
     in_python = [block for language, block in blocks if language in ("python", "py", "python3")]
     program = in_python[-1] if in_python else blocks[-1][1]
     return program if program.strip() else None
+
+
+def _is_code(text: str) -> bool:
+    """Return whether all of a text is Python that does something; a word and a number are Python, too."""
+    body = _parsed(text) if len(text) <= _MAX_PROGRAM_LENGTH else None
+    return any(
+        not isinstance(statement, ast.Expr) or any(isinstance(node, ast.Call) for node in ast.walk(statement))
+        for statement in body or []
+    )
+
+
+def _parsed(source: str) -> list[ast.stmt] | None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # such as that of `assert f() is 1`
+            return ast.parse(source).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
 
 
 @dataclass(frozen=True)
@@ -104,11 +122,8 @@ def _is_pair(item: Any) -> bool:
 
 
 def _read_source(source: str, entry_point: str | None) -> _Tests | None:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the dataset's tests, such as `assert f() is 1`
-            body = ast.parse(source).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    body = _parsed(source)
+    if body is None:
         return None
     called = {node.func.id for statement in body for node in _calls(statement) if isinstance(node.func, ast.Name)}
     calls = []

@@ -27,6 +27,7 @@ from typing import IO, Literal
 _SCRIPT = Path(__file__).with_name("sandboxed_program.py")
 _MAX_OUTPUT_BYTES = 16 * 1024**2
 _SECONDS_BETWEEN_LOOKS = 0.05
+_START_TIMEOUT_S = 20.0  # to isolate itself, which is no fault of the program
 _PROBE = ("import socket\n", "assert True", "passed")
 
 Isolation = Literal["namespaces", "process"]
@@ -144,7 +145,7 @@ class Sandbox:
         if process.stdout is not None:
             pipes[process.stdout.fileno()] = bytearray()
         try:
-            reason = _collect(process, pipes, time.monotonic() + seconds)
+            reason = _collect(process, pipes, ours, seconds)
         finally:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -161,9 +162,10 @@ class Sandbox:
 
 
 def _collect(
-    process: subprocess.Popen[bytes], pipes: dict[int, bytearray], deadline: float
+    process: subprocess.Popen[bytes], pipes: dict[int, bytearray], status: int, seconds: float
 ) -> Literal["exited", "time", "output"]:
-    """Read the pipes until they are closed and the process has ended, at most until the deadline."""
+    """Read the pipes until they are closed and the process has ended, or its time is over, counted from its start."""
+    deadline, has_started = time.monotonic() + _START_TIMEOUT_S, False
     with selectors.DefaultSelector() as selector:
         for descriptor in pipes:
             selector.register(descriptor, selectors.EVENT_READ)
@@ -171,6 +173,8 @@ def _collect(
         while True:
             # A look at the process as well: one that it left behind may hold a pipe open.
             has_ended = process.poll() is not None
+            if not has_started and pipes[status]:
+                deadline, has_started = time.monotonic() + seconds, True
             left = deadline - time.monotonic()
             if left <= 0 and not has_ended:
                 return "time"
