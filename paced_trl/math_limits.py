@@ -49,7 +49,7 @@ def bounded(text: str) -> str:
     """
     text = re.sub(r"[^\S\n]{3,}", "  ", text)
     if len(text) > 100:
-        text = _LOOP.sub(lambda match: match[1] + _BEYOND + match[1], text)
+        text = _LOOP.sub(_two_rounds, text)
     text = _without_deep_groups(text)
     text = _TOWER.sub(lambda match: _BEYOND if _is_large(match) else match[0], text)
     text = _LARGE_EXPONENT.sub(lambda match: match[1] + _BEYOND, text)
@@ -63,6 +63,12 @@ def last_part(text: str) -> str:
     box = text.rfind("\\boxed")
     end = len(text) if box < 0 else min(len(text), box + _MAX_READ_LENGTH // 2)
     return text[max(0, end - _MAX_READ_LENGTH) : end]
+
+
+def _two_rounds(loop: re.Match[str]) -> str:
+    # Of a row of dots or dashes nothing stays: the last one would join the number after it.
+    unit = loop[1] if any(character.isalnum() for character in loop[1]) else ""
+    return unit + _BEYOND + unit
 
 
 def _is_large(tower: re.Match[str]) -> bool:

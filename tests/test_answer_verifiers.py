@@ -259,6 +259,8 @@ MATH: dict[str, Table] = {
         ("4", "Since $" + "(" * 30 + "1" + ")" * 30 + "$ is 1, the answer is 4.", P),
         ("4", "\\boxed{4}" + " and so on" * 5000, P),
         ("7", "The answer is 7. " * 400, P),
+        ("7", "Total " + "." * 120 + " 7", P),
+        ("7", "Total\n" + "-" * 120 + "\n7", P),
     ],
 }
 
