@@ -14,6 +14,7 @@ _EXPORTS = {
     "prior": ["Prior", "fit_beta_prior", "fit_prior"],
     "weighting": ["effective_sample_size", "posterior_mean_weight", "problem_weights"],
     "verification": ["Verdict", "Verifier", "load_verifier"],
+    "verification_report": ["VerificationReport", "verify_completions"],
     "generation": ["Completion", "SamplingParameters", "TransformersGenerator", "load_generator"],
     "store": ["PassRateStore"],
     "data": ["load_problems"],
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
     from .verification import Verdict as Verdict
     from .verification import Verifier as Verifier
     from .verification import load_verifier as load_verifier
+    from .verification_report import VerificationReport as VerificationReport
+    from .verification_report import verify_completions as verify_completions
     from .weighting import effective_sample_size as effective_sample_size
     from .weighting import posterior_mean_weight as posterior_mean_weight
     from .weighting import problem_weights as problem_weights

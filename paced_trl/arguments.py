@@ -102,9 +102,22 @@ class VerifierArguments:
     """How completions are judged."""
 
     verifier: str = _setting(
-        "math", "'math', 'exact', 'choice', 'reasoning_gym', or a reward function pkg.module:name."
+        "math",
+        "'math', 'numeric', 'exact', 'choice', 'json', 'python_tests', 'reasoning_gym', or a reward function "
+        "pkg.module:name.",
     )
     verifier_kwargs: dict[str, Any] | str | None = _setting(None, "Options of the verifier, as JSON.")
+
+
+@dataclass
+class VerifyArguments:
+    """Which completions `verify` judges, and what is known of them."""
+
+    completion_column: str = _setting("completion", "Column of the completions: text, or a list of messages.")
+    label_column: str | None = _setting(
+        None, "Column that says which completions are right: true/false, 1/0 or passed/failed. Shows the agreement."
+    )
+    max_shown: int = _setting(5, "Show the first so many disagreements, and rows without a valid verdict.")
 
 
 @dataclass

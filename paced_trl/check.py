@@ -38,7 +38,7 @@ class Check:
     columns: ClassVar[tuple[str, ...] | None] = ()  # the columns that rows must have; None: whatever there is
     optional_columns: ClassVar[tuple[str, ...]] = ()
     rows_per_call: ClassVar[int] = 1
-    timeout: ClassVar[float] = 10.0  # seconds per call
+    timeout: float = 10.0  # seconds per call
     max_memory: ClassVar[int | None] = 2 * 1024**3  # bytes of address space per worker
 
     def start(self, timeout: float) -> None:

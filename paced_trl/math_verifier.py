@@ -17,18 +17,20 @@ from decimal import Decimal
 from typing import Any
 
 from .check import Check, Row
+from .math_limits import BEYOND, bounded, last_part
 from .verification import Verdict
-from .verifiers import MAX_CACHED_GOLDS, final_text, require_package, stated_answer
+from .verifiers import MAX_CACHED_GOLDS, boxed_span, final_text, require_package, stated_answer
 
 
-# Characters read for an answer, counted from the end: some of math-verify's patterns take quadratic time on the
-# repetitions that a small student falls into, and a timeout would take such a completion out of the pass rate.
-_MAX_READ_LENGTH = 20_000
 _WRONG_ANSWER = "-90817263.5"
 _MAX_BARE_LENGTH = 300  # characters; what is longer is a text, not an answer
 _NUMBER = r"(?:[1-9]\d{0,2}(?:[, ]\d{3})+|\d+)(?:\.\d*)?|\.\d+"
 _PLAIN_NUMBER = re.compile(rf"(?:[-+]\s*)?(?:\\?[$€£¥]\s*)?(?:[-+]\s*)?(?:{_NUMBER})\s*(?:\\?%)?")
 _SCIENTIFIC_NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?[eE][-+]?\d{1,3}")
+_MIXED_NUMBER = re.compile(r"([-+]?\d{1,15})\s+(\d{1,15})/(\d{1,15})")
+_RECURRING_DECIMAL = re.compile(r"(?<![\d.])(\d{1,15})\.(\d{0,15})\\(?:overline|bar)\{(\d{1,15})\}")
+_WORDS = re.compile(r"\$?\\(?:text|textbf|mathrm|mbox)\s?\{([^{}\d\\]{1,100})\}\$?")
+_FORMULA = re.compile(r"\${1,2}([^$]+)\${1,2}")
 _DECIMAL_COMMA = re.compile(r"\$-?\d+,\d+\$")
 _GSM8K_LINE = re.compile(r"(?m)^[ \t]*####[ \t]*([^\n]{1,60})$")
 _DELIMITER = re.compile(r"\$|\\\(|\\\[|\\boxed")
@@ -60,6 +62,9 @@ def bare_expression(text: str) -> str | None:
         return re.sub(r"[\\$€£¥\s,+]", "", text)
     if _SCIENTIFIC_NUMBER.fullmatch(text):
         return f"{Decimal(text):f}"
+    mixed = _MIXED_NUMBER.fullmatch(text)
+    if mixed is not None:
+        return "${}\\frac{{{}}}{{{}}}$".format(*mixed.groups())
     if _DELIMITER.search(text) or "\n" in text:
         return None
     is_prose = _WORD.search(_TEXT_COMMAND.sub(" ", text))
@@ -78,7 +83,7 @@ def gold_expression(solution: Any) -> str | None:
     """
     if isinstance(solution, float) and solution.is_integer():
         solution = int(solution)
-    text = _with_plain_minus("" if solution is None else str(solution)).rpartition("####")[2].strip().removesuffix(".")
+    text = _readable("" if solution is None else str(solution)).rpartition("####")[2].strip().removesuffix(".")
     expression = bare_expression(text)
     if expression is not None:
         return expression
@@ -87,14 +92,16 @@ def gold_expression(solution: Any) -> str | None:
     return None
 
 
-def answer_expressions(completion: str) -> Iterator[str]:
+def answer_expressions(completion: str, *, limits: bool = True) -> Iterator[str]:
     """
     Yield the texts that math-verify is to parse for a completion's answer, the surest first.
 
     A `#### 18` line and a plainly stated answer come first, `\\boxed` excepted; the text as a whole, in which
-    math-verify looks for the answer itself, comes last. Only the last 20,000 characters are read.
+    math-verify looks for the answer itself, comes last. See [`~paced_trl.math_limits.last_part`] for how much is read,
+    and [`~paced_trl.math_limits.bounded`] for what is taken out of it unless `limits` is `False`.
     """
-    text = _with_plain_minus(final_text(completion)[-_MAX_READ_LENGTH:]).strip()
+    text = _readable(last_part(final_text(completion))).strip()
+    text = bounded(text) if limits else text
     if "\\boxed" not in text:
         lines = _GSM8K_LINE.findall(text)
         after_equals = "" if "\n" in text else text.rpartition("=")[2]
@@ -105,9 +112,28 @@ def answer_expressions(completion: str) -> Iterator[str]:
     yield text
 
 
-def _with_plain_minus(text: str) -> str:
-    # math-verify reads neither the Unicode minus nor a sign before a currency.
-    return re.sub(r"-\s?\\?\$(?=[\d.])", "-", text.replace("\u2212", "-"))
+def states_words(completion: str, solution: Any) -> bool:
+    """Return whether the gold is words, `\\text{Evelyn}`, and the completion states them: "The answer is Evelyn."."""
+    words = _WORDS.fullmatch((gold_expression(solution) or "").strip())
+    if words is None:
+        return False
+    text = last_part(final_text(completion))
+    stated = (stated_answer(text) or text).strip().removesuffix(".")
+    return " ".join(stated.split()).casefold() == " ".join(words[1].split()).casefold()
+
+
+def _readable(text: str) -> str:
+    """Return `text` with notations replaced that math-verify misreads, such as `10\\,000` and `0.\\overline{3}`."""
+    text = text.replace("\u2212", "-").replace("\\varnothing", "\\emptyset")
+    text = re.sub(r"-\s?\\?\$(?=[\d.])", "-", text)
+    text = re.sub(r"(?<=\d)\\[,;:](?=\d{3}(?!\d))", "", text)
+    return _RECURRING_DECIMAL.sub(_fraction_of_recurring, text)
+
+
+def _fraction_of_recurring(match: re.Match[str]) -> str:
+    whole, start, period = match.groups()
+    numerator = int(whole + start + period) - int(whole + start)
+    return f"\\frac{{{numerator}}}{{{'9' * len(period)}{'0' * len(start)}}}"
 
 
 class MathCheck(Check):
@@ -152,10 +178,16 @@ class MathCheck(Check):
         gold = self._gold(solution)
         if not gold:
             return Verdict.UNVERIFIABLE
+        if states_words(completion, solution):
+            return Verdict.PASSED
         try:
-            answer = self._answer(completion)
+            # Where the gold itself is beyond the limits, so may the right answer be.
+            gold_text = gold_expression(solution) or ""
+            answer = self._answer(completion, limits=bounded(gold_text) == gold_text)
         except self._timeout_exception:
             return Verdict.TIMEOUT
+        if any(isinstance(value, str) and BEYOND in value for value in answer):
+            return Verdict.FAILED
         return self._compare(gold, answer) if answer else Verdict.UNPARSEABLE
 
     def _gold(self, solution: Any) -> list[Any]:
@@ -171,15 +203,16 @@ class MathCheck(Check):
             self._golds[text] = parsed if _is_read(parsed) else []
         return self._golds[text]
 
-    def _answer(self, completion: str) -> list[Any]:
+    def _answer(self, completion: str, *, limits: bool) -> list[Any]:
         parsed: list[Any] = []
-        for text in answer_expressions(completion):
+        for text in answer_expressions(completion, limits=limits):
             parsed = self._parse(text)
             if _is_read(parsed):
                 break
         return parsed
 
     def _parse(self, text: str) -> list[Any]:
+        text = with_both_signs(text)
         # "1,5" may be one number or two: what equals either reading is right.
         readings = [text, text.strip("$")] if _DECIMAL_COMMA.fullmatch(text) else [text]
         parsed: list[Any] = []
@@ -209,6 +242,44 @@ class MathCheck(Check):
             except Exception:
                 continue
         return verdict
+
+
+def with_both_signs(text: str) -> str:
+    """
+    Return `text` with each `\\pm` of its answer written out; math-verify reads it in front of a single number only.
+
+    The answer is the last box, or all of a text that is one formula.
+
+    Example:
+
+    ```python
+    >>> from paced_trl.math_verifier import with_both_signs
+    >>> with_both_signs("$0, 1 \\pm x$")
+    '$0, 1 + x, 1 - x$'
+    ```
+    """
+    formula = _FORMULA.fullmatch(text)
+    start, end = boxed_span(text) or (formula.span(1) if formula is not None else (0, 0))
+    if "\\pm" not in text[start:end]:
+        return text
+    signs = ({"pm": "+", "mp": "-"}, {"pm": "-", "mp": "+"})
+    written_out = [
+        re.sub(r"\\(pm|mp)(?![A-Za-z])", lambda match, sign=sign: sign[match[1]], element)  # type: ignore[misc]
+        for element in _elements(text[start:end])
+        for sign in signs
+    ]
+    return text[:start] + ", ".join(dict.fromkeys(written_out)) + text[end:]
+
+
+def _elements(text: str) -> list[str]:
+    """Return the parts of a list, split at the commas outside of brackets."""
+    elements, depth, start = [], 0, 0
+    for position, character in enumerate(text):
+        depth += (character in "([{") - (character in ")]}")
+        if character == "," and depth <= 0:
+            elements.append(text[start:position].strip())
+            start = position + 1
+    return [*elements, text[start:].strip()]
 
 
 def _is_read(parsed: list[Any]) -> bool:

@@ -53,7 +53,7 @@ class RewardFunctionCheck(Check):
     wants_messages: ClassVar[bool] = True
     columns: ClassVar[tuple[str, ...] | None] = None
     rows_per_call: ClassVar[int] = 16
-    timeout: ClassVar[float] = 60.0
+    timeout: float = 60.0
     max_memory: ClassVar[int | None] = None  # it may import torch, whose address space is far larger than its memory
 
     def __init__(

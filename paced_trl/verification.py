@@ -2,10 +2,10 @@
 Completion + gold solution -> verdict: the judgement that every pass rate is counted from.
 
 Responsible for what a verdict means, for the object that gives verdicts, and for making one by name. How an answer is
-read and compared is in `math_verifier.py`, `verifiers.py` and, for users' reward functions, `reward_function.py`;
-killable processes are in `worker_pool.py`. Knows nothing of models, tokens or generation: whether a completion was
-cut off is for the caller to say. The paper (PACED, arXiv 2603.11178) needs "a verifier"; the six verdicts are ours,
-because a failure of the verifier must never be counted as a failure of the student.
+read and compared is in the `..._verifier.py` modules, `verifiers.py` and, for users' reward functions,
+`reward_function.py`; killable processes are in `worker_pool.py`. Knows nothing of models, tokens or generation:
+whether a completion was cut off is for the caller to say. The paper (PACED, arXiv 2603.11178) needs "a verifier"; the
+six verdicts are ours, because a failure of the verifier must never be counted as a failure of the student.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ _BUILT_IN = {
     "exact": "paced_trl.verifiers:ExactCheck",
     "choice": "paced_trl.verifiers:ChoiceCheck",
     "reasoning_gym": "paced_trl.verifiers:ReasoningGymCheck",
+    "numeric": "paced_trl.numeric_verifier:NumericCheck",
+    "json": "paced_trl.json_verifier:JsonCheck",
+    "python_tests": "paced_trl.python_tests_verifier:PythonTestsCheck",
 }
 _REWARD_FUNCTION = "paced_trl.reward_function:RewardFunctionCheck"
 
@@ -217,20 +220,25 @@ def load_verifier(
 
     Args:
         name_or_path (`str`):
-            `"math"`: numbers and expressions, compared by math-verify. `"exact"`: text. `"choice"`: a letter.
-            `"reasoning_gym"`: the task's own scorer. `"pkg.module:function"`: any TRL reward function.
+            `"math"`: numbers and expressions, compared by math-verify. `"numeric"`: a number within a tolerance.
+            `"exact"`: text. `"choice"`: a letter. `"json"`: a JSON value. `"python_tests"`: a program, by its unit
+            tests. `"reasoning_gym"`: the task's own scorer. `"pkg.module:function"`: any TRL reward function.
         num_workers (`int`, *optional*):
-            Worker processes. `None` means one per core, at most 4. `"exact"` and `"choice"` are plain string work and
-            use none; `timeout` and `max_memory` mean nothing to them either.
+            Worker processes. `None` means one per core, at most 4. `"exact"`, `"choice"`, `"numeric"` and `"json"`
+            are plain string work and use none; `timeout` and `max_memory` mean nothing to them either.
         timeout (`float`, *optional*):
             Seconds that a check may take before its process is killed. `None` means 10 per completion; 60 per call of
-            a reward function, which is given 16 completions at a time (and, when that fails, each alone).
+            a reward function, which is given 16 completions at a time (and, when that fails, each alone);
+            `"python_tests"`: 30 more than its `time_limit`.
         max_memory (`int`, *optional*):
-            Bytes of address space per worker process. `None` means 2 GiB; no limit for a reward function.
+            Bytes of address space per worker process. `None` means 2 GiB; no limit for a reward function and for
+            `"python_tests"`, whose programs have one of their own.
         **options:
             What a verdict depends on. `"exact"`: `normalize` ("strip", "whitespace", "none"), `ignore_case`.
-            `"choice"`: `choices`, `index_base`. Reward functions: `threshold`, `completion_format`,
-            `solution_template`. See the checks' own documentation.
+            `"choice"`: `choices`, `index_base`. `"numeric"`: `relative_tolerance`, `absolute_tolerance`. `"json"`:
+            `ignore_order`, `keys`, `float_tolerance`. `"python_tests"`: `allow_code_execution`, `isolation`,
+            `time_limit`, `memory_limit`. Reward functions: `threshold`, `completion_format`, `solution_template`. See
+            the checks' own documentation.
 
     Returns:
         [`Verifier`]

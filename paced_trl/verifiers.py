@@ -46,6 +46,25 @@ def tagged_answer(text: str) -> str | None:
     return text[start + len("<answer>") : end] if start >= 0 else None
 
 
+def boxed_span(text: str) -> tuple[int, int] | None:
+    """Return where the content of the last `\\boxed{...}` starts and ends; a box left open goes on to the end."""
+    start = text.rfind("\\boxed{") + len("\\boxed{")
+    if start < len("\\boxed{"):
+        return None
+    depth = 1
+    for brace in re.finditer(r"[{}]", text[start:]):
+        depth += 1 if brace[0] == "{" else -1
+        if depth == 0:
+            return start, start + brace.start()
+    return start, len(text)
+
+
+def boxed_answer(text: str) -> str | None:
+    """Return what stands in the last `\\boxed{...}`."""
+    span = boxed_span(text)
+    return None if span is None else text[slice(*span)]
+
+
 def stated_answer(text: str) -> str | None:
     """Return the rest of the line after the last "answer is", "Answer:" or "A:", up to the end of its sentence."""
     ends = [match.end() for match in _ANSWER_IS.finditer(text)]

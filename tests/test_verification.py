@@ -207,15 +207,20 @@ def test_expressions_are_recognised_where_there_are_no_delimiters() -> None:
     assert gold_expression("18 dollars and 30 cents") is None
 
 
+# Beyond any computer, and written so that it does not show before it is computed.
+NOT_COMPUTABLE = "\\boxed{9^{81 \\cdot 81 \\cdot 81 \\cdot 81 \\cdot 9}}"
+
+
 def test_math_from_a_thread(math: Verifier) -> None:
     results: list[Verdict] = []
-    thread = threading.Thread(target=lambda: results.extend(math(["\\boxed{9^{9^9}}", "4"], [4, 4])))
+    thread = threading.Thread(target=lambda: results.extend(math([NOT_COMPUTABLE, "4"], [4, 4])))
     thread.start()
     thread.join(timeout=60)
     assert results == [TIMEOUT, PASSED]
 
 
 HOSTILE = [
+    NOT_COMPUTABLE,
     # Numbers and expressions too large for any computer.
     "9^{9^9}",
     "$9^{9^9}$",
