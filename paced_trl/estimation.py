@@ -22,10 +22,11 @@ from datasets import Dataset
 
 from .allocation import SCREENING_GENERATIONS, AdaptiveAllocation
 from .feature_prior import fit_feature_prior, problem_features
-from .filling import StoreFiller, open_store, run_record
+from .filling import StoreFiller, filling, run_record
 from .pass_rate import Floats, pass_rates
 from .prior import Prior, credible_intervals
 from .problem_set import ProblemSet
+from .processes import Processes
 from .progress import GenerationProgress
 from .store import PassRateStore
 from .verification import VALID_VERDICTS
@@ -139,9 +140,21 @@ def estimate_pass_rates(
     checked = ProblemSet(problems)
     features = problem_features(checked.dataset, prior_features)
     valid_verdicts = _valid_verdicts(count_unparseable=count_unparseable, count_truncated=count_truncated)
-    opened = open_store(store, run_record(generator, verifier, seed))
-    with opened.writing(), GenerationProgress("Pass rates", enabled=progress) as display:
-        filler = StoreFiller(checked, generator, verifier, opened, seed=seed, slice_size=slice_size, progress=display)
+    processes = Processes.current()
+    with (
+        filling(store, run_record(generator, verifier, seed), processes) as opened,
+        GenerationProgress("Pass rates", enabled=progress and processes.is_main) as display,
+    ):
+        filler = StoreFiller(
+            checked,
+            generator,
+            verifier,
+            opened,
+            seed=seed,
+            slice_size=slice_size,
+            progress=display,
+            processes=processes,
+        )
         if rule is None:
             num_new = filler.fill(np.full(len(checked), num_generations))
         else:

@@ -238,7 +238,7 @@ def evaluate_model(
             Generations per problem, k. A store that holds more already keeps and counts them.
         store ([`PassRateStore`] or path, *optional*):
             Where completions are kept, so that an interrupted evaluation continues. If `None`, a temporary directory
-            that is deleted at the end.
+            that is deleted at the end; several processes need one that they share.
         seed (`int`, *optional*, defaults to `0`): Seed of the generations.
         progress (`bool`, *optional*, defaults to `True`): Whether to show a progress bar.
 
@@ -250,10 +250,15 @@ def evaluate_model(
             valid verdict.
     """
     from .estimation import estimate_pass_rates
+    from .processes import Processes
     from .store import VERDICTS, PassRateStore
 
     with ExitStack() as stack:
         if store is None:
+            if Processes.current().count > 1:
+                raise ValueError(
+                    "`store` is None, and several processes cannot share a temporary directory. Name one for the run."
+                )
             store = stack.enter_context(tempfile.TemporaryDirectory(prefix="paced_trl-evaluation-"))
         table = estimate_pass_rates(
             problems,

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,13 +43,15 @@ _MAX_DEVIATION = 3.0
 _RIDGE = 1.0
 # Of the mean log-likelihood: far below what would change a criterion.
 _TOLERANCE = 1e-8
+# No feature is worth more than this many generations: where it seems so, the curve is trusted beyond its shape.
+_MAX_CONCENTRATION = 20.0
 # Problems that a fit looks at; more make it slower and hardly better.
 _MAX_FITTED = 20_000
 
 
 def problem_features(problems: Dataset, names: Sequence[str]) -> Floats:
     """
-    Make features of columns: numbers as they are, text as one indicator per level.
+    Make features of columns: numbers as linear splines that bend at their quartiles, text as one indicator per level.
 
     Args:
         problems (`datasets.Dataset`):
@@ -70,7 +73,7 @@ def problem_features(problems: Dataset, names: Sequence[str]) -> Floats:
             columns += _columns_of(name, problems[name])
         elif name == PROMPT_LENGTH:
             lengths = [len(prompt if isinstance(prompt, str) else json.dumps(prompt)) for prompt in problems["prompt"]]
-            columns.append(np.log1p(np.array(lengths, dtype=np.float64)))
+            columns += _hinges(np.log1p(np.array(lengths, dtype=np.float64)))
         else:
             raise ValueError(
                 f"`prior_features` has {name!r}, which is no column of the problems: they have "
@@ -131,11 +134,16 @@ def fit_feature_prior(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, featu
             ridge=_RIDGE,
             tolerance=_TOLERANCE,
         )
-        likelihoods = log_marginal_likelihood(passed, valid, prior_of(coefficients, distinct))
+        likelihoods = log_marginal_likelihood(passed, valid, _bounded(prior_of(coefficients, distinct)))
         criterion = float(multiplicity @ likelihoods) - price * (2 + has_zero + has_one) * (1 + num_features)
         if criterion > highest:
-            best, highest = prior_of(coefficients, design), criterion
+            best, highest = _bounded(prior_of(coefficients, design)), criterion
     return best
+
+
+def _bounded(prior: Prior) -> Prior:
+    scale = np.minimum(1.0, _MAX_CONCENTRATION / (np.asarray(prior.a0) + prior.b0))
+    return replace(prior, a0=prior.a0 * scale, b0=prior.b0 * scale)
 
 
 def _columns_of(name: str, values: Sequence[Any]) -> list[Floats]:
@@ -145,11 +153,18 @@ def _columns_of(name: str, values: Sequence[Any]) -> list[Floats]:
         kept = levels[np.argsort(-counts, kind="stable")][:_MAX_LEVELS]
         return [np.array([value == level for value in values], dtype=np.float64) for level in kept]
     try:
-        return [np.array([np.nan if value is None else value for value in values], dtype=np.float64)]
+        return _hinges(np.array([np.nan if value is None else value for value in values], dtype=np.float64))
     except (TypeError, ValueError):
         raise ValueError(
             f"`prior_features` has the column {name!r}, which holds {present[0]!r}; a feature is a number or a text."
         ) from None
+
+
+def _hinges(column: Floats) -> list[Floats]:
+    """Return a numeric column and how far it is above each quartile: a linear spline, which can bend where data do."""
+    known = column[np.isfinite(column)]
+    quartiles = np.unique(np.quantile(known, [0.25, 0.5, 0.75])) if known.size else known
+    return [column, *(np.maximum(column - quartile, 0.0) for quartile in quartiles if quartile < known.max())]
 
 
 def _standardised(column: Floats) -> Floats | None:

@@ -18,6 +18,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .problem_set import ProblemSet
+from .processes import Processes
 from .progress import GenerationProgress
 from .store import VERDICTS, PassRateStore
 from .verification import Verdict, mark_truncated
@@ -59,12 +61,25 @@ def run_record(generator: Generator, verifier: VerifierLike, seed: int) -> dict[
     }
 
 
-def open_store(store: PassRateStore | str | os.PathLike[str], record: dict[str, Any]) -> PassRateStore:
-    """Open or create the store of a run; a store of another record is refused."""
+@contextmanager
+def filling(
+    store: PassRateStore | str | os.PathLike[str], record: dict[str, Any], processes: Processes
+) -> Iterator[PassRateStore]:
+    """
+    Open or create the store of a job and keep other jobs out of it; a store of another record is refused.
+
+    The main process holds the lock, and the others write beside it.
+    """
+    if not processes.is_main:
+        processes.wait()
     if isinstance(store, PassRateStore):
         store.check_record(record)
-        return store
-    return PassRateStore(store, record)
+    else:
+        store = PassRateStore(store, record)
+    with store.writing() if processes.is_main else store.joining():
+        if processes.is_main:
+            processes.wait()
+        yield store
 
 
 class StoreFiller:
@@ -87,6 +102,9 @@ class StoreFiller:
             Completions per slice. `None` aims at 15 seconds.
         progress (`GenerationProgress`):
             Display.
+        processes (`Processes`):
+            Those that fill the store together: each generates its share of the problems. All call `fill` with the same
+            targets. The completions are those that one process would make.
 
     Attributes:
         num_generations (`np.ndarray` of shape `(P,)`): Stored generations per problem.
@@ -106,6 +124,7 @@ class StoreFiller:
         seed: int,
         slice_size: int | None,
         progress: GenerationProgress,
+        processes: Processes,
     ):
         if slice_size is not None and slice_size < 1:
             raise ValueError(
@@ -117,6 +136,7 @@ class StoreFiller:
         self.store = store
         self.seed = seed
         self.progress = progress
+        self.processes = processes
         self.is_usable = np.ones(len(problems), dtype=bool)
         self._is_checked = np.zeros(len(problems), dtype=bool)
         # Smaller slices would leave batches partly empty.
@@ -124,8 +144,11 @@ class StoreFiller:
         self._is_slice_fixed = slice_size is not None
         self._slice_size: int = self._batch_size if slice_size is None else slice_size
         self._has_shown_example = False
-        stored = store.generation_counts()
-        rows = pc.index_in(pa.array(problems.ids, pa.string()), stored["problem_id"].combine_chunks())
+        self._count_stored()
+
+    def _count_stored(self) -> None:
+        stored = self.store.generation_counts()
+        rows = pc.index_in(pa.array(self.problems.ids, pa.string()), stored["problem_id"].combine_chunks())
         self.num_generations = _taken(stored["num_generations"], rows)
         self._next_index = _taken(stored["next_generation_index"], rows)
         self._refuse_other_problems(stored["problem_hash"].take(rows).to_pylist())
@@ -159,10 +182,15 @@ class StoreFiller:
         try:
             self._check_problems(np.flatnonzero((targets > self.num_generations) & ~self._is_checked))
             missing = np.where(self.is_usable, np.maximum(targets - self.num_generations, 0), 0)
+            # All processes have seen the same store by now, and none has written to it yet.
+            self.processes.wait()
             done = int(self.num_generations.sum())
             self.progress.start(completed=done, total=total or done + int(missing.sum()))
             for indices in self._slices(missing):
                 self._run_slice(indices, missing)
+            if self.processes.count > 1:
+                self.processes.wait()
+                self._count_stored()
         except KeyboardInterrupt:
             self._say_what_is_kept()
             raise
@@ -235,6 +263,8 @@ class StoreFiller:
                 f"None of the {len(self.problems)} solutions passes when it is verified against itself, so no "
                 f"completion could ever pass. Check the solution column and the verifier:{listed}"
             )
+        if not self.processes.is_main:
+            return
         warnings.warn(
             f"{len(unusable)} of {len(self.problems)} problems are left out, because their solution does not pass "
             f"when it is verified against itself:{listed}",
@@ -244,7 +274,7 @@ class StoreFiller:
 
     def _slices(self, missing: npt.NDArray[np.int64]) -> Iterator[list[int]]:
         """
-        Yield problems in slices.
+        Yield this process's share of the problems in slices.
 
         A call has one seed, so its problems begin at the same generation index. Longest prompts come first: batches
         of similar lengths waste little, and what does not fit into memory fails at once.
@@ -253,7 +283,7 @@ class StoreFiller:
         rows.sort(key=lambda row: (self._next_index[row], -self.problems.prompt_lengths[row], row))
         indices: list[int] = []
         size = 0
-        for row in rows:
+        for row in self.processes.share(rows):
             is_other_group = indices and self._next_index[row] != self._next_index[indices[0]]
             if indices and (is_other_group or size + missing[row] > self._slice_size):
                 yield indices

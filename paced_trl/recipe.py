@@ -33,6 +33,7 @@ from .data import load_problems
 from .estimation import estimate_pass_rates, read_pass_rates
 from .evaluation import Evaluation, evaluate_model
 from .feature_prior import problem_features
+from .processes import Processes
 from .references import generate_references
 from .run_directory import MANIFEST, RunDirectory
 from .store import PassRateStore
@@ -146,7 +147,8 @@ def estimate_student(
         prior_features=weights.prior_features,
         seed=sampling.seed,
     )
-    with_pass_rates(problems, table).to_parquet(store.with_suffix(".parquet"))
+    if Processes.current().is_main:
+        with_pass_rates(problems, table).to_parquet(store.with_suffix(".parquet"))
     return table
 
 
@@ -183,32 +185,29 @@ def make_references(
     """
     Let the teacher answer the problems, keep verified completions as `reference`.
 
-    With several processes the main one generates, and the others read what it left in `<store>.parquet`.
+    Beside the store, `<store>.parquet` gets them.
     """
-    from accelerate import PartialState
-
-    file = str(store.with_suffix(".parquet"))
-    with PartialState().main_process_first():
-        if PartialState().is_main_process:
-            options = as_mapping(args.teacher_model_init_kwargs)
-            generator = generator_of(
-                args.teacher_model_name_or_path,
-                args,
-                batch_size=estimation.generation_batch_size,
-                revision=args.teacher_model_revision,
-                trust_remote_code=args.trust_remote_code,
-                **{key: options[key] for key in ("dtype", "attn_implementation") if key in options},
-            )
-            generate_references(
-                problems,
-                generator,
-                verifier,
-                store=store,
-                num_attempts=train.num_reference_attempts,
-                unsolved=train.unsolved,
-                seed=args.seed,
-            ).to_parquet(file)
-    return Dataset.from_parquet(file)
+    options = as_mapping(args.teacher_model_init_kwargs)
+    generator = generator_of(
+        args.teacher_model_name_or_path,
+        args,
+        batch_size=estimation.generation_batch_size,
+        revision=args.teacher_model_revision,
+        trust_remote_code=args.trust_remote_code,
+        **{key: options[key] for key in ("dtype", "attn_implementation") if key in options},
+    )
+    references = generate_references(
+        problems,
+        generator,
+        verifier,
+        store=store,
+        num_attempts=train.num_reference_attempts,
+        unsolved=train.unsolved,
+        seed=args.seed,
+    )
+    if Processes.current().is_main:
+        references.to_parquet(store.with_suffix(".parquet"))
+    return references
 
 
 def training_problems(
@@ -346,9 +345,10 @@ def evaluate_sets(
         )
         for name in sets
     }
-    for name, result in results.items():
-        result.save(directory / f"{name}.json")
-    run.mark("finished")
+    if Processes.current().is_main:
+        for name, result in results.items():
+            result.save(directory / f"{name}.json")
+        run.mark("finished")
     return results
 
 

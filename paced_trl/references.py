@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from datasets import Dataset
 
-from .filling import StoreFiller, open_store, run_record
+from .filling import StoreFiller, filling, run_record
 from .problem_set import ProblemSet
+from .processes import Processes
 from .progress import GenerationProgress
 from .store import PassRateStore
 
@@ -98,9 +99,21 @@ def generate_references(
     checked = ProblemSet(problems)
     if unsolved == "solution":
         _check_solutions_are_texts(checked)
-    opened = open_store(store, run_record(generator, verifier, seed))
-    with opened.writing(), GenerationProgress("References", enabled=progress) as display:
-        filler = StoreFiller(checked, generator, verifier, opened, seed=seed, slice_size=slice_size, progress=display)
+    processes = Processes.current()
+    with (
+        filling(store, run_record(generator, verifier, seed), processes) as opened,
+        GenerationProgress("References", enabled=progress and processes.is_main) as display,
+    ):
+        filler = StoreFiller(
+            checked,
+            generator,
+            verifier,
+            opened,
+            seed=seed,
+            slice_size=slice_size,
+            progress=display,
+            processes=processes,
+        )
         for attempts in range(1, num_attempts + 1):
             solved = _first_texts(opened, checked.ids, verdict="passed")
             is_unsolved = np.array([problem_id not in solved for problem_id in checked.ids])

@@ -71,6 +71,7 @@ class PassRateStore:
     def __init__(self, path: str | os.PathLike[str], record: dict[str, Any] | None = None):
         self.path = Path(path)
         self._lock_file: int | None = None
+        self._has_joined = False
         if not self._manifest_path.exists():
             self._create(record)
         self.record: dict[str, Any] = read_manifest(self._manifest_path)
@@ -159,6 +160,15 @@ class PassRateStore:
         finally:
             os.close(lock_file)
 
+    @contextmanager
+    def joining(self) -> Iterator[PassRateStore]:
+        """Write beside the process that holds the lock: for the processes of one job, which share its work."""
+        self._has_joined = True
+        try:
+            yield self
+        finally:
+            self._has_joined = False
+
     def lock_holder(self) -> str | None:
         """Return the id of the process that is writing to the store, `None` if there is none."""
         import fcntl
@@ -197,7 +207,7 @@ class PassRateStore:
         if not len(rows):
             return
         table = as_shard(rows)
-        if self._lock_file is None:
+        if self._lock_file is None and not self._has_joined:
             with self.writing():
                 write_shard(table, self._shard_directory)
         else:

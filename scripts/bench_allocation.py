@@ -4,10 +4,11 @@ How many generations adaptive allocation needs for the weights that eight of eac
   python scripts/bench_allocation.py                                        simulated pass rates
   python scripts/bench_allocation.py --config recipes/demo/recipe.yaml      and a real student's, with features
 
-The mark of a distribution is the error of the plug-in weights p(1-p) with K = 8 against the true ones (root mean square,
-mean-1 weights). Generations are drawn as the rule asks for them; "to reach the mark" is the average number when the
-error first is at or below it, "own stop" where the rule stops by itself, which knows no truth, with the error it then
-has. For a real student, every problem is generated 64 times and the share that passed is taken for the true pass rate.
+The mark of a distribution is the error of the plug-in weights p(1-p) with K = 8 against the true ones (root mean
+square, mean-1 weights). Generations are drawn as the rule asks for them. "To reach the mark" is their average number
+when the error first is at or below it; "own stop" is where the rule stops by itself, which knows no truth, with the
+error it then has. For a real student, every problem is generated 64 times, the share that passed is taken for the true
+pass rate, and generations are drawn from it.
 """
 
 from __future__ import annotations

@@ -86,12 +86,18 @@ def test_features_are_standardised_columns() -> None:
             "hard": [True, False, False, True],
         }
     )
-    features = problem_features(problems, ["prompt_length", "steps", "source", "same", "hard"])
-    assert features.shape == (4, 1 + 1 + 3 + 0 + 1)
-    np.testing.assert_allclose(features.mean(axis=0), 0.0, atol=1e-12)
-    assert (np.diff(features[:, 0]) > 0).all()
-    assert features[2, 1] == 0.0
-    assert (features[[0, 2], 2] > 0).all() and (features[[1, 3], 2] < 0).all()
+    length = problem_features(problems, ["prompt_length"])
+    np.testing.assert_allclose(length.mean(axis=0), 0.0, atol=1e-12)
+    np.testing.assert_allclose(length.std(axis=0), 1.0)
+    assert (np.diff(length, axis=0) >= 0).all() and (np.diff(length[:, 0]) > 0).all()
+    # Beyond the column itself, how far it is above a quartile: 0 up to there.
+    assert length.shape == (4, 4) and [len(np.unique(column)) for column in length.T] == [4, 4, 3, 2]
+    assert problem_features(problems, ["steps"])[2, 0] == 0.0
+    source = problem_features(problems, ["source"])
+    assert source.shape == (4, 3)
+    assert (source[[0, 2], 0] > 0).all() and (source[[1, 3], 0] < 0).all()
+    assert problem_features(problems, ["same"]).shape == (4, 0)
+    assert len(np.unique(problem_features(problems, ["hard"])[:, 0])) == 2
     assert problem_features(problems, []).shape == (4, 0)
 
 

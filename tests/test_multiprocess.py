@@ -79,6 +79,39 @@ def test_the_train_command_runs_on_two_processes(tmp_path: Path) -> None:
     assert len(completions) == 32 and sum(completions.values()) <= 34  # made once, not once per process
 
 
+@pytest.mark.parametrize("allocation", ["fixed", "adaptive"])
+def test_two_processes_estimate_what_one_does(tmp_path: Path, allocation: str) -> None:
+    root = Path(__file__).parents[1]
+    lines = (root / "recipes/demo/data/train.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "train.jsonl").write_text("".join(lines[:101]))
+    settings = ["--config", "recipes/demo/recipe.yaml", "--dataset_name", str(tmp_path / "train.jsonl")]
+    settings += ["--allocation", allocation, "--num_generations", "4"]
+    outputs = []
+    for num_processes in (1, 2):
+        finished = subprocess.run(
+            [
+                *(*TORCHRUN, f"--nproc_per_node={num_processes}", "-m", "paced_trl.commands.estimate"),
+                *(*settings, "--output_dir", str(tmp_path / str(num_processes))),
+            ],
+            env=ENVIRONMENT,
+            cwd=root,
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        assert finished.returncode == 0, finished.stderr[-3000:]
+        outputs.append(finished.stdout.rpartition("Pass rates of")[0])
+    assert outputs[0] == outputs[1]
+    one, two = (PassRateStore(tmp_path / name / "pass_rates") for name in ("1", "2"))
+    columns = ["problem_id", "generation_index", "completion", "verdict"]
+    keys = [("problem_id", "ascending"), ("generation_index", "ascending")]
+    tables = [store.completions(columns=columns).sort_by(keys) for store in (one, two)]
+    assert len(tables[0]) >= 202 and tables[0].equals(tables[1])
+    # Each process wrote shards of its own, and both had work.
+    assert len(two.shards()) > len(one.shards())
+    assert not two.lock_holder()
+
+
 def test_the_reverse_stage_runs_on_two_processes(tmp_path: Path) -> None:
     result = launch(2, tmp_path / "two.json", 2, {"kl": "forward_then_reverse", "gradient_accumulation_steps": 2})
     assert result["num_processes"] == 2

@@ -27,6 +27,9 @@ Let the student answer every problem NUM_GENERATIONS times, judge the completion
 
   paced-trl estimate --config recipe.yaml --allocation adaptive --weight_estimator posterior --weight_gate false
 
+  torchrun --nproc_per_node 4 -m paced_trl.commands.estimate --config recipe.yaml
+
+Several processes, one per GPU (`accelerate launch` works too), share the problems and give the result of one.
 Adaptive allocation asks twice, and then where the weights are still uncertain: fewer generations for the same weights.
 Stopped or killed, the same command continues: no completion is generated twice.
 """
@@ -48,14 +51,18 @@ def run(arguments: Sequence[str]) -> None:
         arguments,
         description=_DESCRIPTION,
     )
+    from ..processes import Processes
     from ..recipe import describe_pass_rates, estimate_student, pass_rates_path, problems_of, verifier_of
 
     store = pass_rates_path(estimation, output.output_dir)
     with verifier_of(verifier_args) as verifier:
         problems = problems_of(problem_args)
         table = estimate_student(problems, model, sampling, estimation, weights, verifier, store)
-    print(describe_pass_rates(problems, table, estimation, weights))
-    print(f"Pass rates of {len(table)} problems: {store}")
+    processes = Processes.current()
+    if processes.is_main:
+        print(describe_pass_rates(problems, table, estimation, weights))
+        print(f"Pass rates of {len(table)} problems: {store}")
+    processes.leave()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -48,6 +48,7 @@ def run(arguments: Sequence[str]) -> None:
     )
     from rich.console import Console
 
+    from ..processes import Processes
     from ..recipe import evaluate_sets, evaluation_path, load_evaluations, verifier_of
     from ..tables import as_rich, evaluation_rows
 
@@ -57,8 +58,11 @@ def run(arguments: Sequence[str]) -> None:
         results = evaluate_sets(
             model, problem_args, sampling, estimation, evaluate_args, verifier, directory, seed=sampling.seed
         )
-    Console().print(as_rich(evaluation_rows(results, baselines)))
-    print(f"Evaluation: {directory}")
+    processes = Processes.current()
+    if processes.is_main:
+        Console().print(as_rich(evaluation_rows(results, baselines)))
+        print(f"Evaluation: {directory}")
+    processes.leave()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

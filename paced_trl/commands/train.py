@@ -35,18 +35,17 @@ def run(arguments: Sequence[str]) -> None:
     )
     from contextlib import nullcontext
 
-    from accelerate import PartialState
-
     from ..distillation import distill
+    from ..processes import Processes
     from ..recipe import problems_of, training_problems, verifier_of
 
     with verifier_of(args) if args.verifier else nullcontext() as verifier:
         problems = training_problems(problems_of(problem_args), args, train_args, estimation, verifier)
         distilled = distill(args, model_args, problems, verifier=verifier)
-    state = PartialState()
-    if state.is_main_process:
+    processes = Processes.current()
+    if processes.is_main:
         print(f"Student {'reused, it was finished' if distilled.reused else 'saved'}: {distilled.path}")
-    state.destroy_process_group()
+    processes.leave()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
