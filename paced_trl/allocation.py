@@ -14,7 +14,7 @@ module knows nothing of completions, stores or models.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -66,19 +66,26 @@ def weight_error(
     Raises:
         ValueError: If the counts are invalid.
     """
-    passed, valid = check_counts(num_passed, num_valid)
-    settings = kernel_settings(weighting)
-    return _error(np.ones(passed.size), *_moments(passed, valid, prior, settings))
+    states = _States.of(*check_counts(num_passed, num_valid), prior)
+    moments = _moments(states.passed, states.valid, states.prior, kernel_settings(weighting))
+    return _error(states.multiplicity, *moments)
 
 
-def plugin_weight_error(num_generations: int, prior: Prior, weighting: Mapping[str, Any] | None = None) -> float:
+def plugin_weight_error(
+    num_generations: int,
+    prior: Prior,
+    weighting: Mapping[str, Any] | None = None,
+    *,
+    multiplicity: Floats | None = None,
+) -> float:
     """
     Return the error of [`weight_error`] to be expected of the plug-in estimate with K generations of every problem.
 
     Args:
         num_generations (`int`): K, at least 1.
-        prior ([`Prior`]): Distribution of the pass rates.
+        prior ([`Prior`]): Distribution of the pass rates, one or several.
         weighting (`dict`, *optional*): As in [`weight_error`]; its estimator does not matter.
+        multiplicity (`np.ndarray`, *optional*): How many problems have each of several distributions. `None`: one.
 
     Returns:
         `float`: In units of the mean weight.
@@ -91,7 +98,36 @@ def plugin_weight_error(num_generations: int, prior: Prior, weighting: Mapping[s
         probabilities.append(np.exp(log_marginal_likelihood(passed, valid, prior)))
         moments.append(_moments(passed, valid, prior, settings))
     estimate, mean, second = (np.concatenate(parts) for parts in zip(*moments, strict=True))
-    return _error(np.concatenate(probabilities), estimate, mean, second)
+    expected = np.stack(probabilities) * (np.ones(num_priors) if multiplicity is None else multiplicity)
+    return _error(expected.ravel(), estimate, mean, second)
+
+
+def attainable_error(
+    num_passed: npt.ArrayLike,
+    num_valid: npt.ArrayLike,
+    prior: Prior,
+    num_generations: int,
+    weighting: Mapping[str, Any] | None = None,
+) -> float:
+    """
+    Return the error that the plug-in estimate would have with K new generations of each of these problems.
+
+    It rests on what is known of them by now, not on what the prior expected: a prior that fits badly would set a goal
+    that nothing reaches, or everything.
+
+    Args:
+        num_passed (`ArrayLike`): Generations that passed, per problem, of **shape (P,)**.
+        num_valid (`ArrayLike`): Generations with a valid verdict, per problem, of **shape (P,)**.
+        prior ([`Prior`]): Distribution of pass rates.
+        num_generations (`int`): K, at least 1.
+        weighting (`dict`, *optional*): As in [`weight_error`]; its estimator does not matter.
+
+    Returns:
+        `float`: In units of the mean weight.
+    """
+    states = _States.of(*check_counts(num_passed, num_valid), prior)
+    known = posterior(states.passed, states.valid, states.prior)
+    return plugin_weight_error(num_generations, known, weighting, multiplicity=states.multiplicity)
 
 
 def expected_gains(
@@ -116,24 +152,25 @@ def expected_gains(
     Raises:
         ValueError: If the counts are invalid.
     """
-    passed, valid = check_counts(num_passed, num_valid)
+    states = _States.of(*check_counts(num_passed, num_valid), prior)
+    passed, valid, count = states.passed, states.valid, states.multiplicity
     settings = kernel_settings(weighting)
-    estimate, mean, _ = _moments(passed, valid, prior, settings)
+    estimate, mean, _ = _moments(passed, valid, states.prior, settings)
     if not estimate.any():
         # There is nothing yet to lower the error of: look for problems that deserve weight.
         settings = settings | {"estimator": "posterior", "gate": False}
         estimate = mean
-    total, true_total = estimate.sum(), mean.sum()
-    squares, products = estimate @ estimate, estimate @ mean
+    total, true_total = count @ estimate, count @ mean
+    squares, products = count @ estimate**2, count @ (estimate * mean)
     per_total = 2.0 * products / (total**2 * true_total) - 2.0 * squares / total**3
 
     def contribution(passed: Counts, valid: Counts) -> Floats:
-        estimate, mean, _ = _moments(passed, valid, prior, settings)
+        estimate, mean, _ = _moments(passed, valid, states.prior, settings)
         return estimate**2 / total**2 - 2.0 * estimate * mean / (total * true_total) + per_total * estimate
 
-    probability = posterior_mean_pass_rate(passed, valid, prior)
+    probability = posterior_mean_pass_rate(passed, valid, states.prior)
     after = probability * contribution(passed + 1, valid + 1) + (1.0 - probability) * contribution(passed, valid + 1)
-    return passed.size * (contribution(passed, valid) - after)
+    return count.sum() * (contribution(passed, valid) - after)[states.rows]
 
 
 @dataclass(frozen=True)
@@ -192,11 +229,7 @@ class AdaptiveAllocation:
         rows = np.flatnonzero(is_usable)
         generated, passed, valid = targets[rows], num_passed[rows], num_valid[rows]
         prior = prior.at(rows)
-        # What is known of these problems by now, not what the prior expected of them: a prior that fits badly would
-        # set a goal that nothing reaches, or everything.
-        goal = self.target_error or plugin_weight_error(
-            self.num_generations, posterior(passed, valid, prior), self.weighting
-        )
+        goal = self.target_error or attainable_error(passed, valid, prior, self.num_generations, self.weighting)
         budget = self.num_generations * rows.size - int(generated.sum())
         if budget <= 0 or weight_error(passed, valid, prior=prior, weighting=self.weighting) <= goal:
             return None
@@ -212,6 +245,25 @@ class AdaptiveAllocation:
         following = targets.copy()
         following[rows[chosen]] += 1
         return following
+
+
+@dataclass(frozen=True)
+class _States:
+    """The distinct pairs of counts of a table, where all problems share a prior; else the table itself."""
+
+    passed: Counts
+    valid: Counts
+    prior: Prior
+    multiplicity: Floats
+    rows: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, passed: Counts, valid: Counts, prior: Prior) -> _States:
+        if any(np.ndim(value) for value in astuple(prior)):
+            return cls(passed, valid, prior, np.ones(passed.size), np.arange(passed.size))
+        base = int(valid.max()) + 1
+        codes, rows, multiplicity = np.unique(passed * base + valid, return_inverse=True, return_counts=True)
+        return cls(codes // base, codes % base, prior, multiplicity.astype(np.float64), rows)
 
 
 def _moments(

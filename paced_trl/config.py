@@ -74,6 +74,12 @@ class PacedConfig(DistillationConfig):
 
         > Parameters that control the on-policy pass rate
 
+        refresh (`str`, *optional*, defaults to `"never"`):
+            `"online"` lets pass rates follow the student: each of its own completions that training verifies is one
+            more observation, older ones fade, and the weights of the next batch follow. Needs a `verifier`; stages on
+            the dataset's completions observe nothing.
+        refresh_half_life (`float`, *optional*, defaults to `100.0`):
+            Steps after which an observation counts half.
         verifier (`str`, *optional*):
             Verifier that judges the student's own completions during training, e.g. `"math"`; logged as
             `paced/pass_rate`. If `None`, completions are not judged.
@@ -123,6 +129,16 @@ class PacedConfig(DistillationConfig):
         default="auto",
         metadata={"help": "Completions trained on: the dataset's references, the student's own, or by stage."},
     )
+    refresh: Literal["never", "online"] = field(
+        default="never",
+        metadata={
+            "help": "Pass rates during training: 'never' refreshed, or 'online' from the student's own verified "
+            "completions."
+        },
+    )
+    refresh_half_life: float = field(
+        default=100.0, metadata={"help": "With refresh 'online', steps after which an observation counts half."}
+    )
     verifier: str | None = field(
         default=None, metadata={"help": "Verifier of the student's own completions during training, e.g. 'math'."}
     )
@@ -156,6 +172,20 @@ class PacedConfig(DistillationConfig):
                 f"`use_vllm` is set, but with `kl`={self.kl!r} and `completion_source`={self.completion_source!r} all "
                 "completions come from the dataset, so vLLM would only hold memory. Remove `use_vllm`."
             )
+        if self.refresh == "online" and self.completion_sources == {"dataset"}:
+            raise ValueError(
+                f"`refresh` is 'online', but with `kl`={self.kl!r} and "
+                f"`completion_source`={self.completion_source!r} the student makes no completions to learn pass rates "
+                "from. Set `refresh='never'`, or a `kl` with a stage on the student's completions."
+            )
+        if self.refresh == "online" and (self.weighting == "uniform" or self.weight_estimator == "unbiased"):
+            raise ValueError(
+                f"`refresh` is 'online', and `weighting`={self.weighting!r} with "
+                f"`weight_estimator`={self.weight_estimator!r} takes no fading pass rates. Use 'plugin' or "
+                "'posterior' weights, or `refresh='never'`."
+            )
+        if not self.refresh_half_life > 0:
+            raise ValueError(f"`refresh_half_life` is {self.refresh_half_life}; it is a number of steps above 0.")
         if len(self.weight_band) != 2:
             raise ValueError(f"`weight_band` is {self.weight_band}; it takes two pass rates, lowest and highest.")
 

@@ -287,7 +287,7 @@ def fit_beta_prior(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike) -> tuple
     return float(prior.a0), float(prior.b0)
 
 
-def fit_prior(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike) -> Prior:
+def fit_prior(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, *, discounted: bool = False) -> Prior:
     """
     Fit a zero-one-inflated Beta prior to a table by maximum likelihood.
 
@@ -301,6 +301,7 @@ def fit_prior(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike) -> Prior:
         num_passed (`ArrayLike`): Generations that passed, per problem, of **shape (P,)**.
         num_valid (`ArrayLike`): Generations with a valid verdict, per problem, of **shape (P,)**; problems with 0 do
             not enter.
+        discounted (`bool`, *optional*, defaults to `False`): Whether counts may be fractions, as faded evidence is.
 
     Returns:
         [`Prior`]: The fit, one for all problems.
@@ -315,7 +316,7 @@ def fit_prior(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike) -> Prior:
     True
     ```
     """
-    counts = _distinct_counts(num_passed, num_valid)
+    counts = _distinct_counts(num_passed, num_valid, discounted=discounted)
     fits = [
         _prior_for_all(counts, has_zero=has_zero, has_one=has_one) for has_zero, has_one in possible_masses(counts[1])
     ]
@@ -428,7 +429,9 @@ def prior_of(coefficients: Floats, design: Floats) -> Prior:
     return Prior(concentration * mean, concentration * (1.0 - mean), mass_at_zero, mass_at_one)
 
 
-def _prior_for_all(counts: tuple[Counts, Counts, Counts], *, has_zero: bool, has_one: bool) -> tuple[Prior, float]:
+def _prior_for_all(
+    counts: tuple[Counts | Floats, Counts | Floats, Counts], *, has_zero: bool, has_one: bool
+) -> tuple[Prior, float]:
     """Fit one prior for all problems; return it with the table's log-likelihood."""
     ones = np.ones((len(counts[0]), 1))
     coefficients, log_likelihood = maximize_likelihood(*counts, ones, has_zero=has_zero, has_one=has_one)
@@ -436,10 +439,15 @@ def _prior_for_all(counts: tuple[Counts, Counts, Counts], *, has_zero: bool, has
     return Prior(*(float(np.asarray(value)[0]) for value in astuple(prior))), log_likelihood
 
 
-def _distinct_counts(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike) -> tuple[Counts, Counts, Counts]:
+def _distinct_counts(
+    num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, *, discounted: bool = False
+) -> tuple[Counts | Floats, Counts | Floats, Counts]:
     """Return the distinct (c, K) of the measured problems, each of **shape (U,)**, and how many problems have them."""
-    passed, valid = check_counts(num_passed, num_valid)
+    passed, valid = (check_evidence if discounted else check_counts)(num_passed, num_valid)
     check_measured(valid)
+    if discounted:
+        measured = valid > 0
+        return passed[measured], valid[measured], np.ones(int(measured.sum()), np.int64)
     base = int(valid.max()) + 1  # below 2^31 + 1, so that the codes fit into 64 bits
     codes, multiplicity = np.unique((passed * base + valid)[valid > 0], return_counts=True)
     return codes // base, codes % base, multiplicity.astype(np.int64)

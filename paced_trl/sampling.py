@@ -59,6 +59,22 @@ def systematic_counts(problem_weights: np.ndarray, num_draws: int, rng: np.rando
     return np.bincount(order[hits], minlength=len(problem_weights))
 
 
+def draw_batch(problem_weights: np.ndarray, batch_size: int, rng: np.random.Generator) -> np.ndarray:
+    """
+    Draw one generation batch in proportion to the weights: a problem twice only if its share exceeds one draw.
+
+    Args:
+        problem_weights (`np.ndarray`): Weights of **shape (P,)**, non-negative, not all 0.
+        batch_size (`int`): Problems to draw.
+        rng (`np.random.Generator`): Source of randomness.
+
+    Returns:
+        `np.ndarray`: Problem indices of **shape (batch_size,)**, in random order.
+    """
+    counts = systematic_counts(problem_weights, batch_size, rng)
+    return rng.permutation(np.repeat(np.arange(len(counts)), counts))
+
+
 class FrontierSampler(Sampler[int]):
     """
     Draw problems in proportion to their weight, in generation batches that TRL's trainer can use.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .allocation import kernel_settings, plugin_weight_error, weight_error
+from .allocation import attainable_error, kernel_settings, weight_error
 from .feature_prior import fit_feature_prior
 from .pass_rate import (
     MAX_FAILURE_SHARE,
@@ -24,7 +24,7 @@ from .pass_rate import (
     FrontierShares,
     frontier_shares,
 )
-from .prior import fit_prior, posterior
+from .prior import fit_prior
 from .store import VERDICTS
 
 
@@ -109,9 +109,7 @@ def precision_of(
         num_tokens=int(_column(table, "num_tokens").sum()),
         fixed_generations=num_generations,
         weight_error=weight_error(passed[rows], valid[rows], prior=prior, weighting=settings),
-        plugin_weight_error=plugin_weight_error(
-            num_generations, posterior(passed[rows], valid[rows], prior), settings
-        ),
+        plugin_weight_error=attainable_error(passed[rows], valid[rows], prior, num_generations, settings),
         estimator=f"{estimator}, no gate" if is_ungated else estimator,
     )
 

@@ -5,8 +5,10 @@ Overrides only; nothing of TRL's is copied. What each override is for:
 
 - `_get_train_sampler`: problems drawn in proportion to their weight; epochs that a resumed run finds again.
 - `_generate_single_turn`: completions from the dataset in place of generated ones.
-- `_generate_and_score_completions`: per-row loss weights, and verdicts on the student's own completions.
+- `_generate_and_score_completions`: per-row loss weights, and verdicts on the student's own completions, which with
+  `refresh="online"` are observations of pass rates.
 - `_compute_loss`: the divergence of the current stage, multiplied by the rows' weights.
+- `train` and `_save_checkpoint`: the online pass rates belong to a checkpoint.
 
 The loss of a generation batch is sum_i w_i sum_t D_it / N, with w_i the problem weight of mean 1 over the *dataset*,
 D_it the divergence at completion token t in nats, and N the completion tokens of the whole batch over all processes.
@@ -17,68 +19,29 @@ weights 1 this is exactly TRL's loss.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
-from contextlib import contextmanager
+import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
 from torch.utils.data import Sampler
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
 from trl import DistillationTrainer
-from trl.trainer import distillation_trainer as trl_distillation
 
 from .config import PacedConfig
-from .sampling import FrontierSampler, ResumableRepeatSampler
+from .online_pass_rates import OnlinePassRates
+from .sampling import FrontierSampler, ResumableRepeatSampler, draw_batch
 from .schedule import JSD_COEFFICIENT, KL, completion_source_for, kl_at_step
 from .training_data import check_training_columns, end_of_completion_id, problem_weights_of
 from .verification import Verdict, Verifier, mark_truncated
+from .weighted_divergence import WeightedDivergence
 from .weighting import effective_sample_size
 
 
-class _WeightedDivergence:
-    """
-    Stand-in for TRL's `ChunkedDivergenceFunction` during one loss computation: its per-token divergences, weighted.
-
-    TRL sums per-token divergences inside `_chunked_divergence_loss`, where no argument takes a weight per token. The
-    kernel's output is the one place where a weight reaches the gradients of both the backbone and the head, so the
-    name that TRL looks up there is bound to this object while `_compute_loss` runs. Every rule of TRL's around it
-    (logit scales, soft caps, biases, sharded heads, devices) stays TRL's. Can go when TRL's loss takes token weights.
-
-    Args:
-        row_weights (`torch.Tensor`): Weight of each row's tokens, **shape (B,)**.
-        loss_mask (`torch.Tensor`): 1 at completion positions in the loss, **shape (B, C)**.
-    """
-
-    def __init__(self, row_weights: torch.Tensor, loss_mask: torch.Tensor) -> None:
-        self.loss_mask = loss_mask
-        self.token_weights = row_weights.unsqueeze(1).expand(loss_mask.shape).reshape(-1)
-        self.divergence_sums: torch.Tensor | None = None
-
-    def apply(self, *args: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        divergence, entropy = self.kernel.apply(*args)
-        valid = self.loss_mask.reshape(-1) != 0
-        # On Triton devices TRL hands over the valid positions only, elsewhere all B * C of them.
-        compact = divergence.numel() != valid.numel()
-        weights = (self.token_weights[valid] if compact else self.token_weights).to(divergence.device)
-        weighted = divergence * weights
-        in_loss = (lambda x: x.detach().sum()) if compact else (lambda x: x.detach()[valid.to(x.device)].sum())
-        self.divergence_sums = torch.stack([in_loss(divergence), in_loss(weighted)])
-        return weighted, entropy
-
-    @contextmanager
-    def in_force(self) -> Iterator[None]:
-        self.kernel = trl_distillation.ChunkedDivergenceFunction
-        vars(trl_distillation)["ChunkedDivergenceFunction"] = self
-        try:
-            yield
-        finally:
-            vars(trl_distillation)["ChunkedDivergenceFunction"] = self.kernel
-        if self.divergence_sums is None:
-            raise RuntimeError(
-                "TRL's `_compute_loss` did not call `ChunkedDivergenceFunction`, so problem weights were not applied. "
-                "This version of TRL is not supported; install the `trl` version that `pyproject.toml` names."
-            )
+ONLINE_STATE = "online_pass_rates.npz"
+_ROW = "paced_row"
 
 
 class PacedTrainer(DistillationTrainer):
@@ -163,10 +126,9 @@ class PacedTrainer(DistillationTrainer):
         self.problem_weights = problem_weights_of(
             train_dataset, prior_features=args.prior_features, **args.weighting_arguments
         )
-        loss_weights = self.problem_weights if args.apply_weights == "loss" else np.ones(len(train_dataset))
-        if "problem_weight" in train_dataset.column_names:
-            train_dataset = train_dataset.remove_columns("problem_weight")
-        train_dataset = train_dataset.add_column("problem_weight", loss_weights)
+        self.online_pass_rates = self._started_online_pass_rates(args, train_dataset, verifier)
+        # A row's number finds its weight, whatever became of the weights by then.
+        train_dataset = train_dataset.add_column(_ROW, np.arange(len(train_dataset)))
         self._train_problems = train_dataset
         self.verifier = verifier
         self._dataset_completions: list[str] | None = None
@@ -178,6 +140,64 @@ class PacedTrainer(DistillationTrainer):
             eval_dataset=eval_dataset,
             **kwargs,
         )
+
+    @staticmethod
+    def _started_online_pass_rates(
+        args: PacedConfig, dataset: Dataset, verifier: Verifier | None
+    ) -> OnlinePassRates | None:
+        if args.refresh == "never":
+            return None
+        if verifier is None:
+            raise ValueError(
+                "`refresh` is 'online', and there is no `verifier` to judge the student's completions. Set one, or "
+                "`refresh='never'`."
+            )
+        if not {"num_passed", "num_valid"} <= set(dataset.column_names) or "problem_weight" in dataset.column_names:
+            raise ValueError(
+                "`refresh` is 'online', which goes on from counts: `train_dataset` needs `num_passed` and "
+                f"`num_valid`, and no `problem_weight`; it has {', '.join(dataset.column_names)}. Run `paced-trl "
+                "estimate` first."
+            )
+        return OnlinePassRates(
+            range(len(dataset)),
+            dataset["num_passed"][:],
+            dataset["num_valid"][:],
+            half_life=args.refresh_half_life,
+            weighting=args.weighting_arguments,
+        )
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Train; as in [`~transformers.Trainer`]. A resumed run goes on with the pass rates of its checkpoint."""
+        if self.online_pass_rates is not None and resume_from_checkpoint:
+            checkpoint = (
+                get_last_checkpoint(str(self.args.output_dir))
+                if resume_from_checkpoint is True
+                else resume_from_checkpoint
+            )
+            path = Path(str(checkpoint)) / ONLINE_STATE
+            if not path.exists():
+                raise ValueError(
+                    f"`refresh` is 'online', and the checkpoint has no {path.name!r}: it was written by a run without "
+                    "refresh. Start anew, or set `refresh='never'`."
+                )
+            with np.load(path) as state:
+                self.online_pass_rates.load_state_dict(state)
+            self._take_online_weights()
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self.online_pass_rates is not None and self.args.should_save:
+            directory = Path(self._get_output_dir(trial=trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+            np.savez(directory / ONLINE_STATE, **self.online_pass_rates.state_dict())
+
+    def _take_online_weights(self) -> None:
+        assert self.online_pass_rates is not None
+        try:
+            self.problem_weights = self.online_pass_rates.weights()
+        except ValueError as error:
+            # The last weights that there were are better than none; every process comes here alike.
+            warnings.warn(f"The problem weights stay as they are. {error}", UserWarning, stacklevel=2)
 
     @property
     def kl_in_force(self) -> KL:
@@ -209,6 +229,8 @@ class PacedTrainer(DistillationTrainer):
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         training = self.model.training
+        if training and self.online_pass_rates is not None and self.args.apply_weights == "sampling":
+            inputs = self._drawn_by_current_weights(len(inputs))
         # Evaluation is always on the student's own completions: it asks what the student can do.
         source = completion_source_for(self.kl_in_force, self.args.completion_source) if training else "student"
         if source == "dataset":
@@ -218,15 +240,42 @@ class PacedTrainer(DistillationTrainer):
             outputs = super()._generate_and_score_completions(inputs)
         finally:
             self._dataset_completions = None
-        problem_weight = torch.tensor(
-            [row.get("problem_weight", 1.0) for row in inputs], device=self.accelerator.device
-        )
-        outputs["row_weight"] = self._row_weights(problem_weight.float(), outputs["completion_mask"], training)
+        # Held-out rows have no weight, and problems drawn by weight have been weighted.
+        is_weighted = training and self.args.apply_weights == "loss"
+        weights = [self.problem_weights[row[_ROW]] if is_weighted else 1.0 for row in inputs]
+        problem_weight = torch.tensor(weights, dtype=torch.float32, device=self.accelerator.device)
+        outputs["row_weight"] = self._row_weights(problem_weight, outputs["completion_mask"], training)
         metrics = self._metrics["train" if training else "eval"]
         metrics["paced/problem_weight_mean"].append(self.accelerator.gather(problem_weight).mean().item())
         if self.verifier is not None and source == "student":
-            self._log_verdicts(self._verify(inputs, outputs), metrics)
+            verdicts = self._verify(inputs, outputs)
+            self._log_verdicts(verdicts, metrics)
+            if training and self.online_pass_rates is not None:
+                self._observe([row[_ROW] for row in inputs], verdicts)
         return outputs
+
+    def _drawn_by_current_weights(self, num_rows: int) -> list[dict[str, Any]]:
+        """
+        Return this process's part of a generation batch drawn by the weights of this step.
+
+        The sampler's rows were chosen before: its batches are fetched ahead, and it knows no weights of a resumed run.
+        """
+        rng = np.random.default_rng([self.args.seed, self.state.global_step])
+        rows = draw_batch(self.problem_weights, num_rows * self.accelerator.num_processes, rng)
+        first = num_rows * self.accelerator.process_index
+        return [self._train_problems[int(row)] for row in rows[first : first + num_rows]]
+
+    def _observe(self, rows: list[int], verdicts: list[Verdict]) -> None:
+        """Count the verdicts of all processes, on all processes."""
+        assert self.online_pass_rates is not None
+        codes = torch.tensor(
+            [[row, list(Verdict).index(verdict)] for row, verdict in zip(rows, verdicts, strict=True)],
+            device=self.accelerator.device,
+        )
+        observed = self.accelerator.gather(codes).tolist()
+        kinds = [list(Verdict)[code] for _, code in observed]
+        self.online_pass_rates.observe([row for row, _ in observed], kinds, self.state.global_step)
+        self._take_online_weights()
 
     def _row_weights(
         self, problem_weight: torch.Tensor, completion_mask: torch.Tensor, training: bool
@@ -249,7 +298,7 @@ class PacedTrainer(DistillationTrainer):
         lengths = outputs["completion_mask"].sum(dim=1).tolist()
         token_ids = [ids[:n].tolist() for ids, n in zip(outputs["completion_ids"], lengths, strict=True)]
         texts = self._tokenizer.batch_decode(token_ids, skip_special_tokens=True)
-        columns = {key: [row[key] for row in inputs] for key in inputs[0] if key != "solution"}
+        columns = {key: [row[key] for row in inputs] for key in inputs[0] if key not in ("solution", _ROW)}
         verdicts = self.verifier(texts, [row["solution"] for row in inputs], **columns)
         truncated = [ids[-1] not in self.eos_token_ids for ids in token_ids]
         return mark_truncated(verdicts, truncated)
@@ -265,7 +314,7 @@ class PacedTrainer(DistillationTrainer):
 
     def _compute_loss(self, unwrapped_student: Any, inputs: dict[str, Any], num_items_in_batch: Any) -> Any:
         self.beta = JSD_COEFFICIENT[self.kl_in_force]
-        divergence = _WeightedDivergence(inputs["row_weight"], inputs["completion_mask"])
+        divergence = WeightedDivergence(inputs["row_weight"], inputs["completion_mask"])
         with divergence.in_force():
             outputs = super()._compute_loss(unwrapped_student, inputs, num_items_in_batch)
         assert divergence.divergence_sums is not None
@@ -287,4 +336,6 @@ class PacedTrainer(DistillationTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if self.model.training and "loss" in logs:
             logs["paced/effective_sample_size"] = effective_sample_size(self.problem_weights)
+            if self.online_pass_rates is not None:
+                logs |= {f"paced/online/{name}": value for name, value in self.online_pass_rates.metrics().items()}
         super().log(logs, start_time)

@@ -73,6 +73,7 @@ def problem_weights(
     prior: Prior | Sequence[float] | None = None,
     gate: bool = True,
     band: Sequence[float] = (0.2, 0.8),
+    discounted: bool = False,
 ) -> Floats:
     """
     Return each problem's weight, normalised to mean 1 over the dataset: w_i / mean_j w_j.
@@ -102,6 +103,9 @@ def problem_weights(
             A prototype that spent 15 % of its draws on problems never solved trained clearly worse.
         band (pair of `float`, *optional*, defaults to `(0.2, 0.8)`):
             Lowest and highest pass rate that `"hard_filter"` keeps, both included.
+        discounted (`bool`, *optional*, defaults to `False`):
+            Whether counts may be fractions, as evidence that has faded is; see
+            [`~paced_trl.online_pass_rates.OnlinePassRates`].
 
     Returns:
         `np.ndarray`: Problem weights, at least 0, with mean 1; float64 of **shape (P,)**.
@@ -117,14 +121,15 @@ def problem_weights(
     array([0.        , 1.71428571, 2.28571429, 0.        ])
     ```
     """
-    passed, valid = check_counts(num_passed, num_valid)
+    passed, valid = (check_evidence if discounted else check_counts)(num_passed, num_valid)
     _check_settings(kind, estimator, weight_alpha, weight_beta, band)
     given_prior = None if prior is None else as_prior(prior)
+    wants_fit = given_prior is None and estimator == "posterior"
     measured = valid > 0
     if kind == "uniform":
         weights = measured.astype(np.float64)
     elif kind == "hard_filter":
-        rates = passed / np.maximum(valid, 1)
+        rates = np.divide(passed, valid, out=np.full(passed.shape, np.nan), where=measured)
         weights = ((band[0] <= rates) & (rates <= band[1])).astype(np.float64)
     elif measured.any():
         weights = kernel_estimates(
@@ -133,7 +138,7 @@ def problem_weights(
             weight_alpha=weight_alpha,
             weight_beta=weight_beta,
             estimator=estimator,
-            prior=fit_prior(passed, valid) if given_prior is None and estimator == "posterior" else given_prior,
+            prior=fit_prior(passed, valid, discounted=discounted) if wants_fit else given_prior,
             gate=gate,
         )
     else:
@@ -368,7 +373,12 @@ def _check_exponents(weight_alpha: float, weight_beta: float) -> None:
 
 
 def _all_zero_message(
-    passed: Counts, valid: Counts, kind: Weighting, estimator: WeightEstimator, gate: bool, band: Sequence[float]
+    passed: Counts | Floats,
+    valid: Counts | Floats,
+    kind: Weighting,
+    estimator: WeightEstimator,
+    gate: bool,
+    band: Sequence[float],
 ) -> str:
     """Return what the table looks like and what can be done, where no problem has weight."""
     unmeasured = int((valid == 0).sum())

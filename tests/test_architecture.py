@@ -26,7 +26,7 @@ ALLOWED = {
 LIGHT = ["__init__", "pass_rate", "weighting", "schedule", "arguments", "verification", "store", "evaluation"]
 LIGHT += ["report/__init__", "report/page"]
 MAY_IMPORT_TRAINER = {"distillation", "__init__"}
-MAY_USE_PRIVATE_TRL = {"trainer", "sampling"}
+MAY_USE_PRIVATE_TRL = {"weighted_divergence", "sampling"}
 
 
 def imports(path: Path, *, at_load: bool) -> set[tuple[int, str]]:

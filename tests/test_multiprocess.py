@@ -116,3 +116,12 @@ def test_the_reverse_stage_runs_on_two_processes(tmp_path: Path) -> None:
     result = launch(2, tmp_path / "two.json", 2, {"kl": "forward_then_reverse", "gradient_accumulation_steps": 2})
     assert result["num_processes"] == 2
     assert len(result["loss"]) == 4 and len(result["divergence"]) == 2
+
+
+def test_online_pass_rates_agree_on_all_processes(tmp_path: Path) -> None:
+    settings = {"kl": "reverse", "refresh": "online", "apply_weights": "sampling"}
+    first, second = launch(2, tmp_path / "two.json", 2, settings)["problem_weights"]
+    assert first == second
+    # The verifier fails everything: what was drawn weighs less than before.
+    before = launch(1, tmp_path / "one.json", 2, {"kl": "forward"})["problem_weights"][0]
+    assert first != before

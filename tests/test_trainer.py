@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from trl import DistillationConfig, DistillationTrainer
 
 from paced_trl import PacedConfig, PacedTrainer, Verdict
+from paced_trl.online_pass_rates import OnlinePassRates
 
 
 PROMPTS = [f"{a}+{b}=" for a in range(4) for b in range(4)]
@@ -241,12 +242,13 @@ def test_weights_in_the_loss_have_mean_one_over_the_dataset(make_trainer: Callab
     trainer = make_trainer(kl="forward")
     p = torch.tensor(COUNTS, dtype=torch.float64) / 8
     expected = p * (1 - p) / (p * (1 - p)).mean()
-    torch.testing.assert_close(torch.tensor(trainer.train_dataset["problem_weight"], dtype=torch.float64), expected)
+    torch.testing.assert_close(torch.tensor(trainer.problem_weights), expected)
 
 
 def test_sampling_draws_by_weight_and_trains_with_weight_one(make_trainer: Callable) -> None:
     trainer = make_trainer(kl="forward", apply_weights="sampling")
-    assert set(trainer.train_dataset["problem_weight"]) == {1.0}
+    trainer.train()
+    assert set(logged(trainer, "paced/problem_weight_mean")) == {1.0}
     drawn = list(trainer._get_train_sampler())
     never = {i for i, count in enumerate(COUNTS) if count in (0, 8)}
     assert len(drawn) == 16
@@ -335,6 +337,106 @@ def test_a_resumed_run_has_the_losses_of_the_uninterrupted_one(
     resumed = make_trainer(**shared, **saving)
     resumed.train(resume_from_checkpoint=str(tmp_path / "stopped" / f"checkpoint-{stop_at}"))
     assert logged(resumed, "loss") == logged(whole, "loss")
+
+
+def passes_by_prompt(completions: list[str], solutions: list[str], *, prompt: list[str], **_: Any) -> list[Verdict]:
+    """Even problems pass, odd ones fail, every eighth cannot be judged."""
+    rows = [PROMPTS.index(text) for text in prompt]
+    return [Verdict.TIMEOUT if row % 8 == 0 else Verdict.FAILED if row % 2 else Verdict.PASSED for row in rows]
+
+
+ONLINE = {"kl": "reverse", "refresh": "online", "refresh_half_life": 3.0, "per_device_train_batch_size": 4}
+
+
+@pytest.mark.parametrize("apply_weights", ["loss", "sampling"])
+def test_online_weights_follow_the_verdicts(make_trainer: Callable, apply_weights: str) -> None:
+    naive = OnlinePassRates(PROMPTS, COUNTS, [8] * 16, half_life=3.0)
+    expected: list[float] = []
+    seen: list[list[str]] = []
+
+    def verifier(completions: list[str], solutions: list[str], *, prompt: list[str], **columns: Any) -> list[Verdict]:
+        assert set(columns) == {"reference", "num_passed", "num_valid"}
+        weights = dict(zip(PROMPTS, naive.weights(), strict=True))
+        expected.append(sum(weights[text] for text in prompt) / 4)
+        seen.append(prompt)
+        assert apply_weights == "loss" or all(weights[text] > 0 for text in prompt)
+        verdicts = passes_by_prompt(completions, solutions, prompt=prompt)
+        naive.observe(prompt, verdicts, step=len(expected) - 1)
+        return verdicts
+
+    trainer = make_trainer(**ONLINE, apply_weights=apply_weights, max_steps=8, trainer_kwargs={"verifier": verifier})
+    trainer.train()
+    torch.testing.assert_close(trainer.problem_weights, naive.weights())
+    means = logged(trainer, "paced/problem_weight_mean")
+    assert means == pytest.approx(expected if apply_weights == "loss" else [1.0] * 8)
+    assert logged(trainer, "paced/online/staleness")[-1] > 0
+    assert len({tuple(prompts) for prompts in seen}) > 4
+
+
+@pytest.mark.parametrize("apply_weights", ["loss", "sampling"])
+@pytest.mark.parametrize("kl", ["reverse", "forward_then_reverse"])
+def test_a_resumed_run_goes_on_with_its_online_pass_rates(
+    make_trainer: Callable, tmp_path: Path, apply_weights: str, kl: str
+) -> None:
+    shared = {**ONLINE, "kl": kl, "apply_weights": apply_weights, "max_steps": 8, "gradient_accumulation_steps": 2}
+    shared["trainer_kwargs"] = {"verifier": passes_by_prompt}
+    whole = make_trainer(**shared)
+    whole.train()
+    saving = {"save_strategy": "steps", "save_steps": 5, "output_dir": str(tmp_path / "stopped")}
+    make_trainer(**shared, **saving).train()
+    resumed = make_trainer(**shared, **saving)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "stopped" / "checkpoint-5"))
+    assert logged(resumed, "loss") == logged(whole, "loss")
+    assert logged(resumed, "paced/online/pass_rate") == logged(whole, "paced/online/pass_rate")
+    torch.testing.assert_close(resumed.problem_weights, whole.problem_weights)
+    (tmp_path / "stopped" / "checkpoint-5" / "online_pass_rates.npz").unlink()
+    with pytest.raises(ValueError, match="the checkpoint has no 'online_pass_rates"):
+        make_trainer(**shared, **saving).train(resume_from_checkpoint=str(tmp_path / "stopped" / "checkpoint-5"))
+
+
+def test_weights_stay_where_nothing_is_left_to_learn(make_trainer: Callable) -> None:
+    def verifier(completions: list[str], *_: Any, **columns: Any) -> list[Verdict]:
+        return [Verdict.PASSED] * len(completions)
+
+    # One problem within the band, and one observation takes it out.
+    dataset = problems(num_passed=[3] + [4] * 15, num_valid=[4] * 16)
+    settings = {**ONLINE, "weighting": "hard_filter", "apply_weights": "sampling", "max_steps": 2}
+    trainer = make_trainer(dataset, **settings, trainer_kwargs={"verifier": verifier})
+    with pytest.warns(UserWarning, match="The problem weights stay as they are. All 16 problem weights are 0"):
+        trainer.train()
+    assert trainer.problem_weights.tolist() == [16.0] + [0.0] * 15
+
+
+@pytest.mark.parametrize(
+    ("columns", "verifier", "message"),
+    [
+        ({}, None, "there is no `verifier` to judge the student's completions"),
+        (
+            {"problem_weight": [1.0] * 16},
+            passes_by_prompt,
+            "needs `num_passed` and `num_valid`, and no `problem_weight`",
+        ),
+    ],
+)
+def test_refresh_without_verifier_or_counts_is_refused(
+    make_trainer: Callable, columns: dict[str, Any], verifier: Any, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_trainer(problems(**columns), **ONLINE, trainer_kwargs={"verifier": verifier})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kl": "forward"}, "the student makes no completions to learn pass rates from"),
+        ({"weighting": "uniform"}, "takes no fading pass rates"),
+        ({"weight_estimator": "unbiased"}, "takes no fading pass rates"),
+        ({"refresh_half_life": 0.0}, "`refresh_half_life` is 0.0"),
+    ],
+)
+def test_refresh_that_cannot_work_is_refused(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PacedConfig(output_dir=str(tmp_path), **CPU, **({"kl": "reverse", "refresh": "online"} | settings))
 
 
 def test_stock_card_gains_the_method(make_trainer: Callable, tmp_path: Path) -> None:

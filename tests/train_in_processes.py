@@ -7,6 +7,7 @@ import sys
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import gather_object
 from conftest import build_tiny_model, build_tiny_tokenizer
 from test_trainer import CPU, logged, problems
 
@@ -35,11 +36,13 @@ def main(output: str, batch_size: int, settings: str) -> None:
         verifier=lambda completions, solutions, **columns: [Verdict.FAILED] * len(completions),
     )
     trainer.train()
+    weights_of_ranks = gather_object([trainer.problem_weights.tolist()])
     if PartialState().is_main_process:
         result = {
             "num_processes": PartialState().num_processes,
             "loss": logged(trainer, "loss"),
             "divergence": logged(trainer, "paced/forward_kl"),
+            "problem_weights": weights_of_ranks,
             "parameters": torch.cat([p.detach().flatten() for p in trainer.model.parameters()]).tolist(),
         }
         with open(output, "w") as file:
