@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from trl import ModelConfig
 
     from .config import PacedConfig
-    from .generation import TransformersGenerator
+    from .completions import Generator
 
     SamplingSettings = SamplingArguments | PacedConfig
     VerifierSettings = VerifierArguments | PacedConfig
@@ -75,9 +75,9 @@ def verifier_of(args: VerifierSettings) -> Verifier:
 
 def generator_of(
     name_or_path: str | None, sampling: SamplingSettings, *, batch_size: int, **model_options: Any
-) -> TransformersGenerator:
+) -> Generator:
     """Load a model as a generator with the settings' sampling parameters."""
-    from .generation import load_generator
+    from .engines import load_generator
 
     return load_generator(
         "transformers",
