@@ -100,6 +100,8 @@ def set_width(cache: DynamicCache, width: int) -> None:
 def append_rows(cache: DynamicCache, other: DynamicCache) -> None:
     """Add the rows of another cache of the same model and width."""
     for layer, others in zip(cache.layers, other.layers, strict=True):
-        if isinstance(layer, DynamicLayer) and layer.is_initialized:
+        if isinstance(layer, DynamicLayer) and isinstance(others, DynamicLayer) and layer.is_initialized:
+            assert layer.keys is not None and layer.values is not None
+            assert others.keys is not None and others.values is not None
             layer.keys = torch.cat([layer.keys, others.keys])
             layer.values = torch.cat([layer.values, others.values])

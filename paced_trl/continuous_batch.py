@@ -20,7 +20,6 @@ from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList
 from .attention_cache import append_rows, prefill_once, set_width
 from .batching import Row
 from .padded_batch import PaddedBatch, attention_mask, left_padded
-from .seeded_sampling import sampling_processors
 
 
 class EnoughRowsFinished(StoppingCriteria):
@@ -45,7 +44,7 @@ class EnoughRowsFinished(StoppingCriteria):
         self.num_rows = num_rows
         self.finished = torch.zeros_like(ends, dtype=torch.bool)
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:  # type: ignore[override]
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         self.finished |= torch.isin(input_ids[:, -1], self.eos_token_ids) | (input_ids.shape[1] >= self.ends)
         return self.finished | (self.finished.sum() >= self.num_rows)
 
@@ -162,7 +161,7 @@ class ContinuousBatch(PaddedBatch):
             attention_mask=attention_mask(tensors.padding, width),
             past_key_values=tensors.cache,
             generation_config=self.configured(max(1, longest - width)),
-            logits_processor=sampling_processors(self.sampling, tensors.uniforms, tensors.padding, tensors.starts),
+            logits_processor=self.processors(tensors.uniforms, tensors.padding, tensors.starts),
             stopping_criteria=StoppingCriteriaList([criterion]),
         )
         return self._drop(criterion.finished)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _LOADERS = {
     "transformers": ("generation", "load_transformers_generator"),
+    "vllm": ("vllm_engine", "load_vllm_generator"),
+    "openai": ("openai_engine", "load_openai_generator"),
 }
 
 
@@ -26,13 +28,15 @@ def load_generator(engine: str = "transformers", **options: Any) -> Generator:
 
     ```python
     >>> generator = load_generator("transformers", model_name_or_path="Qwen/Qwen3-0.6B", batch_size=32)
+    >>> generator = load_generator("openai", model_name_or_path="Qwen/Qwen3-0.6B", base_urls=["http://gpu-1:8000"])
     ```
 
     Args:
         engine (`str`, *optional*, defaults to `"transformers"`):
-            `"transformers"` generates in this process.
+            `"transformers"` generates in this process, `"vllm"` too, with vLLM's engine, `"openai"` on servers.
         **options (`Any`):
-            For `"transformers"`, those of [`~paced_trl.generation.load_transformers_generator`].
+            Those of [`~paced_trl.generation.load_transformers_generator`],
+            [`~paced_trl.vllm_engine.load_vllm_generator`] or [`~paced_trl.openai_engine.load_openai_generator`].
 
     Returns:
         `Generator`

@@ -13,7 +13,7 @@ problem; how they are made is not its subject.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -22,12 +22,13 @@ import torch
 from transformers import GenerationConfig
 
 from .attention_cache import can_cut_cache
-from .batching import Row, capacity, per_prompt, split_off
-from .completions import Completion, Prompt, SamplingParameters
+from .batching import Row, capacity, split_off
+from .completions import Completion, SamplingParameters
 from .continuous_batch import ContinuousBatch
 from .model_record import eos_token_ids, memory_checksum, model_name
 from .padded_batch import PaddedBatch
-from .rendering import PromptRenderer, check_prompt_lengths
+from .prompt_generator import PromptGenerator
+from .rendering import PromptRenderer
 
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 _FINISHED_PART = 0.25
 
 
-class TransformersGenerator:
+class TransformersGenerator(PromptGenerator):
     """
     Generate with a transformers model in this process.
 
@@ -88,16 +89,17 @@ class TransformersGenerator:
         batch_tokens: int = 65536,
         record: dict[str, Any] | None = None,
     ):
-        if batch_size < 1 or batch_tokens < 1:
-            raise ValueError(
-                f"`batch_size` is {batch_size} and `batch_tokens` is {batch_tokens}: both must be at least 1."
-            )
+        if batch_tokens < 1:
+            raise ValueError(f"`batch_tokens` is {batch_tokens}: it must be at least 1.")
         self.model: Any = model
         self._base_model: Any = _base_model(model)
+        super().__init__(
+            PromptRenderer(tokenizer, chat_template_kwargs),
+            sampling,
+            batch_size=batch_size,
+            context_length=getattr(self._base_model.config.get_text_config(), "max_position_embeddings", None),
+        )
         self.tokenizer = tokenizer
-        self.sampling = sampling
-        self.renderer = PromptRenderer(tokenizer, chat_template_kwargs)
-        self.batch_size = batch_size
         self.batch_tokens = batch_tokens
         self.eos_token_ids = eos_token_ids(self._base_model, tokenizer)
         self.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.eos_token_ids[0]
@@ -120,63 +122,9 @@ class TransformersGenerator:
             "sampling": asdict(self.sampling),
         }
 
-    def render(self, prompt: Prompt) -> str:
-        """Return the text that the model sees for a prompt, special tokens included."""
-        return self.renderer.render(prompt)
-
-    def check_prompts(self, prompts: Sequence[Prompt]) -> None:
-        """
-        Refuse prompts that cannot be completed.
-
-        Args:
-            prompts (`Sequence[str]` or `Sequence[list[dict]]`):
-                Text or messages.
-
-        Raises:
-            ValueError: If a prompt has no tokens, or is too long for the model together with a completion.
-        """
-        self._checked_ids(prompts, range(len(prompts)))
-
-    def __call__(
-        self, prompts: Sequence[Prompt], num_generations: int | Sequence[int], *, seed: int
-    ) -> Iterator[tuple[int, list[Completion]]]:
-        """
-        Complete prompts.
-
-        Args:
-            prompts (`Sequence[str]` or `Sequence[list[dict]]`, length P):
-                Text or messages.
-            num_generations (`int` or `Sequence[int]` of length P):
-                Completions per prompt; 0 leaves a prompt out.
-            seed (`int`):
-                With it, prompt and number of the generation fix a completion.
-
-        Yields:
-            `tuple[int, list[Completion]]`: index of a prompt and its completions, batch by batch, longest prompts
-            first: what does not fit into memory fails at once.
-
-        Raises:
-            ValueError: As `check_prompts`; or `num_generations` is negative or has another length than `prompts`.
-        """
-        counts = per_prompt(num_generations, len(prompts))
-        wanted = [index for index, count in enumerate(counts) if count > 0]
-        prompt_ids = self._checked_ids([prompts[index] for index in wanted], wanted)
-        # Greedy completions of a prompt are all the same: one is enough.
-        limit = 1 if self.sampling.temperature == 0 else max(counts, default=0)
-        rows = [Row(index, ids, 0, min(counts[index], limit)) for index, ids in zip(wanted, prompt_ids, strict=True)]
-        rows.sort(key=lambda row: (-len(row.prompt_ids), row.prompt_index))
-        missing = {row.prompt_index: row.num_generations for row in rows}
-        made: dict[int, dict[int, Completion]] = {index: {} for index in missing}
-        for row, completion in self._generate_rows(rows, seed):
-            index = row.prompt_index
-            made[index][row.first_generation] = completion
-            if len(made[index]) == missing[index]:
-                completions = [completion for _, completion in sorted(made.pop(index).items())]
-                yield index, completions * (counts[index] // len(completions))
-
-    def _generate_rows(self, waiting: list[Row], seed: int) -> Iterator[tuple[Row, Completion]]:
+    def _generate_rows(self, rows: list[Row], seed: int) -> Iterator[tuple[Row, Completion]]:
         """Yield rows of one generation with their completions; where memory runs out, unfinished ones begin anew."""
-        batch = self._new_batch(seed)
+        waiting, batch = rows, self._new_batch(seed)
         while waiting or batch.rows:
             entering, waiting = self._next_rows(waiting, batch)
             num_rows = len(batch.rows) + sum(row.num_generations for row in entering)
@@ -224,16 +172,6 @@ class TransformersGenerator:
             UserWarning,
             stacklevel=2,
         )
-
-    def _checked_ids(self, prompts: Sequence[Prompt], indices: Sequence[int]) -> list[list[int]]:
-        prompt_ids = self.renderer.tokenize(prompts)
-        check_prompt_lengths(
-            prompt_ids,
-            indices,
-            context_length=getattr(self._base_model.config.get_text_config(), "max_position_embeddings", None),
-            max_completion_length=self.sampling.max_completion_length,
-        )
-        return prompt_ids
 
     def _generation_config(self) -> GenerationConfig:
         return GenerationConfig(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, LogitsProcessorList
 
 from .batching import Row
 from .completions import SamplingParameters
@@ -85,7 +85,7 @@ class PaddedBatch:
             input_ids=ids,
             attention_mask=attention_mask(padding, width),
             generation_config=self.configured(self.sampling.max_completion_length),
-            logits_processor=sampling_processors(self.sampling, self.uniforms(self.rows), padding, starts),
+            logits_processor=self.processors(self.uniforms(self.rows), padding, starts),
         )
         rows, self.rows = self.rows, []
         return list(zip(rows, output[:, width:].tolist(), strict=True))
@@ -93,6 +93,12 @@ class PaddedBatch:
     def configured(self, max_new_tokens: int) -> GenerationConfig:
         """Return the generation config with a limit."""
         return GenerationConfig(**self.generation_config.to_diff_dict() | {"max_new_tokens": max_new_tokens})
+
+    def processors(
+        self, uniforms: torch.Tensor | None, padding: torch.Tensor, starts: torch.Tensor
+    ) -> LogitsProcessorList:
+        """Return what shapes the scores of `self.rows`, in their order."""
+        return sampling_processors(self.sampling, uniforms, padding, starts)
 
     def uniforms(self, rows: list[Row]) -> torch.Tensor | None:
         """Return the random numbers of rows of one completion, **shape (B, C)**; `None` if greedy."""

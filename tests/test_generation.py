@@ -247,7 +247,9 @@ def test_the_draw_never_takes_a_token_of_probability_zero() -> None:
     scores[:, 0] = 0.0
     uniforms = torch.rand(2000, 1, generator=generator)
     uniforms[:500], uniforms[500:1000] = 0.0, 1 - 2**-24
-    drawn = DrawFromRowStream(uniforms, torch.zeros(2000, dtype=torch.long))(torch.zeros(2000, 0, dtype=torch.long), scores).argmax(dim=-1)
+    drawn = DrawFromRowStream(uniforms, torch.zeros(2000, dtype=torch.long))(
+        torch.zeros(2000, 0, dtype=torch.long), scores
+    ).argmax(dim=-1)
     assert torch.isfinite(scores.gather(1, drawn[:, None])).all()
 
 
