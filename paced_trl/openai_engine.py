@@ -22,7 +22,7 @@ from .completions import Completion, SamplingParameters
 from .model_record import model_name
 from .prompt_generator import PromptGenerator
 from .rendering import PromptRenderer
-from .servers import NonsenseError, Server, ServerPool
+from .servers import NonsenseError, RefusedError, Server, ServerPool
 
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ class OpenAIGenerator(PromptGenerator):
         backoff (`float`, *optional*, defaults to `0.5`):
             Seconds of pause after a failure; doubled with each further one.
         send_seed (`bool`, *optional*, defaults to `True`):
-            Give each request a seed. Set to `False` for servers that do not survive it, such as vLLM on a CPU.
+            Give each request a seed. Set to `False` for servers that do not survive it, such as vLLM 0.32 on a CPU
+            without `--enforce-eager`.
         prompt_format (`"ids"` or `"text"`, *optional*, defaults to `"ids"`):
             `"text"` is for servers that do not take token ids; these may add special tokens.
         openai_parameters_only (`bool`, *optional*, defaults to `False`):
@@ -156,8 +157,14 @@ class OpenAIGenerator(PromptGenerator):
             sent, rest = _cut(row, server.most_choices or row.num_generations)
             return sent, self._body(sent, seed), rest
 
-        for row, completions in self._pool.run(rows, prepare, self._read):
-            yield from zip(row.singles(), completions, strict=False)
+        try:
+            for row, completions in self._pool.run(rows, prepare, self._read):
+                yield from zip(row.singles(), completions, strict=False)
+        except RefusedError as error:
+            raise ValueError(
+                f"{error} Check the model's name and the API key. Servers that take no token ids need "
+                "`prompt_format='text'`, those that know OpenAI's parameters only `openai_parameters_only=True`."
+            ) from error
 
     def _body(self, row: Row, seed: int) -> dict[str, Any]:
         prompt = row.prompt_ids if self.prompt_format == "ids" else self.tokenizer.decode(row.prompt_ids)

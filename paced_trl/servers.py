@@ -36,6 +36,10 @@ class NonsenseError(Exception):
     """An answer that is none: no JSON, or not of the expected form."""
 
 
+class RefusedError(Exception):
+    """A request that is wrong: another attempt or server would refuse it too."""
+
+
 @dataclass(eq=False)
 class Server:
     """
@@ -145,7 +149,7 @@ class ServerPool(Generic[RequestT, ResultT]):
 
         Raises:
             ConnectionError: If all servers have been dropped, or one request fails again and again.
-            ValueError: If a server refuses a request as wrong: other servers and attempts would too.
+            RefusedError: If a server refuses a request as wrong.
         """
         waiting = deque((request, 0) for request in requests)
         outcomes: queue.SimpleQueue[_Outcome] = queue.SimpleQueue()
@@ -251,9 +255,8 @@ def _json_of(outcome: _Outcome) -> Any:
     response = outcome.response
     assert response is not None
     if 400 <= response.status_code < 500 and response.status_code not in _RETRIED_STATUS:
-        raise ValueError(
-            f"{outcome.server.url} refuses a request with status {response.status_code}: {response.text[:500]}. Check "
-            "the model's name, the API key, and that the server takes what is sent."
+        raise RefusedError(
+            f"{outcome.server.url} refuses a request with status {response.status_code}: {response.text[:500]}."
         )
     if response.status_code != 200:
         raise httpx2.HTTPStatusError(

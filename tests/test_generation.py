@@ -16,7 +16,7 @@ import pytest
 import torch
 from conftest import build_tiny_model, build_tiny_tokenizer
 from peft import LoraConfig, get_peft_model
-from scipy.stats import chisquare
+from scipy.stats import chi2_contingency, chisquare
 
 from paced_trl.batching import Row, capacity, per_prompt, split_off
 from paced_trl.completions import Completion, SamplingParameters
@@ -145,15 +145,15 @@ def test_leaving_and_entering_rows_change_no_completion(
     sampling: dict[str, Any],
 ) -> None:
     """The definition: one padded batch that runs to its longest row."""
-    prompts = [*make_prompts(14, seed=1), "a", "b"]
-    counts = [3, 0, 1, 5, 2, 4, 1, 3, 12, 1, 1, 2, 3, 1, 2, 1]
+    prompts = [*make_prompts(9, seed=1), "a"]
+    counts = [3, 0, 1, 5, 2, 4, 1, 3, 9, 1]
     model = build_tiny_model(architecture, **options)
     padded = make_generator(model, max_completion_length=30, **sampling)
     padded._can_cut_cache = False
     expected = dict(padded(prompts, counts, seed=0))
     lengths = {c.num_tokens for completions in expected.values() for c in completions}
     assert len(lengths) > 3 or sampling.get("temperature") == 0
-    for batch_size in (2, 7, 64):
+    for batch_size in (3, 8, 64):
         generator = make_generator(model, max_completion_length=30, batch_size=batch_size, **sampling)
         assert dict(generator(prompts, counts, seed=0)) == expected
 
@@ -227,6 +227,62 @@ def test_tokens_are_drawn_from_the_softmax(
     observed_bins, expected_bins = (counts[bins[1] > 0] for counts in bins)
     assert len(expected_bins) > 5
     assert chisquare(observed_bins, expected_bins).pvalue > 0.01
+
+
+def test_completions_are_distributed_as_those_of_generate(
+    make_generator: Callable[..., TransformersGenerator], tiny_tokenizer: Any
+) -> None:
+    """Lengths, and tokens at several places, against `do_sample=True`; rows leave and enter all the time."""
+    num_draws, length = 800, 12
+    model = build_tiny_model(initializer_range=0.1)
+    # Every fifth token ends a completion, so that many are short and a few long.
+    eos_token_ids = list(range(1, 100, 5))
+    model.generation_config.eos_token_id = eos_token_ids
+    generator = make_generator(model, max_completion_length=length, batch_size=48)
+    ours: list[list[int]] = []
+    decode = generator._decode
+    generator._decode = lambda rows: (ours.extend(rows), decode(rows))[1]  # type: ignore[method-assign]
+    # Of different lengths: their rows are padded, and enter among each other's.
+    prompts = ["ab", "2+2=4 2+3="]
+    generated = dict(generator(prompts, num_draws, seed=0))
+    lengths = [[completion.num_tokens for completion in generated[index]] for index in range(2)]
+    theirs: list[list[list[int]]] = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for prompt in prompts:
+            encoded = tiny_tokenizer(prompt, return_tensors="pt")
+            output = model.generate(
+                **encoded,
+                do_sample=True,
+                top_k=0,
+                max_new_tokens=length,
+                num_return_sequences=num_draws,
+                pad_token_id=0,
+                eos_token_id=eos_token_ids,
+            )
+            theirs.append(output[:, encoded["input_ids"].shape[1] :].tolist())
+    ended = [
+        [next((i + 1 for i, token in enumerate(row) if token in eos_token_ids), length) for row in rows]
+        for rows in theirs
+    ]
+    p_values = [_same_distribution(ours_, theirs_) for ours_, theirs_ in zip(lengths, ended, strict=True)]
+    for place in (0, 1, 3):
+        drawn = [row[place] for row in ours if len(row) > place and not set(row[:place]) & set(eos_token_ids)]
+        expected = [row[place] for rows in theirs for row in rows if not set(row[:place]) & set(eos_token_ids)]
+        p_values.append(_same_distribution(drawn, expected))
+    assert min(p_values) > 0.01
+    # The test can fail: another distribution is seen.
+    cold = make_generator(model, max_completion_length=length, temperature=0.3)
+    other = [c.num_tokens for c in dict(cold(["ab"], num_draws, seed=0))[0]]
+    assert _same_distribution(other, ended[0]) < 0.01
+
+
+def _same_distribution(first: list[int], second: list[int]) -> float:
+    """P value of the hypothesis that two samples of integers come from one distribution."""
+    counts = np.array([np.bincount(sample, minlength=100) for sample in (first, second)])
+    frequent = counts.sum(axis=0) >= 20
+    table = np.column_stack([counts[:, frequent], counts[:, ~frequent].sum(axis=1)])
+    return float(chi2_contingency(table[:, table.sum(axis=0) > 0]).pvalue)
 
 
 def test_the_draw_inverts_the_cumulative_distribution() -> None:
@@ -509,8 +565,8 @@ def test_generators_are_loaded_by_name(tmp_path: Path, tiny_tokenizer: Any) -> N
     expected = dict(TransformersGenerator(model, tiny_tokenizer, sampling)(PROMPTS, 2, seed=0))
     if generator.record["dtype"] == "float32":
         assert dict(generator(PROMPTS, 2, seed=0)) == expected
-    with pytest.raises(ValueError, match=r"'vllm', which does not exist. The engines are: 'transformers'"):
-        load_generator("vllm")
+    with pytest.raises(ValueError, match=r"'sglang', which does not exist. The engines are: 'transformers', 'vllm', "):
+        load_generator("sglang")
     for limits in ({"batch_size": 0}, {"batch_tokens": 0}):
         with pytest.raises(ValueError, match="at least 1"):
             TransformersGenerator(model, tiny_tokenizer, sampling, **limits)
