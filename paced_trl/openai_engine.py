@@ -72,8 +72,8 @@ class OpenAIGenerator(PromptGenerator):
         backoff (`float`, *optional*, defaults to `0.5`):
             Seconds of pause after a failure; doubled with each further one.
         send_seed (`bool`, *optional*, defaults to `True`):
-            Give each request a seed. Set to `False` for servers that do not survive it, such as vLLM 0.32 on a CPU
-            without `--enforce-eager`.
+            Give each request a seed. Set to `False` for servers that do not survive it, such as vLLM 0.32 on a CPU,
+            whose engine ends where a prompt is prefilled in parts.
         prompt_format (`"ids"` or `"text"`, *optional*, defaults to `"ids"`):
             `"text"` is for servers that do not take token ids; these may add special tokens.
         openai_parameters_only (`bool`, *optional*, defaults to `False`):

@@ -56,7 +56,8 @@ class VLLMGenerator(PromptGenerator):
         batch_size (`int`, *optional*, defaults to `256`):
             Completions that the caller should ask for at once, at least. vLLM bounds by itself what runs together.
         send_seed (`bool`, *optional*, defaults to `True`):
-            Give each request a seed. Set to `False` on a CPU without `enforce_eager`: vLLM's engine ends there (0.32).
+            Give each request a seed. Set to `False` on a CPU: where a prompt is prefilled in parts, a seed ends the
+            engine of vLLM 0.32 ("CPU Generator does not use offset").
         context_length (`int`, *optional*):
             Most tokens that the engine takes. `None` asks the engine.
     """

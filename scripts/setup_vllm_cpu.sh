@@ -19,7 +19,7 @@ printf 'Metadata-Version: 2.1\nName: vllm\nVersion: %s+cpu\n' "$version" > "$met
 cat <<TEXT
 vLLM is ready. Serve a model (a start compiles for some minutes; with --enforce-eager it does not):
   VLLM_CPU_KVCACHE_SPACE=1 $directory/bin/vllm serve ./student --dtype float32 --max-model-len 1024
-and generate with it; without --enforce-eager a request with a seed ends vLLM's engine on a CPU, so none is sent:
+and generate with it; on a CPU a request with a seed can end vLLM's engine (where a prompt is prefilled in parts), so none is sent:
   paced-trl estimate --model_name_or_path ./student --engine openai \\
       --engine_kwargs '{"base_urls": ["http://127.0.0.1:8000"], "send_seed": false}' ...
 The tests of vLLM itself: PACED_TRL_VLLM_PYTHON=$directory/bin/python pytest -m vllm
