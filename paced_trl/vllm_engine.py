@@ -110,10 +110,15 @@ class VLLMGenerator(PromptGenerator):
                         row = waiting.pop(output.request_id)
                         outputs = sorted(output.outputs, key=lambda completion: completion.index)
                         yield from zip(row.singles(), map(_completion, outputs), strict=True)
-        finally:
+        except BaseException as error:
+            if type(error).__name__ == "EngineDeadError":
+                raise RuntimeError(
+                    "vLLM's engine has died; its log above says why. Completions in the store are kept, and the same "
+                    "command goes on from there. On a CPU a request with a seed can be the cause: `send_seed=False`."
+                ) from error
             # Who stops in the middle would otherwise find these among the answers of the next call.
-            if waiting:
-                engine.abort_request(list(waiting))
+            engine.abort_request(list(waiting))
+            raise
 
     def _parameters(self, row: Row, seed: int) -> Any:
         import vllm

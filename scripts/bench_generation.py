@@ -102,7 +102,7 @@ def ours(
     *,
     kind: type[PaddedBatch] = ContinuousBatch,
     is_shared: bool = True,
-    finished_part: float | None = None,
+    finished_part: float = generation._FINISHED_PART,
 ) -> int:
     """The engine, or a variant of it: another kind of batch, no shared prefill, other points of refilling."""
 
@@ -233,6 +233,7 @@ def main() -> None:
         f"{args.num_generations}; completions: {work.lengths.sum()} tokens, 10/50/90/100 % {quantiles}; "
         f"{torch.get_num_threads()} thread(s)"
     )
+    runs: list[tuple[str, Callable[[Workload], int], str, Callable[[Workload], int], int]]
     runs = [("engine", ours, "baseline", baseline, args.pairs)]
     if args.variants:
         runs += [(name, run, "engine", ours, 3) for name, run in VARIANTS.items()]

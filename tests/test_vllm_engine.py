@@ -154,6 +154,22 @@ def test_prompts_come_as_they_are_done_and_the_rest_is_aborted(fake_vllm: type[F
     assert sorted(index for index, _ in generator(["a", "b", "c"], 1, seed=0)) == [0, 1, 2]
 
 
+def test_an_engine_that_died_is_named(
+    fake_vllm: type[FakeLLM], student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class EngineDeadError(Exception):
+        pass
+
+    def die(llm: FakeLLM) -> list[Any]:
+        raise EngineDeadError("EngineCore encountered an issue.")
+
+    sampling = SamplingParameters(max_completion_length=16)
+    generator = load_generator("vllm", model_name_or_path=str(student), sampling=sampling)
+    monkeypatch.setattr(FakeLLM, "step", die)
+    with pytest.raises(RuntimeError, match=r"vLLM's engine has died.*send_seed=False"):
+        list(generator(["a"], 1, seed=0))
+
+
 def test_without_vllm_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(ImportError, match="pip install vllm"):
