@@ -155,9 +155,9 @@ def continuous_batching(work: Workload) -> int:
 VARIANTS: dict[str, Callable[[Workload], int]] = {
     "sorted padded batches": lambda work: ours(work, kind=PaddedBatch),
     "no shared prefill": lambda work: ours(work, is_shared=False),
+    "transformers' continuous batching": continuous_batching,
     "refilled at 1/8": lambda work: ours(work, finished_part=1 / 8),
     "refilled at 1/2": lambda work: ours(work, finished_part=1 / 2),
-    "transformers' continuous batching": continuous_batching,
 }
 
 
