@@ -7,7 +7,7 @@ and a logits processor ends it there, and only there. `--variants` measures othe
 
     OMP_NUM_THREADS=1 python scripts/bench_generation.py --json bench.json
     OMP_NUM_THREADS=1 python scripts/bench_generation.py --variants --num-prompts 20 --batch-size 32 --pairs 1
-    OMP_NUM_THREADS=1 python scripts/bench_generation.py --model runs/smollm2/converted --num-prompts 16 --batch-size 32
+    OMP_NUM_THREADS=1 python scripts/bench_generation.py --model runs/smollm2/converted --num-prompts 16 --pairs 2
 
 One run of the first two on two cores that were shared with other work: 275 tokens/s against 71, a median ratio of 4.33
 (3.88 to 4.9 in 5 pairs). Other ways against the engine, 3 pairs each: padded batches in order of prompt length 0.22
