@@ -15,10 +15,13 @@ _EXPORTS = {
     "weighting": ["effective_sample_size", "posterior_mean_weight", "problem_weights"],
     "verification": ["Verdict", "Verifier", "load_verifier"],
     "verification_report": ["VerificationReport", "verify_completions"],
-    "generation": ["Completion", "SamplingParameters", "TransformersGenerator", "load_generator"],
+    "completions": ["Completion", "SamplingParameters"],
+    "engines": ["load_generator"],
+    "generation": ["TransformersGenerator"],
     "store": ["PassRateStore"],
     "data": ["load_problems"],
     "estimation": ["estimate_pass_rates"],
+    "online_pass_rates": ["OnlinePassRates"],
     "references": ["generate_references"],
     "training_data": ["with_pass_rates"],
     "config": ["PacedConfig"],
@@ -31,16 +34,17 @@ _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in nam
 __all__ = sorted(_MODULE_OF)
 
 if TYPE_CHECKING:
+    from .completions import Completion as Completion
+    from .completions import SamplingParameters as SamplingParameters
     from .config import PacedConfig as PacedConfig
     from .data import load_problems as load_problems
+    from .engines import load_generator as load_generator
     from .estimation import estimate_pass_rates as estimate_pass_rates
     from .evaluation import Evaluation as Evaluation
     from .evaluation import compare_runs as compare_runs
     from .evaluation import evaluate_model as evaluate_model
-    from .generation import Completion as Completion
-    from .generation import SamplingParameters as SamplingParameters
     from .generation import TransformersGenerator as TransformersGenerator
-    from .generation import load_generator as load_generator
+    from .online_pass_rates import OnlinePassRates as OnlinePassRates
     from .prior import Prior as Prior
     from .prior import fit_beta_prior as fit_beta_prior
     from .prior import fit_prior as fit_prior

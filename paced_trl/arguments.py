@@ -143,6 +143,12 @@ class EstimationArguments:
         "num_generations each.",
     )
     generation_batch_size: int = _setting(64, "Completions generated at once; lower it when memory runs out.")
+    engine: Literal["transformers", "vllm", "openai"] = _setting(
+        "transformers", "What generates: transformers or vLLM in this process, or OpenAI-compatible servers."
+    )
+    engine_kwargs: dict[str, Any] | str | None = _setting(
+        None, 'Options of the engine, e.g. \'{"base_urls": ["http://127.0.0.1:8000"]}\' for openai.'
+    )
     pass_rates: str | None = _setting(
         None,
         "Directory of the pass-rate store: `estimate` writes it, `train` reads it. Default: OUTPUT_DIR/pass_rates.",
@@ -176,6 +182,10 @@ class TrainArguments:
         "drop",
         "Problems the teacher does not solve: left out, trained on the solution text, or on a failed completion.",
     )
+    teacher_engine: Literal["transformers", "vllm", "openai"] = _setting(
+        "transformers", "As engine, for the teacher's references."
+    )
+    teacher_engine_kwargs: dict[str, Any] | str | None = _setting(None, "As engine_kwargs, for teacher_engine.")
 
 
 @dataclass

@@ -31,6 +31,11 @@ class Row:
     first_generation: int
     num_generations: int
 
+    def singles(self) -> list[Row]:
+        """Return one row per generation."""
+        first = self.first_generation
+        return [replace(self, first_generation=first + g, num_generations=1) for g in range(self.num_generations)]
+
 
 def per_prompt(num_generations: int | Sequence[int], num_prompts: int) -> list[int]:
     """
@@ -48,15 +53,13 @@ def per_prompt(num_generations: int | Sequence[int], num_prompts: int) -> list[i
     return counts
 
 
-def next_batch(
-    rows: list[Row], batch_size: int, batch_tokens: int, max_completion_length: int
-) -> tuple[list[Row], list[Row]]:
+def capacity(rows: Sequence[Row], batch_size: int, batch_tokens: int, max_completion_length: int) -> int:
     """
-    Split off as many rows as the budget allows.
+    Return how many completions fit into a batch.
 
     Args:
-        rows (`list[Row]`):
-            What is to be generated, longest prompts first; not empty.
+        rows (`Sequence[Row]`):
+            What the batch may hold; not empty.
         batch_size (`int`):
             Most completions in a batch.
         batch_tokens (`int`):
@@ -65,11 +68,26 @@ def next_batch(
             Most tokens of a completion.
 
     Returns:
-        `tuple[list[Row], list[Row]]`: The batch, never empty, and the rest. A prompt with more generations than fit
-        into a batch is cut; one completion always fits.
+        `int`, at least 1
     """
-    tokens_per_completion = len(rows[0].prompt_ids) + max_completion_length
-    room = max(1, min(batch_size, batch_tokens // tokens_per_completion))
+    tokens_per_completion = max(len(row.prompt_ids) for row in rows) + max_completion_length
+    return max(1, min(batch_size, batch_tokens // tokens_per_completion))
+
+
+def split_off(rows: list[Row], room: int) -> tuple[list[Row], list[Row]]:
+    """
+    Split off as many rows as there is room for.
+
+    Args:
+        rows (`list[Row]`):
+            What is to be generated; not empty.
+        room (`int`):
+            Most completions, at least 1.
+
+    Returns:
+        `tuple[list[Row], list[Row]]`: The rows that fit, never none, and the rest. Prompts stay whole, but for a first
+        one that has more generations than there is room.
+    """
     if rows[0].num_generations > room:
         head = replace(rows[0], num_generations=room)
         tail = replace(

@@ -1,9 +1,10 @@
 """
 Prompts to completions.
 
-Responsible for generation with transformers in this process: batches by prompt length, one prefill per prompt,
-nothing inherited from a checkpoint's `generation_config`, completions that do not depend on the batch they are in; and
-for making a generator by the name of its engine. The types that every engine speaks are in `completions.py`.
+Responsible for generation with transformers in this process: prompts in order of length, a batch that finished rows
+leave and waiting ones enter, nothing inherited from a checkpoint's `generation_config`, completions that do not depend
+on the batch they are in. The types that every engine speaks are in `completions.py`; `engines.py` makes a generator by
+the name of its engine.
 
 Refuses to know solutions, verdicts, stores and training. The paper (arXiv 2603.11178) asks for K student rollouts per
 problem; how they are made is not its subject.
@@ -12,32 +13,34 @@ problem; how they are made is not its subject.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from transformers import GenerationConfig
 
-from .batching import Row, next_batch, per_prompt
-from .completions import Completion as Completion
-from .completions import Generator as Generator
-from .completions import Prompt
-from .completions import SamplingParameters as SamplingParameters
+from .attention_cache import can_cut_cache
+from .batching import Row, capacity, split_off
+from .completions import Completion, SamplingParameters
+from .continuous_batch import ContinuousBatch
 from .model_record import eos_token_ids, memory_checksum, model_name
-from .rendering import PromptRenderer, check_prompt_lengths
-from .seeded_sampling import row_uniforms, sampling_processors
-from .shared_prefill import can_share_prefill, prefill_once
+from .padded_batch import PaddedBatch
+from .prompt_generator import PromptGenerator
+from .rendering import PromptRenderer
 
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+# Finished rows leave, and waiting ones enter, when they are this part of the batch. Sooner costs prefills of few
+# prompts, later costs steps of finished rows; measured with scripts/bench_generation.py.
+_FINISHED_PART = 0.25
 
-class TransformersGenerator:
+
+class TransformersGenerator(PromptGenerator):
     """
     Generate with a transformers model in this process.
 
@@ -86,21 +89,22 @@ class TransformersGenerator:
         batch_tokens: int = 65536,
         record: dict[str, Any] | None = None,
     ):
-        if batch_size < 1 or batch_tokens < 1:
-            raise ValueError(
-                f"`batch_size` is {batch_size} and `batch_tokens` is {batch_tokens}: both must be at least 1."
-            )
+        if batch_tokens < 1:
+            raise ValueError(f"`batch_tokens` is {batch_tokens}: it must be at least 1.")
         self.model: Any = model
         self._base_model: Any = _base_model(model)
+        super().__init__(
+            PromptRenderer(tokenizer, chat_template_kwargs),
+            sampling,
+            batch_size=batch_size,
+            context_length=getattr(self._base_model.config.get_text_config(), "max_position_embeddings", None),
+        )
         self.tokenizer = tokenizer
-        self.sampling = sampling
-        self.renderer = PromptRenderer(tokenizer, chat_template_kwargs)
-        self.batch_size = batch_size
         self.batch_tokens = batch_tokens
         self.eos_token_ids = eos_token_ids(self._base_model, tokenizer)
         self.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.eos_token_ids[0]
         self._identity = record
-        self._can_share_prefill = can_share_prefill(self._base_model)
+        self._can_cut_cache = can_cut_cache(self._base_model)
 
     @property
     def record(self) -> dict[str, Any]:
@@ -118,76 +122,46 @@ class TransformersGenerator:
             "sampling": asdict(self.sampling),
         }
 
-    def render(self, prompt: Prompt) -> str:
-        """Return the text that the model sees for a prompt, special tokens included."""
-        return self.renderer.render(prompt)
-
-    def check_prompts(self, prompts: Sequence[Prompt]) -> None:
-        """
-        Refuse prompts that cannot be completed.
-
-        Args:
-            prompts (`Sequence[str]` or `Sequence[list[dict]]`):
-                Text or messages.
-
-        Raises:
-            ValueError: If a prompt has no tokens, or is too long for the model together with a completion.
-        """
-        self._checked_ids(prompts, range(len(prompts)))
-
-    def __call__(
-        self, prompts: Sequence[Prompt], num_generations: int | Sequence[int], *, seed: int
-    ) -> Iterator[tuple[int, list[Completion]]]:
-        """
-        Complete prompts.
-
-        Args:
-            prompts (`Sequence[str]` or `Sequence[list[dict]]`, length P):
-                Text or messages.
-            num_generations (`int` or `Sequence[int]` of length P):
-                Completions per prompt; 0 leaves a prompt out.
-            seed (`int`):
-                With it, prompt and number of the generation fix a completion.
-
-        Yields:
-            `tuple[int, list[Completion]]`: index of a prompt and its completions, batch by batch, longest prompts
-            first: what does not fit into memory fails at once.
-
-        Raises:
-            ValueError: As `check_prompts`; or `num_generations` is negative or has another length than `prompts`.
-        """
-        counts = per_prompt(num_generations, len(prompts))
-        wanted = [index for index, count in enumerate(counts) if count > 0]
-        prompt_ids = self._checked_ids([prompts[index] for index in wanted], wanted)
-        # Greedy completions of a prompt are all the same: one is enough.
-        limit = 1 if self.sampling.temperature == 0 else max(counts, default=0)
-        rows = [Row(index, ids, 0, min(counts[index], limit)) for index, ids in zip(wanted, prompt_ids, strict=True)]
-        rows.sort(key=lambda row: (-len(row.prompt_ids), row.prompt_index))
-        for index, completions in self._generate_rows(rows, seed):
-            yield index, completions * (counts[index] // len(completions))
-
-    def _generate_rows(self, rows: list[Row], seed: int) -> Iterator[tuple[int, list[Completion]]]:
-        missing = {row.prompt_index: row.num_generations for row in rows}
-        done: dict[int, list[Completion]] = {index: [] for index in missing}
-        while rows:
-            batch, rest = next_batch(
-                rows, self.batch_size, self.batch_tokens, max_completion_length=self.sampling.max_completion_length
-            )
+    def _generate_rows(self, rows: list[Row], seed: int) -> Iterator[tuple[Row, Completion]]:
+        """Yield rows of one generation with their completions; where memory runs out, unfinished ones begin anew."""
+        waiting, batch = rows, self._new_batch(seed)
+        while waiting or batch.rows:
+            entering, waiting = self._next_rows(waiting, batch)
+            num_rows = len(batch.rows) + sum(row.num_generations for row in entering)
+            finished: list[tuple[Row, list[int]]] | None = None
             try:
-                generated = self._generate_batch(batch, seed)
+                with _prepared_for_generation(self.model, self._base_model):
+                    if entering:
+                        batch.admit(entering)
+                        entering = []
+                    finished = batch.advance(stop_at=max(1, int(_FINISHED_PART * num_rows)))
             except torch.OutOfMemoryError:
-                if sum(row.num_generations for row in batch) == 1:
+                if num_rows == 1:
                     raise
-                generated = None
             # Outside of `except`: the exception keeps the tensors of the failed attempt alive.
-            if generated is None:
-                self._halve_batch_size(sum(row.num_generations for row in batch))
+            if finished is None:
+                waiting = sorted([*batch.rows, *entering, *waiting], key=lambda row: -len(row.prompt_ids))
+                batch = self._new_batch(seed)
+                self._halve_batch_size(num_rows)
                 continue
-            rows = rest
-            for row, completions in zip(batch, generated, strict=True):
-                done[row.prompt_index] += completions
-                if len(done[row.prompt_index]) == missing[row.prompt_index]:
-                    yield row.prompt_index, done.pop(row.prompt_index)
+            if finished:
+                completions = self._decode([ids for _, ids in finished])
+                yield from zip((row for row, _ in finished), completions, strict=True)
+
+    def _new_batch(self, seed: int) -> PaddedBatch:
+        kind = ContinuousBatch if self._can_cut_cache else PaddedBatch
+        return kind(self.model, self._base_model, self._generation_config(), self.sampling, seed)
+
+    def _next_rows(self, waiting: list[Row], batch: PaddedBatch) -> tuple[list[Row], list[Row]]:
+        """Split off the rows that enter a batch; none while there is room for less than one prompt's generations."""
+        if not waiting:
+            return [], []
+        most = capacity(
+            [waiting[0], *batch.rows], self.batch_size, self.batch_tokens, self.sampling.max_completion_length
+        )
+        room = most - len(batch.rows)
+        worthwhile = max(1, min(waiting[0].num_generations, int(_FINISHED_PART * most)))
+        return split_off(waiting, room) if room >= worthwhile or not batch.rows else ([], waiting)
 
     def _halve_batch_size(self, num_rows: int) -> None:
         self.batch_size = num_rows // 2
@@ -199,51 +173,8 @@ class TransformersGenerator:
             stacklevel=2,
         )
 
-    def _checked_ids(self, prompts: Sequence[Prompt], indices: Sequence[int]) -> list[list[int]]:
-        prompt_ids = self.renderer.tokenize(prompts)
-        check_prompt_lengths(
-            prompt_ids,
-            indices,
-            context_length=getattr(self._base_model.config.get_text_config(), "max_position_embeddings", None),
-            max_completion_length=self.sampling.max_completion_length,
-        )
-        return prompt_ids
-
-    def _generate_batch(self, rows: list[Row], seed: int) -> list[list[Completion]]:
-        length = max(len(row.prompt_ids) for row in rows)
-        padding = torch.tensor([length - len(row.prompt_ids) for row in rows])
-        ids = torch.tensor([[self.pad_token_id] * (length - len(row.prompt_ids)) + row.prompt_ids for row in rows])
-        mask = (torch.arange(length) >= padding[:, None]).long()
-        # Continuation b belongs to prompt owner[b].
-        owner = torch.repeat_interleave(torch.arange(len(rows)), torch.tensor([row.num_generations for row in rows]))
-        ids, mask, padding, owner = (tensor.to(self.model.device) for tensor in (ids, mask, padding, owner))
-        with torch.no_grad(), _prepared_for_generation(self.model, self._base_model):
-            inputs: dict[str, Any] = {"input_ids": ids[owner], "attention_mask": mask[owner]}
-            if self._can_share_prefill and length > 1 and len(owner) > len(rows):
-                inputs["past_key_values"] = prefill_once(self.model, self._base_model, ids, mask, owner)
-            output = self.model.generate(
-                **inputs,
-                generation_config=self._generation_config(),
-                logits_processor=sampling_processors(
-                    self.sampling, self._uniforms(rows, seed), padding[owner], prompt_length=length
-                ),
-            )
-        completions = iter(self._decode(output[:, length:]))
-        return [[next(completions) for _ in range(row.num_generations)] for row in rows]
-
-    def _uniforms(self, rows: list[Row], seed: int) -> torch.Tensor | None:
-        if self.sampling.temperature == 0:
-            return None
-        streams = [
-            row_uniforms(seed, row.prompt_ids, row.first_generation + g, self.sampling.max_completion_length)
-            for row in rows
-            for g in range(row.num_generations)
-        ]
-        return torch.from_numpy(np.stack(streams)).to(self.model.device)
-
     def _generation_config(self) -> GenerationConfig:
         return GenerationConfig(
-            max_new_tokens=self.sampling.max_completion_length,
             do_sample=False,
             num_beams=1,
             use_cache=True,
@@ -253,10 +184,9 @@ class TransformersGenerator:
             disable_compile=True,
         )
 
-    def _decode(self, output: torch.Tensor) -> list[Completion]:
+    def _decode(self, ids: list[list[int]]) -> list[Completion]:
         """Cut each row after its first end-of-sequence token; what follows is padding, whatever its id."""
         eos_token_ids = set(self.eos_token_ids)
-        ids = output.tolist()
         ends = [next((c for c, token in enumerate(row) if token in eos_token_ids), None) for row in ids]
         texts = self.tokenizer.batch_decode(
             [row[:end] for row, end in zip(ids, ends, strict=True)], skip_special_tokens=True
@@ -265,33 +195,6 @@ class TransformersGenerator:
             Completion(text, len(row), "length") if end is None else Completion(text, end + 1, "stop")
             for text, row, end in zip(texts, ids, ends, strict=True)
         ]
-
-
-def load_generator(engine: str = "transformers", **options: Any) -> TransformersGenerator:
-    """
-    Make a generator by the name of its engine.
-
-    Example:
-
-    ```python
-    >>> generator = load_generator("transformers", model_name_or_path="Qwen/Qwen3-0.6B", batch_size=32)
-    ```
-
-    Args:
-        engine (`str`, *optional*, defaults to `"transformers"`):
-            `"transformers"` generates in this process.
-        **options (`Any`):
-            For `"transformers"`, those of [`load_transformers_generator`].
-
-    Returns:
-        `Generator`
-
-    Raises:
-        ValueError: If there is no such engine.
-    """
-    if engine != "transformers":
-        raise ValueError(f"`engine` is {engine!r}, which does not exist. The engines are: 'transformers'.")
-    return load_transformers_generator(**options)
 
 
 def load_transformers_generator(

@@ -17,7 +17,7 @@ import torch
 
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 # Digits before a line break, leading spaces and capitals: where tokenizers with one vocabulary were seen to differ.
 _PROBE = "Answer:\n\n12 + 345 = 357\n  The END, naïve\t{x}"
@@ -74,7 +74,28 @@ def eos_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
     Raises:
         ValueError: If there is none, and no completion could ever end.
     """
-    declared = model.generation_config.eos_token_id if model.generation_config is not None else None
+    return _merged_eos_token_ids(model.generation_config, tokenizer)
+
+
+def declared_eos_token_ids(
+    name_or_path: str, revision: str | None, tokenizer: PreTrainedTokenizerBase, *, trust_remote_code: bool = False
+) -> list[int]:
+    """Return the same as `eos_token_ids` without loading the model."""
+    from transformers import AutoConfig, GenerationConfig
+
+    try:
+        generation_config = GenerationConfig.from_pretrained(name_or_path, revision=revision or "main")
+    except OSError:
+        # There is no such file; then a loaded model takes it from its configuration.
+        config = AutoConfig.from_pretrained(
+            name_or_path, revision=revision or "main", trust_remote_code=trust_remote_code
+        )
+        generation_config = GenerationConfig.from_model_config(config)
+    return _merged_eos_token_ids(generation_config, tokenizer)
+
+
+def _merged_eos_token_ids(generation_config: GenerationConfig | None, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    declared = generation_config.eos_token_id if generation_config is not None else None
     ids = [] if declared is None else [declared] if isinstance(declared, int) else list(declared)
     if tokenizer.eos_token_id is not None and tokenizer.eos_token_id not in ids:
         ids = [tokenizer.eos_token_id, *ids]

@@ -45,8 +45,8 @@ from .verification import Verifier, load_verifier
 if TYPE_CHECKING:
     from trl import ModelConfig
 
+    from .completions import Generator
     from .config import PacedConfig
-    from .generation import TransformersGenerator
 
     SamplingSettings = SamplingArguments | PacedConfig
     VerifierSettings = VerifierArguments | PacedConfig
@@ -78,19 +78,35 @@ def verifier_of(args: VerifierSettings) -> Verifier:
 
 
 def generator_of(
-    name_or_path: str | None, sampling: SamplingSettings, *, batch_size: int, **model_options: Any
-) -> TransformersGenerator:
-    """Load a model as a generator with the settings' sampling parameters."""
-    from .generation import load_generator
+    name_or_path: str | None,
+    sampling: SamplingSettings,
+    *,
+    batch_size: int,
+    engine: str = "transformers",
+    engine_kwargs: dict[str, Any] | str | None = None,
+    **model_options: Any,
+) -> Generator:
+    """Make a generator of a model with the settings' sampling parameters."""
+    from .engines import load_generator
 
+    # What the other engines decide themselves, and servers have decided.
+    own = {"vllm": ("attn_implementation",), "openai": ("attn_implementation", "dtype")}
     return load_generator(
-        "transformers",
+        engine,
         model_name_or_path=require_model(name_or_path),
         sampling=sampling_parameters(sampling),
         chat_template_kwargs=as_mapping(sampling.chat_template_kwargs),
-        batch_size=batch_size,
-        **model_options,
+        **{name: value for name, value in model_options.items() if name not in own.get(engine, ())},
+        **{"batch_size": batch_size} | as_mapping(engine_kwargs),
     )
+
+
+def engine_options(estimation: EstimationArguments, *, is_trained_here: bool = False) -> dict[str, Any]:
+    """Return the keyword arguments of `generator_of` that say how; servers do not have what was trained here."""
+    options = {"batch_size": estimation.generation_batch_size}
+    if is_trained_here and estimation.engine == "openai":
+        return options
+    return {**options, "engine": estimation.engine, "engine_kwargs": estimation.engine_kwargs}
 
 
 def sampling_parameters(args: SamplingSettings) -> SamplingParameters:
@@ -132,9 +148,7 @@ def estimate_student(
 
     Beside the store, `<store>.parquet` gets the problems with `num_passed`, `num_valid` and `pass_rate`.
     """
-    generator = generator_of(
-        model.model_name_or_path, sampling, batch_size=estimation.generation_batch_size, **model_options(model)
-    )
+    generator = generator_of(model.model_name_or_path, sampling, **engine_options(estimation), **model_options(model))
     table = estimate_pass_rates(
         problems,
         generator,
@@ -192,6 +206,8 @@ def make_references(
         args.teacher_model_name_or_path,
         args,
         batch_size=estimation.generation_batch_size,
+        engine=train.teacher_engine,
+        engine_kwargs=train.teacher_engine_kwargs,
         revision=args.teacher_model_revision,
         trust_remote_code=args.trust_remote_code,
         **{key: options[key] for key in ("dtype", "attn_implementation") if key in options},
@@ -312,6 +328,7 @@ def evaluate_sets(
         raise ValueError(
             "Neither `eval_sets` nor `retention_sets` is given. Name one, e.g. `--eval_sets test=test.jsonl`."
         )
+    is_trained_here = name_or_path not in (None, model.model_name_or_path)
     name_or_path = name_or_path or model.model_name_or_path
     settings = {
         "model": name_or_path,
@@ -330,9 +347,8 @@ def evaluate_sets(
         return {name: Evaluation.load(directory / f"{name}.json") for name in sets}
     problems = {name: problems_of(problem_args, data) for name, data in sets.items()}
     run.mark("started")
-    generator = generator_of(
-        name_or_path, sampling, batch_size=estimation.generation_batch_size, **model_options(model, name_or_path)
-    )
+    engine = engine_options(estimation, is_trained_here=is_trained_here)
+    generator = generator_of(name_or_path, sampling, **engine, **model_options(model, name_or_path))
     results = {
         name: evaluate_model(
             problems[name],

@@ -42,20 +42,21 @@ class DrawFromRowStream(LogitsProcessor):
     Args:
         uniforms (`torch.Tensor` of shape `(B, C)`, float32):
             One number in [0, 1) per row and completion position.
-        prompt_length (`int`):
-            Number of positions before the completion, padding included.
+        starts (`torch.Tensor` of shape `(B,)`):
+            Number of positions before each row's completion, padding included.
     """
 
-    def __init__(self, uniforms: torch.Tensor, prompt_length: int):
+    def __init__(self, uniforms: torch.Tensor, starts: torch.Tensor):
         self.uniforms = uniforms
-        self.prompt_length = prompt_length
+        self.starts = starts
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        step = input_ids.shape[1] - self.prompt_length
+        # A finished row may stay beyond its numbers; what it draws then is not used.
+        steps = (input_ids.shape[1] - self.starts).clamp(max=self.uniforms.shape[1] - 1)
         cumulative = torch.softmax(scores.float(), dim=-1).cumsum(dim=-1)
         # The largest float32 below 1 times the total still rounds to less than the total, so the search always ends on
         # a token, and `right=True` makes it one of positive probability.
-        target = self.uniforms[:, step : step + 1] * cumulative[:, -1:]
+        target = self.uniforms.gather(1, steps[:, None]) * cumulative[:, -1:]
         token = torch.searchsorted(cumulative, target, right=True)
         return torch.full_like(scores, -torch.inf).scatter_(1, token, 0.0)
 
@@ -77,7 +78,7 @@ class RefuseNaN(LogitsProcessor):
 
 
 def sampling_processors(
-    sampling: SamplingParameters, uniforms: torch.Tensor | None, padding: torch.Tensor, prompt_length: int
+    sampling: SamplingParameters, uniforms: torch.Tensor | None, padding: torch.Tensor, starts: torch.Tensor
 ) -> LogitsProcessorList:
     """
     List what shapes the scores, in the order of transformers' `_get_logits_processor`, and the draw at the end.
@@ -89,8 +90,8 @@ def sampling_processors(
             As in [`DrawFromRowStream`]. `None` leaves the choice to argmax: greedy.
         padding (`torch.Tensor` of shape `(B,)`):
             Number of padding tokens before each row's prompt.
-        prompt_length (`int`):
-            Number of positions before the completion, padding included.
+        starts (`torch.Tensor` of shape `(B,)`):
+            Number of positions before each row's completion, padding included.
 
     Returns:
         `LogitsProcessorList`
@@ -110,7 +111,7 @@ def sampling_processors(
         processors.append(TopPLogitsWarper(sampling.top_p))
     if sampling.min_p is not None:
         processors.append(MinPLogitsWarper(sampling.min_p))
-    processors.append(DrawFromRowStream(uniforms, prompt_length))
+    processors.append(DrawFromRowStream(uniforms, starts))
     return processors
 
 

@@ -22,6 +22,10 @@ ALLOWED = {
     "run_directory": set(),
     "arguments": set(),
     "callbacks": set(),
+    "batching": set(),
+    "completions": set(),
+    "servers": set(),
+    "engines": {"completions"},
 }
 LIGHT = ["__init__", "pass_rate", "weighting", "schedule", "arguments", "verification", "store", "evaluation"]
 LIGHT += ["report/__init__", "report/page"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import random
 from collections import Counter
@@ -15,11 +16,12 @@ import pytest
 import torch
 from conftest import build_tiny_model, build_tiny_tokenizer
 from peft import LoraConfig, get_peft_model
-from scipy.stats import chisquare
+from scipy.stats import chi2_contingency, chisquare
 
-from paced_trl.batching import Row, next_batch, per_prompt
+from paced_trl.batching import Row, capacity, per_prompt, split_off
 from paced_trl.completions import Completion, SamplingParameters
-from paced_trl.generation import TransformersGenerator, load_generator
+from paced_trl.engines import load_generator
+from paced_trl.generation import TransformersGenerator
 from paced_trl.seeded_sampling import DrawFromRowStream, row_uniforms
 
 
@@ -61,7 +63,7 @@ def plain_greedy(model: Any, tokenizer: Any, prompt: str, max_new_tokens: int = 
 
 
 @pytest.mark.parametrize(
-    ("architecture", "options", "shares"),
+    ("architecture", "options", "can_cut"),
     [
         ("llama", {}, True),
         ("gpt2", {}, True),
@@ -76,13 +78,13 @@ def test_greedy_equals_plain_generate(
     tiny_tokenizer: Any,
     architecture: str,
     options: dict[str, Any],
-    shares: bool,
+    can_cut: bool,
 ) -> None:
     model = build_tiny_model(architecture, **options)
     expected = {index: plain_greedy(model, tiny_tokenizer, prompt) for index, prompt in enumerate(PROMPTS)}
     assert len(set(expected.values())) > 1
     greedy = make_generator(model, temperature=0)
-    assert greedy._can_share_prefill is shares
+    assert greedy._can_cut_cache is can_cut
     assert {index: c[0].text for index, c in greedy(PROMPTS, 1, seed=0)} == expected
     # Sampling from one token is greedy too, and generates K rows per prompt, from a shared prefill where possible.
     for index, completions in make_generator(model, top_k=1)(PROMPTS, 3, seed=0):
@@ -102,7 +104,7 @@ def test_greedy_completions_of_a_prompt_are_generated_once(
 
     monkeypatch.setattr(generator.model, "generate", spy)
     generated = dict(generator(PROMPTS, 5, seed=0))
-    assert rows == [len(PROMPTS)]
+    assert rows[0] == len(PROMPTS) and rows == sorted(rows, reverse=True)
     assert all(len(c) == 5 and len(set(c)) == 1 for c in generated.values())
 
 
@@ -126,13 +128,63 @@ def test_completions_do_not_depend_on_the_batch(
     assert some == {i: expected[shuffled[i]][:count] for i, count in ((0, 4), (1, 1), (3, 2))}
 
 
-def test_a_shared_prefill_gives_the_completions_of_a_repeated_one(
+@pytest.mark.parametrize(
+    ("architecture", "options"),
+    [
+        ("llama", {}),
+        ("gpt2", {}),
+        ("bloom", {}),
+        ("gemma3_text", {"sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]}),
+    ],
+)
+@pytest.mark.parametrize("sampling", [{}, {"repetition_penalty": 1.3}, {"temperature": 0}], ids=str)
+def test_leaving_and_entering_rows_change_no_completion(
     make_generator: Callable[..., TransformersGenerator],
+    architecture: str,
+    options: dict[str, Any],
+    sampling: dict[str, Any],
 ) -> None:
-    counts = [3, 0, 1, 5, 2, 4, 1, 3]
-    shared, repeated = make_generator(), make_generator()
-    repeated._can_share_prefill = False
-    assert dict(shared(PROMPTS, counts, seed=0)) == dict(repeated(PROMPTS, counts, seed=0))
+    """The definition: one padded batch that runs to its longest row."""
+    prompts = [*make_prompts(9, seed=1), "a"]
+    counts = [3, 0, 1, 5, 2, 4, 1, 3, 9, 1]
+    model = build_tiny_model(architecture, **options)
+    padded = make_generator(model, max_completion_length=30, **sampling)
+    padded._can_cut_cache = False
+    expected = dict(padded(prompts, counts, seed=0))
+    lengths = {c.num_tokens for completions in expected.values() for c in completions}
+    assert len(lengths) > 3 or sampling.get("temperature") == 0
+    for batch_size in (3, 8, 64):
+        generator = make_generator(model, max_completion_length=30, batch_size=batch_size, **sampling)
+        assert dict(generator(prompts, counts, seed=0)) == expected
+
+
+def test_finished_rows_leave_and_waiting_rows_enter(
+    make_generator: Callable[..., TransformersGenerator], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = make_generator(temperature=3.0, max_completion_length=200, batch_size=8)
+    forward = generator.model.forward
+    num_row_steps = 0
+    num_prefilled = 0
+
+    def spy(*args: Any, **inputs: Any) -> Any:
+        nonlocal num_row_steps, num_prefilled
+        rows, positions = inputs["input_ids"].shape
+        if positions > 1:
+            num_prefilled += rows
+        else:
+            num_row_steps += rows
+            # No row holds more positions than the longest prompt and completion.
+            assert inputs["past_key_values"].get_seq_length() < max(map(len, PROMPTS)) + 200
+        return forward(*args, **inputs)
+
+    spy.__signature__ = inspect.signature(forward)  # type: ignore[attr-defined]
+    monkeypatch.setattr(generator.model, "forward", spy)
+    generated = dict(generator(PROMPTS, 6, seed=0))
+    lengths = [c.num_tokens for completions in generated.values() for c in completions]
+    assert num_prefilled < 2 * len(PROMPTS)
+    # Padded batches of eight would take: each its longest completion.
+    padded = sum(8 * max(lengths[start : start + 8]) for start in range(0, len(lengths), 8))
+    assert sum(lengths) <= num_row_steps < 1.3 * sum(lengths) < padded
 
 
 def test_streams_differ_by_seed_prompt_and_generation(make_generator: Callable[..., TransformersGenerator]) -> None:
@@ -164,7 +216,7 @@ def test_tokens_are_drawn_from_the_softmax(
     # The ids, not the text: special tokens have none.
     drawn: list[int] = []
     decode = generator._decode
-    generator._decode = lambda output: (drawn.extend(output[:, 0].tolist()), decode(output))[1]  # type: ignore[method-assign]
+    generator._decode = lambda output: (drawn.extend(row[0] for row in output), decode(output))[1]  # type: ignore[method-assign]
     list(generator([prompt], num_draws, seed=0))
     observed = np.bincount(drawn, minlength=100)
     assert observed.sum() == num_draws
@@ -177,11 +229,67 @@ def test_tokens_are_drawn_from_the_softmax(
     assert chisquare(observed_bins, expected_bins).pvalue > 0.01
 
 
+def test_completions_are_distributed_as_those_of_generate(
+    make_generator: Callable[..., TransformersGenerator], tiny_tokenizer: Any
+) -> None:
+    """Lengths, and tokens at several places, against `do_sample=True`; rows leave and enter all the time."""
+    num_draws, length = 800, 12
+    model = build_tiny_model(initializer_range=0.1)
+    # Every fifth token ends a completion, so that many are short and a few long.
+    eos_token_ids = list(range(1, 100, 5))
+    model.generation_config.eos_token_id = eos_token_ids
+    generator = make_generator(model, max_completion_length=length, batch_size=48)
+    ours: list[list[int]] = []
+    decode = generator._decode
+    generator._decode = lambda rows: (ours.extend(rows), decode(rows))[1]  # type: ignore[method-assign]
+    # Of different lengths: their rows are padded, and enter among each other's.
+    prompts = ["ab", "2+2=4 2+3="]
+    generated = dict(generator(prompts, num_draws, seed=0))
+    lengths = [[completion.num_tokens for completion in generated[index]] for index in range(2)]
+    theirs: list[list[list[int]]] = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for prompt in prompts:
+            encoded = tiny_tokenizer(prompt, return_tensors="pt")
+            output = model.generate(
+                **encoded,
+                do_sample=True,
+                top_k=0,
+                max_new_tokens=length,
+                num_return_sequences=num_draws,
+                pad_token_id=0,
+                eos_token_id=eos_token_ids,
+            )
+            theirs.append(output[:, encoded["input_ids"].shape[1] :].tolist())
+    ended = [
+        [next((i + 1 for i, token in enumerate(row) if token in eos_token_ids), length) for row in rows]
+        for rows in theirs
+    ]
+    p_values = [_same_distribution(ours_, theirs_) for ours_, theirs_ in zip(lengths, ended, strict=True)]
+    for place in (0, 1, 3):
+        drawn = [row[place] for row in ours if len(row) > place and not set(row[:place]) & set(eos_token_ids)]
+        expected = [row[place] for rows in theirs for row in rows if not set(row[:place]) & set(eos_token_ids)]
+        p_values.append(_same_distribution(drawn, expected))
+    assert min(p_values) > 0.01
+    # The test can fail: another distribution is seen.
+    cold = make_generator(model, max_completion_length=length, temperature=0.3)
+    other = [c.num_tokens for c in dict(cold(["ab"], num_draws, seed=0))[0]]
+    assert _same_distribution(other, ended[0]) < 0.01
+
+
+def _same_distribution(first: list[int], second: list[int]) -> float:
+    """P value of the hypothesis that two samples of integers come from one distribution."""
+    counts = np.array([np.bincount(sample, minlength=100) for sample in (first, second)])
+    frequent = counts.sum(axis=0) >= 20
+    table = np.column_stack([counts[:, frequent], counts[:, ~frequent].sum(axis=1)])
+    return float(chi2_contingency(table[:, table.sum(axis=0) > 0]).pvalue)
+
+
 def test_the_draw_inverts_the_cumulative_distribution() -> None:
     probabilities = torch.tensor([0.0, 0.25, 0.0, 0.5, 0.25, 0.0])
     cases = {0.0: 1, 0.2499: 1, 0.25: 3, 0.5: 3, 0.7499: 3, 0.75: 4, 1 - 2**-24: 4}
     uniforms = torch.tensor(list(cases))[:, None]
-    draw = DrawFromRowStream(uniforms, prompt_length=4)
+    draw = DrawFromRowStream(uniforms, starts=torch.full((len(cases),), 4))
     scores = probabilities.log().expand(len(cases), -1)
     result = draw(torch.zeros(len(cases), 4, dtype=torch.long), scores)
     assert result.argmax(dim=-1).tolist() == list(cases.values())
@@ -195,7 +303,9 @@ def test_the_draw_never_takes_a_token_of_probability_zero() -> None:
     scores[:, 0] = 0.0
     uniforms = torch.rand(2000, 1, generator=generator)
     uniforms[:500], uniforms[500:1000] = 0.0, 1 - 2**-24
-    drawn = DrawFromRowStream(uniforms, 0)(torch.zeros(2000, 0, dtype=torch.long), scores).argmax(dim=-1)
+    drawn = DrawFromRowStream(uniforms, torch.zeros(2000, dtype=torch.long))(
+        torch.zeros(2000, 0, dtype=torch.long), scores
+    ).argmax(dim=-1)
     assert torch.isfinite(scores.gather(1, drawn[:, None])).all()
 
 
@@ -222,7 +332,7 @@ def test_lengths_and_finish_reasons(make_generator: Callable[..., TransformersGe
         assert len(completion.text) <= completion.num_tokens - (completion.finish_reason == "stop")
         assert (completion.num_tokens == 40) if completion.finish_reason == "length" else completion.num_tokens <= 40
         assert "<" not in completion.text or "<eos>" not in completion.text
-    ids = torch.tensor([[20, 21, 1, 1], [1, 1, 1, 1], [20, 21, 22, 1], [20, 0, 3, 22]])
+    ids = [[20, 21, 1, 1], [1, 1, 1, 1], [20, 21, 22, 1], [20, 0, 3, 22]]
     assert generator._decode(ids) == [
         Completion(tokenizer.decode([20, 21]), 3, "stop"),
         Completion("", 1, "stop"),
@@ -277,7 +387,7 @@ def test_an_adapter_is_part_of_the_model(make_generator: Callable[..., Transform
     model = get_peft_model(build_tiny_model(), LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear"))
     model.base_model.model.generation_config.top_k = 1
     generator = make_generator(model)
-    assert generator._can_share_prefill
+    assert generator._can_cut_cache
     assert dict(generator(PROMPTS, 2, seed=0)) == base
     untrained = generator.record["weights"]
     with torch.no_grad():
@@ -430,7 +540,7 @@ def test_batches_keep_to_their_budget() -> None:
     made: dict[int, list[int]] = {index: [] for index in wanted}
     num_batches = 0
     while rows:
-        batch, rows = next_batch(rows, 10, 300, max_completion_length=20)
+        batch, rows = split_off(rows, capacity(rows, 10, 300, max_completion_length=20))
         num_batches += 1
         size = sum(row.num_generations for row in batch)
         assert 1 <= size <= 10
@@ -439,7 +549,8 @@ def test_batches_keep_to_their_budget() -> None:
             made[row.prompt_index] += range(row.first_generation, row.first_generation + row.num_generations)
     assert made == {index: list(range(count)) for index, count in wanted.items()}
     assert num_batches < 2 * sum(wanted.values()) / 6
-    assert next_batch([Row(0, [0] * 1000, 0, 2)], 10, 300, 20)[0] == [Row(0, [0] * 1000, 0, 1)]
+    assert capacity([Row(0, [0] * 1000, 0, 2)], 10, 300, 20) == 1
+    assert Row(3, [7], 2, 2).singles() == [Row(3, [7], 2, 1), Row(3, [7], 3, 1)]
     assert per_prompt(3, 2) == [3, 3]
 
 
@@ -454,8 +565,8 @@ def test_generators_are_loaded_by_name(tmp_path: Path, tiny_tokenizer: Any) -> N
     expected = dict(TransformersGenerator(model, tiny_tokenizer, sampling)(PROMPTS, 2, seed=0))
     if generator.record["dtype"] == "float32":
         assert dict(generator(PROMPTS, 2, seed=0)) == expected
-    with pytest.raises(ValueError, match=r"'vllm', which does not exist. The engines are: 'transformers'"):
-        load_generator("vllm")
+    with pytest.raises(ValueError, match=r"'sglang', which does not exist. The engines are: 'transformers', 'vllm', "):
+        load_generator("sglang")
     for limits in ({"batch_size": 0}, {"batch_tokens": 0}):
         with pytest.raises(ValueError, match="at least 1"):
             TransformersGenerator(model, tiny_tokenizer, sampling, **limits)

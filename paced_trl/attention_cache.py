@@ -1,5 +1,5 @@
 """
-One prefill per prompt, shared by its K continuations.
+The key-value cache as rows: made once per prompt and copied for its K continuations, widened, cut and appended.
 
 `num_return_sequences=K` runs every prompt K times. Here a prompt runs once and its key-value cache is copied, which
 was 2.3 times as fast for 128-token prompts, 24 new tokens and K = 8, with equal greedy completions.
@@ -12,18 +12,18 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
+import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DummyLayer, DynamicLayer, DynamicSlidingWindowLayer
 
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel
 
 
-def can_share_prefill(model: PreTrainedModel) -> bool:
+def can_cut_cache(model: PreTrainedModel) -> bool:
     """
-    Whether the cache of a prompt can be copied for each continuation.
+    Whether rows of a model's cache can be copied, dropped and moved.
 
     It can when every layer keeps the keys and values of attention, one row per sequence. Recurrent and convolutional
     states, encoder-decoders and models with a cache of their own are left to `generate`.
@@ -71,3 +71,37 @@ def prefill_once(
     # Other than `batch_repeat_interleave`, this allows each prompt its own number of continuations.
     cache.batch_select_indices(owner)
     return cache
+
+
+def set_width(cache: DynamicCache, width: int) -> None:
+    """
+    Change the number of positions of a cache at its beginning, where every row has padding.
+
+    Args:
+        cache (`DynamicCache`):
+            Of a model for which `can_cut_cache` holds.
+        width (`int`):
+            Wanted number of positions. New ones are 0, and the attention mask must hide them.
+    """
+    for layer in cache.layers:
+        if isinstance(layer, DynamicLayer) and layer.is_initialized:
+            held = width
+            if isinstance(layer, DynamicSlidingWindowLayer):
+                # It holds the end of the sequence, and counts all of it.
+                held = min(width, layer.sliding_window - 1)
+                layer.cumulative_length = width
+            assert layer.keys is not None and layer.values is not None
+            shift = held - layer.keys.shape[-2]
+            # A negative number of positions to pad cuts.
+            layer.keys = torch.nn.functional.pad(layer.keys, (0, 0, shift, 0))
+            layer.values = torch.nn.functional.pad(layer.values, (0, 0, shift, 0))
+
+
+def append_rows(cache: DynamicCache, other: DynamicCache) -> None:
+    """Add the rows of another cache of the same model and width."""
+    for layer, others in zip(cache.layers, other.layers, strict=True):
+        if isinstance(layer, DynamicLayer) and isinstance(others, DynamicLayer) and layer.is_initialized:
+            assert layer.keys is not None and layer.values is not None
+            assert others.keys is not None and others.values is not None
+            layer.keys = torch.cat([layer.keys, others.keys])
+            layer.values = torch.cat([layer.values, others.values])
