@@ -23,6 +23,7 @@ _EXPORTS = {
     "estimation": ["estimate_pass_rates"],
     "online_pass_rates": ["OnlinePassRates"],
     "references": ["generate_references"],
+    "solution_likelihood": ["solution_log_probabilities"],
     "training_data": ["with_pass_rates"],
     "config": ["PacedConfig"],
     "sampling": ["FrontierSampler"],
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from .prior import fit_prior as fit_prior
     from .references import generate_references as generate_references
     from .sampling import FrontierSampler as FrontierSampler
+    from .solution_likelihood import solution_log_probabilities as solution_log_probabilities
     from .store import PassRateStore as PassRateStore
     from .trainer import PacedTrainer as PacedTrainer
     from .training_data import with_pass_rates as with_pass_rates

@@ -166,7 +166,9 @@ class WeightArguments:
     )
     weight_gate: bool = _setting(True, "With 'posterior', weight 0 where only passes or only failures were seen.")
     prior_features: list[str] = _setting(
-        [], "Columns known before generating that may tell how hard a problem is, or 'prompt_length'."
+        [],
+        "Columns known before generating that may tell how hard a problem is, 'prompt_length' or "
+        "'solution_log_probability' (of the student).",
     )
 
 

@@ -110,7 +110,7 @@ class PacedConfig(DistillationConfig):
     )
     prior_features: list[str] = field(
         default_factory=list,
-        metadata={"help": "With 'posterior', columns that tell how hard a problem may be, or 'prompt_length'."},
+        metadata={"help": "With 'posterior', columns that tell how hard a problem may be; as in `estimate`."},
     )
     apply_weights: Literal["loss", "sampling"] = field(
         default="loss", metadata={"help": "Weights multiply the loss, or are the rate at which problems are drawn."}

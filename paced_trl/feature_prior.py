@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 PROMPT_LENGTH = "prompt_length"
+SOLUTION_LOG_PROBABILITY = "solution_log_probability"
 # More levels than these would be mostly noise; the rarer ones share one.
 _MAX_LEVELS = 20
 # Features beyond this many standard deviations say no more than ones at it.
@@ -75,9 +76,12 @@ def problem_features(problems: Dataset, names: Sequence[str]) -> Floats:
             lengths = [len(prompt if isinstance(prompt, str) else json.dumps(prompt)) for prompt in problems["prompt"]]
             columns += _hinges(np.log1p(np.array(lengths, dtype=np.float64)))
         else:
+            advice = f"Name one of them, or `{PROMPT_LENGTH}`."
+            if name == SOLUTION_LOG_PROBABILITY:
+                advice = "Add it with `solution_log_probabilities`, as `paced-trl estimate` does."
             raise ValueError(
                 f"`prior_features` has {name!r}, which is no column of the problems: they have "
-                f"{', '.join(problems.column_names)}. Name one of them, or `{PROMPT_LENGTH}`."
+                f"{', '.join(problems.column_names)}. {advice}"
             )
     standardised = [_standardised(column) for column in columns]
     varying = [column for column in standardised if column is not None]

@@ -35,6 +35,8 @@ _DECIMAL_COMMA = re.compile(r"\$-?\d+,\d+\$")
 _GSM8K_LINE = re.compile(r"(?m)^[ \t]*####[ \t]*([^\n]{1,60})$")
 _DELIMITER = re.compile(r"\$|\\\(|\\\[|\\boxed")
 _TEXT_COMMAND = re.compile(r"\\(?:text\w*|mathrm|mbox|operatorname|begin|end)\s*\{[^{}]*\}")
+# Between two numbers; `2 \times 10^3` is one number.
+_ARITHMETIC = re.compile(r"\d\.?\s*(?:[+*×·-]|\\(?:times|cdot|div)(?![A-Za-z])(?!\s*10\s*\^))\s*\\?[$(]?\s*\d")
 _MATHEMATICS = re.compile(r"[\d\\+*/^=<>-]")
 # Letters that mean prose rather than a product of variables.
 _WORD = re.compile(
@@ -141,7 +143,8 @@ class MathCheck(Check):
     Compare numbers and expressions with math-verify, both its LaTeX and its plain-text extraction.
 
     Golds: see [`gold_expression`]; one in words is `UNVERIFIABLE`, use `exact` or `choice` for it. A completion in
-    which no answer can be found is `UNPARSEABLE`.
+    which no answer can be found is `UNPARSEABLE`. Where the gold is a number, an answer that is still to be computed,
+    such as the problem's own `78 + 4`, is wrong.
     """
 
     def __init__(self) -> None:
@@ -180,13 +183,16 @@ class MathCheck(Check):
             return Verdict.UNVERIFIABLE
         if states_words(completion, solution):
             return Verdict.PASSED
+        gold_text = gold_expression(solution) or ""
         try:
             # Where the gold itself is beyond the limits, so may the right answer be.
-            gold_text = gold_expression(solution) or ""
             answer = self._answer(completion, limits=bounded(gold_text) == gold_text)
         except self._timeout_exception:
             return Verdict.TIMEOUT
         if any(isinstance(value, str) and BEYOND in value for value in answer):
+            return Verdict.FAILED
+        if _PLAIN_NUMBER.fullmatch(gold_text) and _is_arithmetic(answer):
+            # A sum that the problem states equals its answer: whoever repeats it has solved nothing.
             return Verdict.FAILED
         return self._compare(gold, answer) if answer else Verdict.UNPARSEABLE
 
@@ -284,6 +290,12 @@ def _elements(text: str) -> list[str]:
 
 def _is_read(parsed: list[Any]) -> bool:
     return any(not isinstance(value, str) for value in parsed)  # a string is what SymPy could not read
+
+
+def _is_arithmetic(parsed: list[Any]) -> bool:
+    """Whether an answer is numbers that are still to be added, subtracted or multiplied."""
+    texts = [value.rpartition("=")[2] for value in parsed if isinstance(value, str)]
+    return any(_ARITHMETIC.search(text) for text in texts)
 
 
 def _boxed(solution: Any) -> str:

@@ -32,7 +32,7 @@ from .completions import SamplingParameters
 from .data import load_problems
 from .estimation import estimate_pass_rates, read_pass_rates
 from .evaluation import Evaluation, evaluate_model
-from .feature_prior import problem_features
+from .feature_prior import SOLUTION_LOG_PROBABILITY, problem_features
 from .processes import Processes
 from .references import generate_references
 from .run_directory import MANIFEST, RunDirectory
@@ -149,6 +149,7 @@ def estimate_student(
     Beside the store, `<store>.parquet` gets the problems with `num_passed`, `num_valid` and `pass_rate`.
     """
     generator = generator_of(model.model_name_or_path, sampling, **engine_options(estimation), **model_options(model))
+    problems = with_prior_features(problems, weights, store, generator)
     table = estimate_pass_rates(
         problems,
         generator,
@@ -166,6 +167,37 @@ def estimate_student(
     return table
 
 
+def with_prior_features(
+    problems: Dataset, weights: WeightArguments | PacedConfig, store: Path, generator: Generator | None = None
+) -> Dataset:
+    """
+    Add the log-probability of each solution, if it is a feature of the prior and no column yet.
+
+    It is computed once: beside the store, `<store>.parquet` keeps it.
+    """
+    name = SOLUTION_LOG_PROBABILITY
+    if name not in weights.prior_features or name in problems.column_names:
+        return problems
+    file = store.with_suffix(".parquet")
+    known = {}
+    if file.exists():
+        measured = Dataset.from_parquet(str(file))
+        if name in measured.column_names:
+            known = dict(zip(measured["problem_id"][:], measured[name][:], strict=True))
+    ids = problems["problem_id"][:]
+    if all(problem_id in known for problem_id in ids):
+        return problems.add_column(name, [known[problem_id] for problem_id in ids])
+    if generator is None:
+        raise ValueError(
+            f"`prior_features` has {name!r}, which was not measured for these problems. Run `paced-trl estimate` with "
+            "the same `prior_features` first."
+        )
+    from .solution_likelihood import solution_log_probabilities
+
+    values = solution_log_probabilities(problems, generator, progress=Processes.current().is_main)
+    return problems.add_column(name, values)
+
+
 def weighting_of(weights: WeightArguments | PacedConfig) -> dict[str, Any]:
     """Return the arguments of `problem_weights` on which the estimate of a weight depends."""
     return {
@@ -177,12 +209,17 @@ def weighting_of(weights: WeightArguments | PacedConfig) -> dict[str, Any]:
 
 
 def describe_pass_rates(
-    problems: Dataset, table: Dataset, estimation: EstimationArguments, weights: WeightArguments | PacedConfig
+    problems: Dataset,
+    table: Dataset,
+    estimation: EstimationArguments,
+    weights: WeightArguments | PacedConfig,
+    store: Path,
 ) -> str:
     """Say what a person should know of a table of pass rates: how they lie, what they cost, how exact they are."""
     text = summarize_pass_rates(table)
     if not any(table["num_valid"]):
         return text
+    problems = with_prior_features(problems, weights, store)
     features = problem_features(problems, weights.prior_features)
     precision = precision_of(table, estimation.num_generations, weighting=weighting_of(weights), features=features)
     return f"{text}\n\n{precision}"
@@ -245,6 +282,7 @@ def training_problems(
         warn_of_other_sampling(store, args)
         problems = with_pass_rates(problems, read_pass_rates(problems, store))
         check_measured(problems, path)
+        problems = with_prior_features(problems, args, path)
     elif args.weighting != "uniform":
         raise ValueError(
             f"There are no pass rates in {str(path)!r}, so problems cannot be weighted. Run `paced-trl estimate` with "

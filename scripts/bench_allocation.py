@@ -1,8 +1,8 @@
 """
 How many generations adaptive allocation needs for the weights that eight of each problem give.
 
-  python scripts/bench_allocation.py                                        simulated pass rates
-  python scripts/bench_allocation.py --config recipes/demo/recipe.yaml      and a real student's, with features
+  python scripts/bench_allocation.py                                                        simulated pass rates
+  python scripts/bench_allocation.py --config recipes/demo/recipe.yaml --features length    those of a real student
 
 The mark of a distribution is the error of the plug-in weights p(1-p) with K = 8 against the true ones (root mean
 square, mean-1 weights). Generations are drawn as the rule asks for them. "To reach the mark" is their average number
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from datasets import Dataset
 from rich.console import Console
 from rich.progress import track
 
@@ -115,8 +116,8 @@ def summarized(name: str, estimator: str, features: str, runs: Sequence[dict[str
     return Result(name, estimator, features, reached=None if np.isnan(reached) else reached, **means)
 
 
-def real_pass_rates(config: str) -> tuple[Floats, Any]:
-    """Measure the student of a recipe with many generations, or read what was measured before."""
+def real_pass_rates(config: str, features: Sequence[str]) -> tuple[Floats, Dataset]:
+    """Measure the student of a recipe and features with many generations, or read what was measured before."""
     from paced_trl.arguments import (
         EstimationArguments,
         ModelArguments,
@@ -126,7 +127,7 @@ def real_pass_rates(config: str) -> tuple[Floats, Any]:
         WeightArguments,
     )
     from paced_trl.commands.parsing import parse
-    from paced_trl.recipe import estimate_student, problems_of, verifier_of
+    from paced_trl.recipe import estimate_student, problems_of, verifier_of, with_prior_features
 
     kinds = [ProblemArguments, ModelArguments, SamplingArguments, EstimationArguments, VerifierArguments]
     arguments = ["--config", config, "--num_generations", str(TRUE_GENERATIONS)]
@@ -134,8 +135,9 @@ def real_pass_rates(config: str) -> tuple[Floats, Any]:
     problems = problems_of(problem_args)
     with verifier_of(verifier_args) as verifier:
         store = Path("runs/bench_allocation") / Path(config).parent.name / "pass_rates"
-        table = estimate_student(problems, model, sampling, estimation, WeightArguments(), verifier, store)
-    return np.asarray(table["pass_rate"][:]), problems
+        weights = WeightArguments(prior_features=list(features))
+        table = estimate_student(problems, model, sampling, estimation, weights, verifier, store)
+    return np.asarray(table["pass_rate"][:]), with_prior_features(problems, weights, store)
 
 
 def as_rows(results: Sequence[Result]) -> list[dict[str, str]]:
@@ -159,17 +161,18 @@ def main() -> None:
     """Simulate, print, save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", help="Recipe of a student to measure; without it, simulated pass rates only.")
-    parser.add_argument("--features", nargs="*", default=["prompt_length"], help="Columns tried as features.")
+    parser.add_argument(
+        "--features", nargs="*", default=["prompt_length"], help="Sets of features to try, each `name[,name...]`."
+    )
     parser.add_argument("--seeds", type=int, default=3, help="Seeds 0 to N - 1.")
     parser.add_argument("--output", type=Path, help="JSON file for the results.")
     args = parser.parse_args()
     results = []
     if args.config:
-        rates, problems = real_pass_rates(args.config)
-        tables = {
-            "none": np.zeros((rates.size, 0)),
-            " ".join(args.features): problem_features(problems, args.features),
-        }
+        sets = {names: names.split(",") for names in args.features}
+        rates, problems = real_pass_rates(args.config, sorted({name for names in sets.values() for name in names}))
+        tables = {"none": np.zeros((rates.size, 0))}
+        tables |= {label: problem_features(problems, names) for label, names in sets.items()}
         for estimator, weighting in track(ESTIMATORS.items(), description="A real student"):
             for name, features in tables.items():
                 runs = [spend(rates, weighting, features, seed) for seed in range(args.seeds)]

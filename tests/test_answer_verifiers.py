@@ -252,6 +252,18 @@ MATH: dict[str, Table] = {
         (MATRIX, "\\boxed{\\begin{pmatrix}1&2\\\\3&5\\end{pmatrix}}", F),
         (MATRIX, "\\boxed{\\begin{pmatrix}1\\\\2\\\\3\\end{pmatrix}}", F),
     ],
+    # What the problem states equals its answer and is none.
+    "arithmetic": [
+        ("82", "78 + 4 = 78 + 4", F),
+        ("82", "78 + 4 = 82", P),
+        ("8", "There are 5 + 3", F),
+        ("2", "2 + 0.", F),
+        ("100", "\\boxed{10 \\cdot 10}", F),
+        ("2000", "$2 \\times 10^{3}$", P),
+        ("-4", "5 - 9 = -4", P),
+        ("0.75", "3/4", P),
+        ("1+\\sqrt{2}", "\\boxed{\\sqrt{2}+1}", P),
+    ],
     "large": [
         ("2^{100000}", "\\boxed{2^{100000}}", P),
         ("4", "\\boxed{2^{100000}}", F),

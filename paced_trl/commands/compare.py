@@ -63,10 +63,9 @@ def run(arguments: Sequence[str]) -> None:
     output_dir = Path(args.output_dir)
     with verifier_of(args) as verifier:
         problems = problems_of(problem_args)
-        table = estimate_student(
-            problems, model_args, args, estimation, args, verifier, pass_rates_path(estimation, args.output_dir)
-        )
-        print(describe_pass_rates(problems, table, estimation, args))
+        store = pass_rates_path(estimation, args.output_dir)
+        table = estimate_student(problems, model_args, args, estimation, args, verifier, store)
+        print(describe_pass_rates(problems, table, estimation, args, store))
         data = training_problems(problems, args, train_args, estimation, verifier)
 
         def train(settings: dict[str, Any], directory: Path) -> Distilled:

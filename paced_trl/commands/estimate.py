@@ -60,7 +60,7 @@ def run(arguments: Sequence[str]) -> None:
         table = estimate_student(problems, model, sampling, estimation, weights, verifier, store)
     processes = Processes.current()
     if processes.is_main:
-        print(describe_pass_rates(problems, table, estimation, weights))
+        print(describe_pass_rates(problems, table, estimation, weights, store))
         print(f"Pass rates of {len(table)} problems: {store}")
     processes.leave()
 
