@@ -183,8 +183,8 @@ def _advice(shares: FrontierShares, verdict_shares: dict[str, float]) -> list[st
     failures = verdict_shares["timeout"] + verdict_shares["unverifiable"]
     if failures > MAX_FAILURE_SHARE:
         advice.append(
-            f"the verifier failed on {failures:.1%} of the completions, which do not count. Read those with verdict "
-            "'timeout' or 'unverifiable' in the store."
+            f"the verifier failed on {failures:.1%} of the completions, which do not count. `paced-trl inspect STORE "
+            "--verdict timeout` (or unverifiable) shows them."
         )
     if verdict_shares["truncated"] > MAX_TRUNCATED_SHARE:
         advice.append(

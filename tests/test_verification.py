@@ -208,7 +208,7 @@ def test_expressions_are_recognised_where_there_are_no_delimiters() -> None:
 
 
 # Beyond any computer, and written so that it does not show before it is computed.
-NOT_COMPUTABLE = "\\boxed{9^{81 \\cdot 81 \\cdot 81 \\cdot 81 \\cdot 9}}"
+NOT_COMPUTABLE = "\\boxed{\\binom{99999999}{4999999}}"
 
 
 def test_math_from_a_thread(math: Verifier) -> None:
