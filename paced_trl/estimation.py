@@ -22,12 +22,10 @@ from datasets import Dataset
 
 from .allocation import SCREENING_GENERATIONS, AdaptiveAllocation
 from .feature_prior import fit_feature_prior, problem_features
-from .filling import StoreFiller, filling, run_record
+from .filling import StoreFiller, filling
 from .pass_rate import Floats, pass_rates
 from .prior import Prior, credible_intervals
 from .problem_set import ProblemSet
-from .processes import Processes
-from .progress import GenerationProgress
 from .store import PassRateStore
 from .verification import VALID_VERDICTS
 
@@ -140,28 +138,18 @@ def estimate_pass_rates(
     checked = ProblemSet(problems)
     features = problem_features(checked.dataset, prior_features)
     valid_verdicts = _valid_verdicts(count_unparseable=count_unparseable, count_truncated=count_truncated)
-    processes = Processes.current()
-    with (
-        filling(store, run_record(generator, verifier, seed), processes) as opened,
-        GenerationProgress("Pass rates", enabled=progress and processes.is_main) as display,
-    ):
-        filler = StoreFiller(
-            checked,
-            generator,
-            verifier,
-            opened,
-            seed=seed,
-            slice_size=slice_size,
-            progress=display,
-            processes=processes,
-        )
+    with filling(
+        "Pass rates", checked, generator, verifier, store, seed=seed, slice_size=slice_size, progress=progress
+    ) as filler:
         if rule is None:
             num_new = filler.fill(np.full(len(checked), num_generations))
         else:
             num_new = _fill_adaptively(filler, rule, features, valid_verdicts)
         if not num_new:
-            display.note(f"All completions of {len(checked)} problems are in {str(opened.path)!r} already.")
-    return _pass_rate_table(checked.ids, opened, valid_verdicts, features)
+            filler.progress.note(
+                f"All completions of {len(checked)} problems are in {str(filler.store.path)!r} already."
+            )
+    return _pass_rate_table(checked.ids, filler.store, valid_verdicts, features)
 
 
 def _fill_adaptively(

@@ -61,27 +61,6 @@ def run_record(generator: Generator, verifier: VerifierLike, seed: int) -> dict[
     }
 
 
-@contextmanager
-def filling(
-    store: PassRateStore | str | os.PathLike[str], record: dict[str, Any], processes: Processes
-) -> Iterator[PassRateStore]:
-    """
-    Open or create the store of a job and keep other jobs out of it; a store of another record is refused.
-
-    The main process holds the lock, and the others write beside it.
-    """
-    if not processes.is_main:
-        processes.wait()
-    if isinstance(store, PassRateStore):
-        store.check_record(record)
-    else:
-        store = PassRateStore(store, record)
-    with store.writing() if processes.is_main else store.joining():
-        if processes.is_main:
-            processes.wait()
-        yield store
-
-
 class StoreFiller:
     """
     Bring problems to a wanted number of stored generations.
@@ -368,6 +347,50 @@ class StoreFiller:
         text = render(prompt) if render else prompt if isinstance(prompt, str) else json.dumps(prompt, default=str)
         outcome = f"{verdict}, {completion.num_tokens} tokens, finish reason {completion.finish_reason}"
         self.progress.show_example(text, completion.text, outcome)
+
+
+@contextmanager
+def filling(
+    description: str,
+    problems: ProblemSet,
+    generator: Generator,
+    verifier: VerifierLike,
+    store: PassRateStore | str | os.PathLike[str],
+    *,
+    seed: int,
+    slice_size: int | None,
+    progress: bool,
+) -> Iterator[StoreFiller]:
+    """
+    Open or create the store of a job, keep other jobs out of it, and yield what fills it.
+
+    A store of another record is refused. Of several processes the main one holds the lock and shows progress, and the
+    others write beside it.
+    """
+    processes = Processes.current()
+    if not processes.is_main:
+        processes.wait()
+    record = run_record(generator, verifier, seed)
+    if isinstance(store, PassRateStore):
+        store.check_record(record)
+    else:
+        store = PassRateStore(store, record)
+    with (
+        store.writing() if processes.is_main else store.joining(),
+        GenerationProgress(description, enabled=progress and processes.is_main) as display,
+    ):
+        if processes.is_main:
+            processes.wait()
+        yield StoreFiller(
+            problems,
+            generator,
+            verifier,
+            store,
+            seed=seed,
+            slice_size=slice_size,
+            progress=display,
+            processes=processes,
+        )
 
 
 def _checked_verdicts(verdicts: Sequence[Any], length: int) -> list[str]:

@@ -18,10 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from datasets import Dataset
 
-from .filling import StoreFiller, filling, run_record
+from .filling import filling
 from .problem_set import ProblemSet
-from .processes import Processes
-from .progress import GenerationProgress
 from .store import PassRateStore
 
 
@@ -99,40 +97,28 @@ def generate_references(
     checked = ProblemSet(problems)
     if unsolved == "solution":
         _check_solutions_are_texts(checked)
-    processes = Processes.current()
-    with (
-        filling(store, run_record(generator, verifier, seed), processes) as opened,
-        GenerationProgress("References", enabled=progress and processes.is_main) as display,
-    ):
-        filler = StoreFiller(
-            checked,
-            generator,
-            verifier,
-            opened,
-            seed=seed,
-            slice_size=slice_size,
-            progress=display,
-            processes=processes,
-        )
+    with filling(
+        "References", checked, generator, verifier, store, seed=seed, slice_size=slice_size, progress=progress
+    ) as filler:
         for attempts in range(1, num_attempts + 1):
-            solved = _first_texts(opened, checked.ids, verdict="passed")
+            solved = _first_texts(filler.store, checked.ids, verdict="passed")
             is_unsolved = np.array([problem_id not in solved for problem_id in checked.ids])
             filler.fill(np.where(is_unsolved, attempts, 0))
-        solved = _first_texts(opened, checked.ids, verdict="passed")
+        solved = _first_texts(filler.store, checked.ids, verdict="passed")
         references = {
             problem_id: solved.get(problem_id)
             for problem_id, usable in zip(checked.ids, filler.is_usable, strict=True)
             if usable
         }
         num_solved = sum(reference is not None for reference in references.values())
-        _settle_unsolved(references, unsolved, checked, opened)
+        _settle_unsolved(references, unsolved, checked, filler.store)
         report = _report(len(checked), len(references), num_solved, references, num_attempts, unsolved)
-        display.note(report)
+        filler.progress.note(report)
     kept = [row for row, problem_id in enumerate(checked.ids) if references.get(problem_id)]
     if not kept:
-        raise ValueError(f"{report} Read some completions in {str(opened.path)!r}, and give a stronger teacher.")
+        raise ValueError(f"{report} Read some completions in {str(filler.store.path)!r}, and give a stronger teacher.")
     if num_solved < _MANY_UNSOLVED * len(checked):
-        warnings.warn(f"{report} Read some completions in {str(opened.path)!r}.", UserWarning, stacklevel=2)
+        warnings.warn(f"{report} Read some completions in {str(filler.store.path)!r}.", UserWarning, stacklevel=2)
     dataset = checked.dataset.select(kept)
     if "reference" in dataset.column_names:
         dataset = dataset.remove_columns("reference")
