@@ -14,14 +14,14 @@ module knows nothing of completions, stores or models.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .pass_rate import Counts, Floats, check_counts
-from .prior import Prior, log_marginal_likelihood, posterior, posterior_mean_pass_rate
+from .prior import Prior, States, log_marginal_likelihood, posterior, posterior_mean_pass_rate
 from .weighting import kernel_estimates, posterior_mean_weight, unbiased_weight
 
 
@@ -66,7 +66,7 @@ def weight_error(
     Raises:
         ValueError: If the counts are invalid.
     """
-    states = _States.of(*check_counts(num_passed, num_valid), prior)
+    states = States.of(*check_counts(num_passed, num_valid), prior)
     moments = _moments(states.passed, states.valid, states.prior, kernel_settings(weighting))
     return _error(states.multiplicity, *moments)
 
@@ -125,7 +125,7 @@ def attainable_error(
     Returns:
         `float`: In units of the mean weight.
     """
-    states = _States.of(*check_counts(num_passed, num_valid), prior)
+    states = States.of(*check_counts(num_passed, num_valid), prior)
     known = posterior(states.passed, states.valid, states.prior)
     return plugin_weight_error(num_generations, known, weighting, multiplicity=states.multiplicity)
 
@@ -152,7 +152,7 @@ def expected_gains(
     Raises:
         ValueError: If the counts are invalid.
     """
-    states = _States.of(*check_counts(num_passed, num_valid), prior)
+    states = States.of(*check_counts(num_passed, num_valid), prior)
     passed, valid, count = states.passed, states.valid, states.multiplicity
     settings = kernel_settings(weighting)
     estimate, mean, _ = _moments(passed, valid, states.prior, settings)
@@ -245,25 +245,6 @@ class AdaptiveAllocation:
         following = targets.copy()
         following[rows[chosen]] += 1
         return following
-
-
-@dataclass(frozen=True)
-class _States:
-    """The distinct pairs of counts of a table, where all problems share a prior; else the table itself."""
-
-    passed: Counts
-    valid: Counts
-    prior: Prior
-    multiplicity: Floats
-    rows: npt.NDArray[np.int64]
-
-    @classmethod
-    def of(cls, passed: Counts, valid: Counts, prior: Prior) -> _States:
-        if any(np.ndim(value) for value in astuple(prior)):
-            return cls(passed, valid, prior, np.ones(passed.size), np.arange(passed.size))
-        base = int(valid.max()) + 1
-        codes, rows, multiplicity = np.unique(passed * base + valid, return_inverse=True, return_counts=True)
-        return cls(codes // base, codes % base, prior, multiplicity.astype(np.float64), rows)
 
 
 def _moments(

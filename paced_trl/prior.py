@@ -88,6 +88,36 @@ class Prior:
         return Prior(*(value if np.ndim(value) == 0 else np.asarray(value)[rows] for value in astuple(self)))
 
 
+@dataclass(frozen=True)
+class States:
+    """
+    What there is to know of a table's problems, each distinct thing once: a million problems have few distinct counts.
+
+    Where problems have priors of their own, each problem is a state.
+
+    Args:
+        passed, valid (`np.ndarray` of **shape (S,)**): Counts of the states.
+        prior ([`Prior`]): Their prior.
+        multiplicity (`np.ndarray` of **shape (S,)**): How many problems are in each state.
+        rows (`np.ndarray` of **shape (P,)**): The state of each problem.
+    """
+
+    passed: Counts
+    valid: Counts
+    prior: Prior
+    multiplicity: Floats
+    rows: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, passed: Counts, valid: Counts, prior: Prior) -> States:
+        """Return the states of problems with these counts."""
+        if any(np.ndim(value) for value in astuple(prior)):
+            return cls(passed, valid, prior, np.ones(passed.size), np.arange(passed.size))
+        base = int(valid.max()) + 1  # below 2^31 + 1, so that the codes fit into 64 bits
+        codes, rows, multiplicity = np.unique(passed * base + valid, return_inverse=True, return_counts=True)
+        return cls(codes // base, codes % base, prior, multiplicity.astype(np.float64), rows)
+
+
 def as_prior(prior: Prior | Sequence[float]) -> Prior:
     """
     Return a [`Prior`] from what users may give for one: a `Prior`, or a plain pair `(a0, b0)`.
@@ -244,15 +274,16 @@ def credible_intervals(
     """
     if not 0.0 < level < 1.0:
         raise ValueError(f"`level` is {level}; the probability of an interval lies between 0 and 1, such as 0.95.")
-    passed, valid = check_counts(num_passed, num_valid)
-    prior = as_prior(prior)
-    at_zero, at_one = posterior_point_masses(passed, valid, prior)
+    states = States.of(*check_counts(num_passed, num_valid), as_prior(prior))
+    passed, valid = states.passed, states.valid
+    at_zero, at_one = posterior_point_masses(passed, valid, states.prior)
     in_between = np.maximum(1.0 - at_zero - at_one, np.finfo(float).tiny)
     ends = []
     for probability in ((1.0 - level) / 2.0, (1.0 + level) / 2.0):
         within = np.clip((probability - at_zero) / in_between, 0.0, 1.0)
-        ends.append(betaincinv(passed + prior.a0, valid - passed + prior.b0, within))
-    return np.where(passed == 0, 0.0, ends[0]), np.where(passed == valid, 1.0, ends[1])
+        ends.append(betaincinv(passed + states.prior.a0, valid - passed + states.prior.b0, within))
+    low, high = np.where(passed == 0, 0.0, ends[0]), np.where(passed == valid, 1.0, ends[1])
+    return low[states.rows], high[states.rows]
 
 
 def fit_beta_prior(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike) -> tuple[float, float]:
@@ -430,7 +461,7 @@ def prior_of(coefficients: Floats, design: Floats) -> Prior:
 
 
 def _prior_for_all(
-    counts: tuple[Counts | Floats, Counts | Floats, Counts], *, has_zero: bool, has_one: bool
+    counts: tuple[Counts | Floats, Counts | Floats, Floats], *, has_zero: bool, has_one: bool
 ) -> tuple[Prior, float]:
     """Fit one prior for all problems; return it with the table's log-likelihood."""
     ones = np.ones((len(counts[0]), 1))
@@ -441,16 +472,15 @@ def _prior_for_all(
 
 def _distinct_counts(
     num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, *, discounted: bool = False
-) -> tuple[Counts | Floats, Counts | Floats, Counts]:
+) -> tuple[Counts | Floats, Counts | Floats, Floats]:
     """Return the distinct (c, K) of the measured problems, each of **shape (U,)**, and how many problems have them."""
     passed, valid = (check_evidence if discounted else check_counts)(num_passed, num_valid)
     check_measured(valid)
     if discounted:
         measured = valid > 0
-        return passed[measured], valid[measured], np.ones(int(measured.sum()), np.int64)
-    base = int(valid.max()) + 1  # below 2^31 + 1, so that the codes fit into 64 bits
-    codes, multiplicity = np.unique((passed * base + valid)[valid > 0], return_counts=True)
-    return codes // base, codes % base, multiplicity.astype(np.int64)
+        return passed[measured], valid[measured], np.ones(int(measured.sum()))
+    states = States.of(passed[valid > 0].astype(np.int64), valid[valid > 0].astype(np.int64), Prior(1.0, 1.0))
+    return states.passed, states.valid, states.multiplicity
 
 
 def check_measured(valid: Counts | Floats) -> None:
