@@ -65,6 +65,11 @@ class SamplingParameters:
     repetition_penalty: float = 1.0
     max_completion_length: int = 512
 
+    @classmethod
+    def of(cls, settings: Any) -> SamplingParameters:
+        """Return the sampling parameters that any settings with fields of these names have."""
+        return cls(**{name: getattr(settings, name) for name in cls.__dataclass_fields__})
+
     def __post_init__(self) -> None:
         limits = {
             "temperature": (self.temperature >= 0, "0 (greedy) or above"),

@@ -76,8 +76,16 @@ class PacedConfig(DistillationConfig):
 
         refresh (`str`, *optional*, defaults to `"never"`):
             `"online"` lets pass rates follow the student: each of its own completions that training verifies is one
-            more observation, older ones fade, and the weights of the next batch follow. Needs a `verifier`; stages on
-            the dataset's completions observe nothing.
+            more observation, older ones fade, and the weights of the next batch follow. Stages on the dataset's
+            completions observe nothing. `"estimate"` measures the pass rates again, with adaptive allocation, at the
+            switch of `kl` and every `refresh_steps` steps; completions are kept in `output_dir/refresh`. Both need a
+            `verifier`, and both are in the checkpoint.
+        refresh_steps (`int`, *optional*):
+            With `"estimate"`, optimizer steps between re-estimations. `None`: at the switch only.
+        refresh_share (`float`, *optional*, defaults to `1.0`):
+            With `"estimate"`, share of the problems that are measured each time, in turn.
+        refresh_num_generations (`int`, *optional*, defaults to `4`):
+            With `"estimate"`, most generations per measured problem on average.
         refresh_half_life (`float`, *optional*, defaults to `100.0`):
             Steps after which an observation counts half.
         verifier (`str`, *optional*):
@@ -129,12 +137,23 @@ class PacedConfig(DistillationConfig):
         default="auto",
         metadata={"help": "Completions trained on: the dataset's references, the student's own, or by stage."},
     )
-    refresh: Literal["never", "online"] = field(
+    refresh: Literal["never", "online", "estimate"] = field(
         default="never",
         metadata={
-            "help": "Pass rates during training: 'never' refreshed, or 'online' from the student's own verified "
-            "completions."
+            "help": "Pass rates during training: 'never' refreshed, 'online' from the student's own verified "
+            "completions, or 'estimate': measured again at the switch of `kl` and every `refresh_steps`."
         },
+    )
+    refresh_steps: int | None = field(
+        default=None, metadata={"help": "With refresh 'estimate', steps between re-estimations; none: at the switch."}
+    )
+    refresh_share: float = field(
+        default=1.0,
+        metadata={"help": "With refresh 'estimate', share of the problems measured each time, in turn."},
+    )
+    refresh_num_generations: int = field(
+        default=4,
+        metadata={"help": "With refresh 'estimate', generations per problem, on average at most (adaptive)."},
     )
     refresh_half_life: float = field(
         default=100.0, metadata={"help": "With refresh 'online', steps after which an observation counts half."}
@@ -172,22 +191,39 @@ class PacedConfig(DistillationConfig):
                 f"`use_vllm` is set, but with `kl`={self.kl!r} and `completion_source`={self.completion_source!r} all "
                 "completions come from the dataset, so vLLM would only hold memory. Remove `use_vllm`."
             )
+        self._check_refresh()
+        if len(self.weight_band) != 2:
+            raise ValueError(f"`weight_band` is {self.weight_band}; it takes two pass rates, lowest and highest.")
+
+    def _check_refresh(self) -> None:
         if self.refresh == "online" and self.completion_sources == {"dataset"}:
             raise ValueError(
                 f"`refresh` is 'online', but with `kl`={self.kl!r} and "
                 f"`completion_source`={self.completion_source!r} the student makes no completions to learn pass rates "
-                "from. Set `refresh='never'`, or a `kl` with a stage on the student's completions."
+                "from. Set `refresh='estimate'` with `refresh_steps`, or a `kl` with a stage on its completions."
             )
-        if self.refresh == "online" and (self.weighting == "uniform" or self.weight_estimator == "unbiased"):
+        if self.refresh == "estimate" and self.refresh_steps is None and len(stages(self.kl, self.kl_switch)) == 1:
             raise ValueError(
-                f"`refresh` is 'online', and `weighting`={self.weighting!r} with "
+                f"`refresh` is 'estimate', but `kl`={self.kl!r} has no switch to do it at, and `refresh_steps` is not "
+                "given. Set it, e.g. `--refresh_steps 100`."
+            )
+        if self.refresh != "never" and (self.weighting == "uniform" or self.weight_estimator == "unbiased"):
+            raise ValueError(
+                f"`refresh` is {self.refresh!r}, and `weighting`={self.weighting!r} with "
                 f"`weight_estimator`={self.weight_estimator!r} takes no fading pass rates. Use 'plugin' or "
                 "'posterior' weights, or `refresh='never'`."
             )
-        if not self.refresh_half_life > 0:
-            raise ValueError(f"`refresh_half_life` is {self.refresh_half_life}; it is a number of steps above 0.")
-        if len(self.weight_band) != 2:
-            raise ValueError(f"`weight_band` is {self.weight_band}; it takes two pass rates, lowest and highest.")
+        for name, value, is_possible in (
+            ("refresh_half_life", self.refresh_half_life, self.refresh_half_life > 0),
+            ("refresh_steps", self.refresh_steps, self.refresh_steps is None or self.refresh_steps > 0),
+            ("refresh_share", self.refresh_share, 0.0 < self.refresh_share <= 1.0),
+            ("refresh_num_generations", self.refresh_num_generations, self.refresh_num_generations >= 2),
+        ):
+            if not is_possible:
+                raise ValueError(
+                    f"`{name}` is {value}, which cannot be: steps and half-life are above 0, the share is in (0, 1], "
+                    "and adaptive allocation needs at least 2 generations."
+                )
 
     @property
     def weighting_arguments(self) -> dict[str, Any]:

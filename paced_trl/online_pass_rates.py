@@ -109,12 +109,7 @@ class OnlinePassRates:
         """
         if len(problem_ids) != len(verdicts):
             raise ValueError(f"Got {len(problem_ids)} problem ids and {len(verdicts)} verdicts; give one for each.")
-        if step < self.step:
-            raise ValueError(f"`step` is {step}, after {self.step}: time does not go back. Load a state to return.")
-        unknown = next((problem_id for problem_id in problem_ids if problem_id not in self._rows), None)
-        if unknown is not None:
-            raise ValueError(f"There is no problem {unknown!r} among the {len(self._rows)} that are followed.")
-        rows = np.array([self._rows[problem_id] for problem_id in problem_ids], dtype=np.int64)
+        rows = self._rows_of(problem_ids, step)
         kinds = [Verdict(verdict) for verdict in verdicts]
         is_valid = np.array([kind.is_valid for kind in kinds], dtype=bool)
         is_passed = np.array([kind is Verdict.PASSED for kind in kinds], dtype=bool)
@@ -127,6 +122,38 @@ class OnlinePassRates:
         np.add.at(self.num_passed, rows[is_passed], 1.0)
         np.add.at(self.num_valid, rows[is_valid], 1.0)
         self.num_observed += int(is_valid.sum())
+
+    def replace(
+        self, problem_ids: Sequence[Hashable], num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, step: int
+    ) -> None:
+        """
+        Forget what was observed of some problems, and take these counts for them.
+
+        Args:
+            problem_ids (`Sequence[Hashable]`, length B):
+                Problems that were measured again, each once.
+            num_passed, num_valid (`ArrayLike` of **shape (B,)**):
+                Their counts. Problems without a valid generation keep what they have.
+            step (`int`):
+                Optimizer step of the student that was measured; never smaller than before.
+
+        Raises:
+            ValueError: If an id is unknown, counts are invalid, or the step goes back.
+        """
+        passed, valid = check_counts(num_passed, num_valid)
+        rows = self._rows_of(problem_ids, step)
+        rows, passed, valid = rows[valid > 0], passed[valid > 0], valid[valid > 0]
+        self.step = step
+        self.num_passed[rows], self.num_valid[rows], self.last_step[rows] = passed, valid, step
+        self.num_observed += int(valid.sum())
+
+    def _rows_of(self, problem_ids: Sequence[Hashable], step: int) -> npt.NDArray[np.int64]:
+        if step < self.step:
+            raise ValueError(f"`step` is {step}, after {self.step}: time does not go back. Load a state to return.")
+        unknown = [problem_id for problem_id in problem_ids if problem_id not in self._rows]
+        if unknown:
+            raise ValueError(f"There is no problem {unknown[0]!r} among the {len(self._rows)} that are followed.")
+        return np.array([self._rows[problem_id] for problem_id in problem_ids], dtype=np.int64)
 
     def counts(self) -> tuple[Floats, Floats]:
         """Return the discounted passes and valid generations as of the latest step, **shape (P,)** each."""

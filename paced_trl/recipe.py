@@ -94,7 +94,7 @@ def generator_of(
     return load_generator(
         engine,
         model_name_or_path=require_model(name_or_path),
-        sampling=sampling_parameters(sampling),
+        sampling=SamplingParameters.of(sampling),
         chat_template_kwargs=as_mapping(sampling.chat_template_kwargs),
         **{name: value for name, value in model_options.items() if name not in own.get(engine, ())},
         **{"batch_size": batch_size} | as_mapping(engine_kwargs),
@@ -107,11 +107,6 @@ def engine_options(estimation: EstimationArguments, *, is_trained_here: bool = F
     if is_trained_here and estimation.engine == "openai":
         return options
     return {**options, "engine": estimation.engine, "engine_kwargs": estimation.engine_kwargs}
-
-
-def sampling_parameters(args: SamplingSettings) -> SamplingParameters:
-    """Return the settings' sampling parameters."""
-    return SamplingParameters(**{name: getattr(args, name) for name in SamplingParameters.__dataclass_fields__})
 
 
 def model_options(args: ModelSettings, name_or_path: str | None = None) -> dict[str, Any]:
@@ -318,7 +313,7 @@ def check_measured(problems: Dataset, path: Path) -> None:
 def warn_of_other_sampling(store: PassRateStore, args: PacedConfig) -> None:
     """Warn where the student samples otherwise in training than when its pass rates were measured."""
     measured = store.record.get("generator", {}).get("sampling", {})
-    now = vars(sampling_parameters(args))
+    now = vars(SamplingParameters.of(args))
     differing = [
         f"`{name}` {measured[name]} and {now[name]}" for name in now if measured.get(name, now[name]) != now[name]
     ]
@@ -374,7 +369,7 @@ def evaluate_sets(
         "sets": sets,
         "retention_sets": list(named_sets(evaluation.retention_sets, "retention_sets")),
         "problems": vars(problem_args),
-        "sampling": vars(sampling_parameters(sampling)),
+        "sampling": vars(SamplingParameters.of(sampling)),
         "chat_template_kwargs": sampling.chat_template_kwargs,
         "num_eval_generations": evaluation.num_eval_generations,
         "verifier": verifier.record,

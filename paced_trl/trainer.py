@@ -5,10 +5,10 @@ Overrides only; nothing of TRL's is copied. What each override is for:
 
 - `_get_train_sampler`: problems drawn in proportion to their weight; epochs that a resumed run finds again.
 - `_generate_single_turn`: completions from the dataset in place of generated ones.
-- `_generate_and_score_completions`: per-row loss weights, and verdicts on the student's own completions, which with
-  `refresh="online"` are observations of pass rates.
+- `_generate_and_score_completions`: per-row loss weights, verdicts on the student's own completions, and pass rates
+  that keep up with it (`refresh.py`).
 - `_compute_loss`: the divergence of the current stage, multiplied by the rows' weights.
-- `train` and `_save_checkpoint`: the online pass rates belong to a checkpoint.
+- `train` and `_save_checkpoint`: the refreshed pass rates belong to a checkpoint.
 
 The loss of a generation batch is sum_i w_i sum_t D_it / N, with w_i the problem weight of mean 1 over the *dataset*,
 D_it the divergence at completion token t in nats, and N the completion tokens of the whole batch over all processes.
@@ -19,7 +19,6 @@ weights 1 this is exactly TRL's loss.
 from __future__ import annotations
 
 import textwrap
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoin
 from trl import DistillationTrainer
 
 from .config import PacedConfig
-from .online_pass_rates import OnlinePassRates
+from .refresh import Refresh
 from .sampling import FrontierSampler, ResumableRepeatSampler, draw_batch
 from .schedule import JSD_COEFFICIENT, KL, completion_source_for, kl_at_step
 from .training_data import check_training_columns, end_of_completion_id, problem_weights_of
@@ -40,7 +39,6 @@ from .weighted_divergence import WeightedDivergence
 from .weighting import effective_sample_size
 
 
-ONLINE_STATE = "online_pass_rates.npz"
 _ROW = "paced_row"
 
 
@@ -126,7 +124,7 @@ class PacedTrainer(DistillationTrainer):
         self.problem_weights = problem_weights_of(
             train_dataset, prior_features=args.prior_features, **args.weighting_arguments
         )
-        self.online_pass_rates = self._started_online_pass_rates(args, train_dataset, verifier)
+        self.refresh = None if args.refresh == "never" else Refresh(args, train_dataset, verifier)
         # A row's number finds its weight, whatever became of the weights by then.
         train_dataset = train_dataset.add_column(_ROW, np.arange(len(train_dataset)))
         self._train_problems = train_dataset
@@ -141,63 +139,19 @@ class PacedTrainer(DistillationTrainer):
             **kwargs,
         )
 
-    @staticmethod
-    def _started_online_pass_rates(
-        args: PacedConfig, dataset: Dataset, verifier: Verifier | None
-    ) -> OnlinePassRates | None:
-        if args.refresh == "never":
-            return None
-        if verifier is None:
-            raise ValueError(
-                "`refresh` is 'online', and there is no `verifier` to judge the student's completions. Set one, or "
-                "`refresh='never'`."
-            )
-        if not {"num_passed", "num_valid"} <= set(dataset.column_names) or "problem_weight" in dataset.column_names:
-            raise ValueError(
-                "`refresh` is 'online', which goes on from counts: `train_dataset` needs `num_passed` and "
-                f"`num_valid`, and no `problem_weight`; it has {', '.join(dataset.column_names)}. Run `paced-trl "
-                "estimate` first."
-            )
-        return OnlinePassRates(
-            range(len(dataset)),
-            dataset["num_passed"][:],
-            dataset["num_valid"][:],
-            half_life=args.refresh_half_life,
-            weighting=args.weighting_arguments,
-        )
-
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Train; as in [`~transformers.Trainer`]. A resumed run goes on with the pass rates of its checkpoint."""
-        if self.online_pass_rates is not None and resume_from_checkpoint:
-            checkpoint = (
-                get_last_checkpoint(str(self.args.output_dir))
-                if resume_from_checkpoint is True
-                else resume_from_checkpoint
-            )
-            path = Path(str(checkpoint)) / ONLINE_STATE
-            if not path.exists():
-                raise ValueError(
-                    f"`refresh` is 'online', and the checkpoint has no {path.name!r}: it was written by a run without "
-                    "refresh. Start anew, or set `refresh='never'`."
-                )
-            with np.load(path) as state:
-                self.online_pass_rates.load_state_dict(state)
-            self._take_online_weights()
+        if self.refresh is not None and resume_from_checkpoint:
+            latest = get_last_checkpoint(str(self.args.output_dir))
+            self.refresh.load(Path(str(latest if resume_from_checkpoint is True else resume_from_checkpoint)))
+            self.problem_weights = self.refresh.weights()
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
-        if self.online_pass_rates is not None and self.args.should_save:
-            directory = Path(self._get_output_dir(trial=trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
-            np.savez(directory / ONLINE_STATE, **self.online_pass_rates.state_dict())
-
-    def _take_online_weights(self) -> None:
-        assert self.online_pass_rates is not None
-        try:
-            self.problem_weights = self.online_pass_rates.weights()
-        except ValueError as error:
-            # The last weights that there were are better than none; every process comes here alike.
-            warnings.warn(f"The problem weights stay as they are. {error}", UserWarning, stacklevel=2)
+        if self.refresh is not None and self.args.should_save:
+            run = Path(self._get_output_dir(trial=trial))
+            self.refresh.save(run / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
 
     @property
     def kl_in_force(self) -> KL:
@@ -229,8 +183,8 @@ class PacedTrainer(DistillationTrainer):
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         training = self.model.training
-        if training and self.online_pass_rates is not None and self.args.apply_weights == "sampling":
-            inputs = self._drawn_by_current_weights(len(inputs))
+        if training and self.refresh is not None:
+            inputs = self._refreshed(inputs)
         # Evaluation is always on the student's own completions: it asks what the student can do.
         source = completion_source_for(self.kl_in_force, self.args.completion_source) if training else "student"
         if source == "dataset":
@@ -250,32 +204,41 @@ class PacedTrainer(DistillationTrainer):
         if self.verifier is not None and source == "student":
             verdicts = self._verify(inputs, outputs)
             self._log_verdicts(verdicts, metrics)
-            if training and self.online_pass_rates is not None:
+            if training and self.args.refresh == "online":
                 self._observe([row[_ROW] for row in inputs], verdicts)
         return outputs
 
-    def _drawn_by_current_weights(self, num_rows: int) -> list[dict[str, Any]]:
+    def _refreshed(self, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """
-        Return this process's part of a generation batch drawn by the weights of this step.
+        Measure pass rates again if it is time; return this process's part of a generation batch.
 
-        The sampler's rows were chosen before: its batches are fetched ahead, and it knows no weights of a resumed run.
+        Problems that are drawn by weight are drawn here, by the weights of this step: the sampler's batches are
+        fetched ahead, and it knows no weights of a resumed run.
         """
-        rng = np.random.default_rng([self.args.seed, self.state.global_step])
-        rows = draw_batch(self.problem_weights, num_rows * self.accelerator.num_processes, rng)
-        first = num_rows * self.accelerator.process_index
-        return [self._train_problems[int(row)] for row in rows[first : first + num_rows]]
+        assert self.refresh is not None
+        student = self.accelerator.unwrap_model(self.model)
+        step, max_steps = self.state.global_step, self.state.max_steps
+        problems = self._train_problems.remove_columns(_ROW)
+        if self.refresh.estimate_if_due(problems, student, self._tokenizer, step=step, max_steps=max_steps):
+            self.problem_weights = self.refresh.weights()
+        if self.args.apply_weights == "loss":
+            return inputs
+        rng = np.random.default_rng([self.args.seed, step])
+        rows = draw_batch(self.problem_weights, len(inputs) * self.accelerator.num_processes, rng)
+        first = len(inputs) * self.accelerator.process_index
+        return [self._train_problems[int(row)] for row in rows[first : first + len(inputs)]]
 
     def _observe(self, rows: list[int], verdicts: list[Verdict]) -> None:
-        """Count the verdicts of all processes, on all processes."""
-        assert self.online_pass_rates is not None
+        """Let the verdicts of all processes be known to all, as evidence of pass rates."""
+        assert self.refresh is not None
         codes = torch.tensor(
             [[row, list(Verdict).index(verdict)] for row, verdict in zip(rows, verdicts, strict=True)],
             device=self.accelerator.device,
         )
         observed = self.accelerator.gather(codes).tolist()
         kinds = [list(Verdict)[code] for _, code in observed]
-        self.online_pass_rates.observe([row for row, _ in observed], kinds, self.state.global_step)
-        self._take_online_weights()
+        self.refresh.pass_rates.observe([row for row, _ in observed], kinds, self.state.global_step)
+        self.problem_weights = self.refresh.weights()
 
     def _row_weights(
         self, problem_weight: torch.Tensor, completion_mask: torch.Tensor, training: bool
@@ -336,6 +299,6 @@ class PacedTrainer(DistillationTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if self.model.training and "loss" in logs:
             logs["paced/effective_sample_size"] = effective_sample_size(self.problem_weights)
-            if self.online_pass_rates is not None:
-                logs |= {f"paced/online/{name}": value for name, value in self.online_pass_rates.metrics().items()}
+            if self.refresh is not None:
+                logs |= {f"paced/refresh/{name}": value for name, value in self.refresh.metrics().items()}
         super().log(logs, start_time)

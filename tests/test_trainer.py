@@ -14,7 +14,7 @@ from peft import LoraConfig
 from transformers import PreTrainedModel
 from trl import DistillationConfig, DistillationTrainer
 
-from paced_trl import PacedConfig, PacedTrainer, Verdict
+from paced_trl import PacedConfig, PacedTrainer, PassRateStore, Verdict
 from paced_trl.online_pass_rates import OnlinePassRates
 
 
@@ -369,7 +369,7 @@ def test_online_weights_follow_the_verdicts(make_trainer: Callable, apply_weight
     torch.testing.assert_close(trainer.problem_weights, naive.weights())
     means = logged(trainer, "paced/problem_weight_mean")
     assert means == pytest.approx(expected if apply_weights == "loss" else [1.0] * 8)
-    assert logged(trainer, "paced/online/staleness")[-1] > 0
+    assert logged(trainer, "paced/refresh/staleness")[-1] > 0
     assert len({tuple(prompts) for prompts in seen}) > 4
 
 
@@ -387,10 +387,10 @@ def test_a_resumed_run_goes_on_with_its_online_pass_rates(
     resumed = make_trainer(**shared, **saving)
     resumed.train(resume_from_checkpoint=str(tmp_path / "stopped" / "checkpoint-5"))
     assert logged(resumed, "loss") == logged(whole, "loss")
-    assert logged(resumed, "paced/online/pass_rate") == logged(whole, "paced/online/pass_rate")
+    assert logged(resumed, "paced/refresh/pass_rate") == logged(whole, "paced/refresh/pass_rate")
     torch.testing.assert_close(resumed.problem_weights, whole.problem_weights)
-    (tmp_path / "stopped" / "checkpoint-5" / "online_pass_rates.npz").unlink()
-    with pytest.raises(ValueError, match="the checkpoint has no 'online_pass_rates"):
+    (tmp_path / "stopped" / "checkpoint-5" / "pass_rates.npz").unlink()
+    with pytest.raises(ValueError, match="checkpoint-5' has no pass_rates"):
         make_trainer(**shared, **saving).train(resume_from_checkpoint=str(tmp_path / "stopped" / "checkpoint-5"))
 
 
@@ -425,9 +425,80 @@ def test_refresh_without_verifier_or_counts_is_refused(
         make_trainer(problems(**columns), **ONLINE, trainer_kwargs={"verifier": verifier})
 
 
+def passes_by_text(completions: list[str], solutions: list[str], *, prompt: list[str], **_: Any) -> list[Verdict]:
+    """Some completions of every problem pass, and none of the first can be judged."""
+    passed = [sum(map(ord, text)) % 3 > 0 for text in completions]
+    kinds = [Verdict.PASSED if is_passed else Verdict.FAILED for is_passed in passed]
+    return [Verdict.TIMEOUT if text == PROMPTS[0] else kind for text, kind in zip(prompt, kinds, strict=True)]
+
+
+ESTIMATE = {
+    "refresh": "estimate",
+    "refresh_steps": 3,
+    "refresh_num_generations": 3,
+    "apply_weights": "sampling",
+    "per_device_train_batch_size": 4,
+    "max_steps": 8,
+    "trainer_kwargs": {"verifier": passes_by_text},
+}
+
+
+@pytest.mark.parametrize("apply_weights", ["loss", "sampling"])
+@pytest.mark.parametrize("kl", ["forward", "forward_then_reverse"])
+def test_pass_rates_are_measured_again(make_trainer: Callable, tmp_path: Path, kl: str, apply_weights: str) -> None:
+    trainer = make_trainer(**ESTIMATE | {"kl": kl, "apply_weights": apply_weights})
+    steps: list[int] = []
+    estimate = trainer.refresh.estimate_if_due
+    trainer.refresh.estimate_if_due = lambda *args, **kw: estimate(*args, **kw) and not steps.append(kw["step"])
+    trainer.train()
+    # At the switch as well, where there is one.
+    assert steps == ([3, 6] if kl == "forward" else [3, 4, 6])
+    stores = sorted((tmp_path / "run" / "refresh").iterdir())
+    assert [path.name.split("-")[1] for path in stores] == [str(step) for step in steps]
+    latest = {row["problem_id"]: row for row in PassRateStore(stores[-1]).counts().to_pylist()}
+    passed, valid = trainer.refresh.pass_rates.counts()
+    assert (passed[0], valid[0]) == (COUNTS[0], 8), "only timeouts: nothing new is known"
+    for row in range(1, 16):
+        counted = latest[str(row)]
+        num_valid = sum(counted[f"num_{verdict}"] for verdict in Verdict if verdict.is_valid)
+        assert (passed[row], valid[row]) == (counted["num_passed"], num_valid)
+    assert sum(PassRateStore(stores[-1]).num_generations().values()) <= 3 * 16
+    torch.testing.assert_close(trainer.problem_weights, trainer.refresh.pass_rates.weights())
+    tokens = sum(sum(PassRateStore(path).completions()["num_tokens"].to_pylist()) for path in stores)
+    assert logged(trainer, "paced/refresh/estimation_tokens")[-1] == tokens
+
+
+def test_re_estimation_takes_turns(make_trainer: Callable, tmp_path: Path) -> None:
+    trainer = make_trainer(**ESTIMATE | {"kl": "forward", "refresh_share": 0.25, "refresh_steps": 1, "max_steps": 5})
+    trainer.train()
+    covered = [set(PassRateStore(path).num_generations()) for path in sorted((tmp_path / "run" / "refresh").iterdir())]
+    assert [len(rows) for rows in covered] == [4] * 4
+    assert set().union(*covered) == {str(row) for row in range(16)}
+
+
+@pytest.mark.parametrize("stop_at", [2, 3, 7])
+def test_a_resumed_run_goes_on_with_its_re_estimated_pass_rates(
+    make_trainer: Callable, tmp_path: Path, stop_at: int
+) -> None:
+    shared = ESTIMATE | {"kl": "forward_then_reverse", "refresh_share": 0.5}
+    whole = make_trainer(**shared)
+    whole.train()
+    saving = {"save_strategy": "steps", "save_steps": stop_at, "output_dir": str(tmp_path / "stopped")}
+    make_trainer(**shared, **saving).train()
+    resumed = make_trainer(**shared, **saving)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "stopped" / f"checkpoint-{stop_at}"))
+    assert logged(resumed, "loss") == logged(whole, "loss")
+    for key in ("pass_rate", "estimation_tokens"):
+        assert logged(resumed, f"paced/refresh/{key}") == logged(whole, f"paced/refresh/{key}")
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"kl": "reverse", "refresh": "estimate"}, "has no switch to do it at, and `refresh_steps` is not given"),
+        ({"refresh": "estimate", "refresh_steps": 0}, "`refresh_steps` is 0"),
+        ({"refresh": "estimate", "refresh_steps": 5, "refresh_share": 0.0}, "`refresh_share` is 0"),
+        ({"refresh": "estimate", "refresh_steps": 5, "refresh_num_generations": 1}, "at least 2 generations"),
         ({"kl": "forward"}, "the student makes no completions to learn pass rates from"),
         ({"weighting": "uniform"}, "takes no fading pass rates"),
         ({"weight_estimator": "unbiased"}, "takes no fading pass rates"),
