@@ -6,15 +6,15 @@ make the same number of tokens: every completion has a length given beforehand (
 and a logits processor ends it there, and only there. `--variants` measures other ways against the engine.
 
     OMP_NUM_THREADS=1 python scripts/bench_generation.py --json bench.json
-    OMP_NUM_THREADS=1 python scripts/bench_generation.py --variants --num-prompts 20 --batch-size 32 --pairs 3
+    OMP_NUM_THREADS=1 python scripts/bench_generation.py --variants --num-prompts 20 --batch-size 32 --pairs 1
     OMP_NUM_THREADS=1 python scripts/bench_generation.py --model runs/smollm2/converted --num-prompts 16 --pairs 2
 
 One run of the first on two cores that were shared with other work (`scripts/results/bench_generation.json`): 315
 tokens/s against 83, a median ratio of 3.78 (3.18 to 4.55 in 5 pairs). Other ways against the engine, one run of the
 second, 3 pairs each: padded batches in order of prompt length 0.22 (0.18 to 0.25), no shared prefill 0.78 (0.74 to
-0.79), transformers' continuous batching 0.58 (0.49 to 0.6), refilling when an eighth of the rows has finished 1.0 (0.87
-to 1.27), when half has 0.91 (0.84 to 1.23). So rows leave and enter at a quarter, each prompt runs once, and `generate`
-runs in segments.
+0.79), transformers' continuous batching 0.58 (0.49 to 0.6), refilling when an eighth of the rows has finished 1.0
+(0.87 to 1.27), when half has 0.91 (0.84 to 1.23). So rows leave and enter at a quarter, each prompt runs once, and
+`generate` runs in segments.
 """
 
 from __future__ import annotations
