@@ -1,7 +1,8 @@
-"""Callbacks of a training run: a bar with the figures that matter, and a clean end at Ctrl-C."""
+"""Callbacks of a training run: a bar with the figures that matter, advice, and a clean end at Ctrl-C."""
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from types import FrameType
@@ -10,6 +11,11 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from .training_advice import training_advice
+
+
+logger = logging.getLogger(__name__)
 
 
 class CompactProgress(ProgressCallback):
@@ -32,6 +38,34 @@ class CompactProgress(ProgressCallback):
         figures = {name: f"{logs[key]:.3g}" for key, name in self._SHOWN.items() if logs and key in logs}
         if state.is_world_process_zero and self.training_bar is not None and figures:
             self.training_bar.set_postfix(figures)
+
+
+class Advice(TrainerCallback):
+    """
+    Log what a run's figures say is going wrong, each thing once.
+
+    Args:
+        num_problems (`int`): Problems in the training set.
+    """
+
+    def __init__(self, num_problems: int) -> None:
+        self.num_problems = num_problems
+        self._given: set[str] = set()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        if not state.is_world_process_zero:
+            return
+        for subject, text in training_advice(logs or {}, self.num_problems).items():
+            if subject not in self._given:
+                self._given.add(subject)
+                logger.warning("Step %d: %s", state.global_step, text)
 
 
 class StopCleanly(TrainerCallback):

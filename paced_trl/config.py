@@ -22,6 +22,10 @@ PRESETS: dict[str, dict[str, Any]] = {
     "hard_filter": {"weighting": "hard_filter", "apply_weights": "sampling"},
     "paced": {"weighting": "beta", "apply_weights": "loss"},
     "paced_sampling": {"weighting": "beta", "apply_weights": "sampling"},
+    # SC-SDPO (arXiv 2605.27765) weighs by sqrt(p (1 - p)).
+    "sqrt": {"weighting": "beta", "weight_alpha": 0.5, "weight_beta": 0.5, "apply_weights": "sampling"},
+    # DAPO's dynamic sampling keeps 0 < p < 1: no count of fewer than a million generations is left out otherwise.
+    "dapo": {"weighting": "hard_filter", "weight_band": [1e-6, 1.0 - 1e-6], "apply_weights": "sampling"},
 }
 
 
@@ -67,7 +71,8 @@ class PacedConfig(DistillationConfig):
             `"forward"` KL(teacher || student), `"reverse"` KL(student || teacher), `"jsd"`, or
             `"forward_then_reverse"`, the paper's two stages.
         kl_switch (`float`, *optional*, defaults to `0.5`):
-            Fraction of the optimizer steps in the first stage of `"forward_then_reverse"`.
+            The first stage of `"forward_then_reverse"`: up to 1 the fraction of the optimizer steps, above 1 their
+            number. Optimizer state and learning-rate schedule go on across the switch.
         completion_source (`str`, *optional*, defaults to `"auto"`):
             `"dataset"` trains on the column `reference`, `"student"` on completions the student generates; `"auto"` is
             `"dataset"` while the divergence is forward and `"student"` otherwise.
@@ -131,7 +136,10 @@ class PacedConfig(DistillationConfig):
         metadata={"help": "Divergence: forward is KL(teacher || student), reverse is KL(student || teacher)."},
     )
     kl_switch: float = field(
-        default=0.5, metadata={"help": "Fraction of the steps in the forward stage of 'forward_then_reverse'."}
+        default=0.5,
+        metadata={
+            "help": "Forward stage of 'forward_then_reverse': up to 1 a fraction of the steps, above 1 their number."
+        },
     )
     completion_source: CompletionSourceSchedule = field(
         default="auto",
@@ -169,8 +177,11 @@ class PacedConfig(DistillationConfig):
     )
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.kl_switch <= 1.0:
-            raise ValueError(f"`kl_switch` is {self.kl_switch}; it is a fraction of the steps. Give it in [0, 1].")
+        if self.kl_switch < 0.0 or (self.kl_switch > 1.0 and not float(self.kl_switch).is_integer()):
+            raise ValueError(
+                f"`kl_switch` is {self.kl_switch}; it is a fraction of the steps in [0, 1], or a whole number of "
+                "steps above 1."
+            )
         first_kl = stages(self.kl, self.kl_switch)[0]
         if self.beta is not None and self.beta != JSD_COEFFICIENT[first_kl]:
             raise ValueError(

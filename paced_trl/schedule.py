@@ -25,13 +25,13 @@ JSD_COEFFICIENT: dict[KL, float] = {"forward": 0.0, "reverse": 1.0, "jsd": 0.5}
 
 def switch_step(max_steps: int, kl_switch: float) -> int:
     """
-    Return the first optimizer step of the second stage, `round(kl_switch * max_steps)`.
+    Return the first optimizer step of the second stage, at most `max_steps`.
 
     Args:
         max_steps (`int`): Optimizer steps of the whole run.
-        kl_switch (`float`): Fraction of the steps, in [0, 1], spent in the first stage.
+        kl_switch (`float`): What the first stage takes: up to 1 the fraction of the steps, above 1 their number.
     """
-    return round(kl_switch * max_steps)
+    return round(kl_switch * max_steps) if kl_switch <= 1.0 else min(round(kl_switch), max_steps)
 
 
 def kl_at_step(step: int, *, kl: KLSchedule, max_steps: int, kl_switch: float = 0.5) -> KL:
@@ -42,7 +42,7 @@ def kl_at_step(step: int, *, kl: KLSchedule, max_steps: int, kl_switch: float = 
         step (`int`): Completed optimizer steps, from 0 (`TrainerState.global_step`).
         kl (`str`): `"forward"`, `"reverse"`, `"jsd"`, or `"forward_then_reverse"`.
         max_steps (`int`): Optimizer steps of the whole run.
-        kl_switch (`float`, *optional*, defaults to `0.5`): Fraction of the steps spent in the first stage.
+        kl_switch (`float`, *optional*, defaults to `0.5`): See [`switch_step`].
 
     Example:
 
@@ -82,4 +82,4 @@ def stages(kl: KLSchedule, kl_switch: float = 0.5) -> tuple[KL, ...]:
         return (kl,)
     if kl_switch <= 0.0:
         return ("reverse",)
-    return ("forward",) if kl_switch >= 1.0 else ("forward", "reverse")
+    return ("forward",) if kl_switch == 1.0 else ("forward", "reverse")

@@ -18,9 +18,10 @@ weights 1 this is exactly TRL's loss.
 
 from __future__ import annotations
 
+import math
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ from torch.utils.data import Sampler
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
 from trl import DistillationTrainer
 
+from .callbacks import Advice
 from .config import PacedConfig
 from .refresh import Refresh
 from .sampling import FrontierSampler, ResumableRepeatSampler, draw_batch
@@ -138,6 +140,7 @@ class PacedTrainer(DistillationTrainer):
             eval_dataset=eval_dataset,
             **kwargs,
         )
+        self.add_callback(Advice(len(train_dataset)))
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Train; as in [`~transformers.Trainer`]. A resumed run goes on with the pass rates of its checkpoint."""
@@ -289,12 +292,26 @@ class PacedTrainer(DistillationTrainer):
         # Reduced here and not in `_compute_loss`, which runs inside the wrapped forward (as TRL does with entropy).
         sums = torch.cat([self._divergence_sums, inputs["completion_mask"].sum().float().view(1)])
         divergence, weighted, tokens = self.accelerator.reduce(sums, reduction="sum").tolist()
+        if not (math.isfinite(divergence) and math.isfinite(weighted)):
+            self._stop_with_batch(inputs, divergence, weighted)
         metrics = self._metrics["train" if self.model.training else "eval"]
         metrics[f"paced/{self.kl_in_force}_kl" if self.kl_in_force != "jsd" else "paced/jsd"].append(
             divergence / tokens
         )
         metrics["paced/weighted_divergence"].append(weighted / tokens)
         return output
+
+    def _stop_with_batch(self, inputs: dict[str, Any], divergence: float, weighted: float) -> NoReturn:
+        """End the run on all processes, which have the same sums; what each of them computed on is saved."""
+        step, index = self.state.global_step, self.accelerator.process_index
+        path = Path(str(self.args.output_dir), f"not_finite-step-{step}-process-{index}.pt")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(inputs, path)
+        raise FloatingPointError(
+            f"The divergence of step {step} is {divergence} ({weighted} when weighted), so the run ends before it "
+            f"spoils the student. The batch is in {str(path)!r}. Lower `learning_rate`, or look for broken references "
+            "there; in float16, use bfloat16."
+        )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if self.model.training and "loss" in logs:

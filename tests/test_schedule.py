@@ -7,8 +7,10 @@ import pytest
 from paced_trl.schedule import JSD_COEFFICIENT, completion_source_for, kl_at_step, stages
 
 
-@pytest.mark.parametrize(("kl_switch", "num_forward"), [(0.0, 0), (0.25, 2), (0.5, 5), (1.0, 10)])
-def test_forward_steps_come_first_and_are_as_many_as_the_fraction_says(kl_switch: float, num_forward: int) -> None:
+@pytest.mark.parametrize(
+    ("kl_switch", "num_forward"), [(0.0, 0), (0.25, 2), (0.5, 5), (1.0, 10), (2.0, 2), (7, 7), (30, 10)]
+)
+def test_forward_steps_come_first_and_are_as_many_as_the_switch_says(kl_switch: float, num_forward: int) -> None:
     run = [kl_at_step(step, kl="forward_then_reverse", max_steps=10, kl_switch=kl_switch) for step in range(10)]
     assert run == ["forward"] * num_forward + ["reverse"] * (10 - num_forward)
 
@@ -21,7 +23,7 @@ def test_one_divergence_stays(kl: str) -> None:
 def test_stages_without_steps_are_left_out() -> None:
     assert stages("forward_then_reverse", 0.0) == ("reverse",)
     assert stages("forward_then_reverse", 1.0) == ("forward",)
-    assert stages("forward_then_reverse", 0.3) == ("forward", "reverse")
+    assert stages("forward_then_reverse", 0.3) == stages("forward_then_reverse", 3) == ("forward", "reverse")
 
 
 def test_auto_source_follows_the_divergence() -> None:

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from trl import DistillationConfig, DistillationTrainer
 
 from paced_trl import PacedConfig, PacedTrainer, PassRateStore, Verdict
+from paced_trl.config import PRESETS
 from paced_trl.online_pass_rates import OnlinePassRates
 
 
@@ -508,6 +509,31 @@ def test_a_resumed_run_goes_on_with_its_re_estimated_pass_rates(
 def test_refresh_that_cannot_work_is_refused(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PacedConfig(output_dir=str(tmp_path), **CPU, **({"kl": "reverse", "refresh": "online"} | settings))
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_its_batch(make_trainer: Callable, tmp_path: Path) -> None:
+    trainer = make_trainer(kl="forward")
+    with torch.no_grad():
+        trainer.model.get_output_embeddings().weight[3] = torch.nan
+    with pytest.raises(FloatingPointError, match="The divergence of step 0 is nan"):
+        trainer.train()
+    batch = torch.load(tmp_path / "run" / "not_finite-step-0-process-0.pt")
+    assert batch["completion_ids"].shape[0] == 8
+
+
+@pytest.mark.parametrize(
+    ("preset", "expected"),
+    [
+        ("sqrt", lambda p: (p * (1 - p)) ** 0.5),
+        ("dapo", lambda p: ((p > 0) & (p < 1)).double()),
+        ("paced_sampling", lambda p: p * (1 - p)),
+    ],
+)
+def test_presets_are_the_weightings_of_their_papers(make_trainer: Callable, preset: str, expected: Callable) -> None:
+    trainer = make_trainer(kl="forward", **PRESETS[preset])
+    weights = expected(torch.tensor(COUNTS, dtype=torch.float64) / 8)
+    torch.testing.assert_close(torch.tensor(trainer.problem_weights), weights / weights.mean())
+    assert trainer.args.apply_weights == "sampling"
 
 
 def test_stock_card_gains_the_method(make_trainer: Callable, tmp_path: Path) -> None:

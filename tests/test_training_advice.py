@@ -1,0 +1,49 @@
+"""Advice by what is logged: where it is due, where it is not, and once."""
+
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+
+import pytest
+
+from paced_trl.callbacks import Advice
+from paced_trl.training_advice import training_advice
+
+
+HEALTHY = {
+    "loss": 0.5,
+    "paced/effective_sample_size": 30.0,
+    "paced/refresh/frontier": 0.3,
+    "completions/clipped_ratio": 0.1,
+    "paced/verdicts/timeout": 0.005,
+    "paced/verdicts/unverifiable": 0.005,
+}
+
+
+def test_a_healthy_run_gets_none() -> None:
+    assert training_advice(HEALTHY, 100) == training_advice({}, 100) == {}
+
+
+@pytest.mark.parametrize(
+    ("figures", "subject", "text"),
+    [
+        ({"paced/effective_sample_size": 4.9}, "effective_sample_size", "worth 5 equally weighted problems of 100"),
+        ({"paced/refresh/frontier": 0.09}, "frontier", "Only 9.0% of the problems"),
+        ({"completions/clipped_ratio": 0.51}, "clipped_ratio", "51% of the completions are cut off"),
+        ({"paced/verdicts/timeout": 0.006}, "verifier", "failed on 1.1% of the completions"),
+    ],
+)
+def test_each_figure_has_its_threshold(figures: dict[str, float], subject: str, text: str) -> None:
+    advice = training_advice(HEALTHY | figures, 100)
+    assert list(advice) == [subject] and text in advice[subject]
+
+
+def test_it_is_given_once_and_by_one_process(caplog: pytest.LogCaptureFixture) -> None:
+    callback, other = Advice(100), Advice(100)
+    main, second = (SimpleNamespace(is_world_process_zero=is_main, global_step=7) for is_main in (True, False))
+    with caplog.at_level(logging.WARNING, logger="paced_trl.callbacks"):
+        for _ in range(3):
+            callback.on_log(None, main, None, {"completions/clipped_ratio": 1.0})  # type: ignore[arg-type]
+            other.on_log(None, second, None, {"completions/clipped_ratio": 1.0})  # type: ignore[arg-type]
+    assert [record.getMessage()[:7] for record in caplog.records] == ["Step 7:"]
