@@ -127,7 +127,7 @@ class Refresh:
         sampling, template = SamplingParameters.of(args), as_mapping(args.chat_template_kwargs)
         generator = TransformersGenerator(model, tokenizer, sampling, chat_template_kwargs=template)
         # Other weights at the same step, of a run that was resumed elsewhere, are another student.
-        name = f"step-{step}-{str(generator.record['weights'])[:8]}"
+        name = f"step-{step}-{str(generator.record['weights']).rpartition(':')[2][:8]}"
         table = estimate_pass_rates(
             part,
             generator,

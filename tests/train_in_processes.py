@@ -36,13 +36,14 @@ def main(output: str, batch_size: int, settings: str) -> None:
         verifier=lambda completions, solutions, **columns: [Verdict.FAILED] * len(completions),
     )
     trainer.train()
-    weights_of_ranks = gather_object([trainer.problem_weights.tolist()])
+    refresh = trainer.refresh
+    rates_of_ranks = gather_object([None if refresh is None else refresh.pass_rates.pass_rates().tolist()])
     if PartialState().is_main_process:
         result = {
             "num_processes": PartialState().num_processes,
             "loss": logged(trainer, "loss"),
             "divergence": logged(trainer, "paced/forward_kl"),
-            "problem_weights": weights_of_ranks,
+            "pass_rates": rates_of_ranks,
             "parameters": torch.cat([p.detach().flatten() for p in trainer.model.parameters()]).tolist(),
         }
         with open(output, "w") as file:
