@@ -17,6 +17,7 @@ from trl import DistillationConfig, DistillationTrainer
 from paced_trl import PacedConfig, PacedTrainer, PassRateStore, Verdict
 from paced_trl.config import PRESETS
 from paced_trl.online_pass_rates import OnlinePassRates
+from paced_trl.schedule import JSD_COEFFICIENT
 
 
 PROMPTS = [f"{a}+{b}=" for a in range(4) for b in range(4)]
@@ -167,31 +168,70 @@ def test_logit_rules_of_other_architectures_hold_under_weights(
     torch.testing.assert_close(loss, expected, atol=1e-6, rtol=2e-5)
 
 
-@pytest.mark.parametrize("accumulation", [1, 2])
-def test_weights_of_one_are_exactly_stock_trl(make_trainer: Callable, tmp_path: Path, accumulation: int) -> None:
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "qwen2": {},
+    "qwen3": {},
+    "mistral": {},
+    "gemma2": {"final_logit_softcapping": 5.0},
+    "gemma3_text": {},
+    "cohere": {"logit_scale": 0.5},
+    "granite": {"logits_scaling": 3.0},
+    "gpt2": {},
+    "phi": {},
+}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "accumulation": {"gradient_accumulation_steps": 2},
+    "forward": {"beta": 0.0},
+    "jsd": {"beta": 0.5},
+    "activation checkpointing": {"activation_checkpointing": True},
+    "lora": {"peft_config": LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")},
+}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "variant"),
+    [*((architecture, {}) for architecture in ARCHITECTURES), *(("llama", variant) for variant in VARIANTS.values())],
+    ids=[*ARCHITECTURES, *VARIANTS],
+)
+def test_weights_of_one_are_exactly_stock_trl(tmp_path: Path, architecture: str, variant: dict[str, Any]) -> None:
+    variant = dict(variant)
+    beta, peft_config = variant.pop("beta", 1.0), variant.pop("peft_config", None)
     shared = {
+        **CPU,
         "learning_rate": 1e-2,
         "lr_scheduler_type": "linear",
         "max_steps": 10,
         "per_device_train_batch_size": 4,
-        "gradient_accumulation_steps": accumulation,
         "max_completion_length": 6,
         "logging_steps": 1,
         "save_strategy": "no",
+        **variant,
     }
-    paced = make_trainer(kl="reverse", weighting="uniform", **shared)
-    paced.train()
-    stock = DistillationTrainer(
-        model=build_tiny_model(seed=0),
-        teacher_model=build_tiny_model(seed=1),
-        args=DistillationConfig(output_dir=str(tmp_path / "stock"), beta=1.0, **CPU, **shared),
-        train_dataset=problems(),
-        processing_class=build_tiny_tokenizer(),
-    )
-    stock.train()
+    names = {coefficient: name for name, coefficient in JSD_COEFFICIENT.items()}
+    settings = {"kl": names[beta], "completion_source": "student", "weighting": "uniform"}
+    trainers = []
+    for kind, args in (
+        (PacedTrainer, PacedConfig(output_dir=str(tmp_path / "paced"), **shared, **settings)),
+        (DistillationTrainer, DistillationConfig(output_dir=str(tmp_path / "stock"), beta=beta, **shared)),
+    ):
+        student, teacher = (build_tiny_model(architecture, seed=s, **ARCHITECTURES[architecture]) for s in (0, 1))
+        torch.manual_seed(7)  # for LoRA's first matrices
+        trainer = kind(
+            model=student,
+            teacher_model=teacher,
+            args=args,
+            train_dataset=problems(),
+            processing_class=build_tiny_tokenizer(),
+            peft_config=peft_config,
+        )
+        trainer.train()
+        trainers.append(trainer)
+    paced, stock = trainers
     assert len(logged(stock, "loss")) == 10
     assert logged(paced, "loss") == logged(stock, "loss")
     assert logged(paced, "grad_norm") == logged(stock, "grad_norm")
+    assert any(norm > 0 for norm in logged(stock, "grad_norm"))
     for ours, theirs in zip(paced.model.parameters(), stock.model.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 
