@@ -60,10 +60,12 @@ class Precision:
     estimator: str
 
     def __str__(self) -> str:
-        saved = f"{self.saved_share:.0%} fewer" if self.saved_share >= 0 else f"{-self.saved_share:.0%} more"
+        saved = f"{self.saved_share:.0%} fewer than" if self.saved_share > 0 else "as many as"
+        if self.saved_share < 0:
+            saved = f"{-self.saved_share:.0%} more than"
         return (
             f"{self.num_generations:,} completions, {self.num_tokens:,} tokens: {self.mean_generations:.2f} a "
-            f"problem, {saved} than {self.fixed_generations} each\n"
+            f"problem, {saved} {self.fixed_generations} each\n"
             f"estimated error of the weights ({self.estimator}): {self.weight_error:.2f}; plug-in with "
             f"{self.fixed_generations} each: {self.plugin_weight_error:.2f}"
         )

@@ -49,6 +49,9 @@ def test_it_takes_fewer_generations_and_says_so(tmp_path: Path) -> None:
     assert precision.weight_error <= precision.plugin_weight_error * 1.05
     assert f"{precision.saved_share:.0%} fewer than 8 each" in str(precision)
     assert "posterior, no gate" in str(precision)
+    assert "more than 2 each\n" in str(precision_of(table, 2))
+    fixed = estimate(tmp_path / "fixed", allocation="fixed", num_generations=3)
+    assert "3.00 a problem, as many as 3 each\n" in str(precision_of(fixed, 3))
     assert min(table["num_valid"]) == 2
 
 
