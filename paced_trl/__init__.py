@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 
 _EXPORTS = {
-    "prior": ["Prior", "fit_beta_prior", "fit_prior"],
+    "prior": ["Prior"],
+    "prior_fit": ["fit_beta_prior", "fit_prior"],
     "weighting": ["effective_sample_size", "posterior_mean_weight", "problem_weights"],
     "verification": ["Verdict", "Verifier", "load_verifier"],
     "verification_report": ["VerificationReport", "verify_completions"],
@@ -47,8 +48,8 @@ if TYPE_CHECKING:
     from .generation import TransformersGenerator as TransformersGenerator
     from .online_pass_rates import OnlinePassRates as OnlinePassRates
     from .prior import Prior as Prior
-    from .prior import fit_beta_prior as fit_beta_prior
-    from .prior import fit_prior as fit_prior
+    from .prior_fit import fit_beta_prior as fit_beta_prior
+    from .prior_fit import fit_prior as fit_prior
     from .references import generate_references as generate_references
     from .sampling import FrontierSampler as FrontierSampler
     from .solution_likelihood import solution_log_probabilities as solution_log_probabilities

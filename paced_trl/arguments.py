@@ -171,6 +171,16 @@ class WeightArguments:
         "'solution_log_probability' (of the student).",
     )
 
+    @property
+    def weighting_arguments(self) -> dict[str, Any]:
+        """The arguments of [`~paced_trl.weighting.problem_weights`] that these settings mean."""
+        return {
+            "weight_alpha": self.weight_alpha,
+            "weight_beta": self.weight_beta,
+            "estimator": self.weight_estimator,
+            "gate": self.weight_gate,
+        }
+
 
 @dataclass
 class TrainArguments:

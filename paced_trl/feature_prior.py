@@ -20,15 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .pass_rate import Floats, check_counts
-from .prior import (
-    Prior,
-    check_measured,
-    fit_prior,
-    log_marginal_likelihood,
-    maximize_likelihood,
-    possible_masses,
-    prior_of,
-)
+from .prior import Prior, log_marginal_likelihood
+from .prior_fit import check_measured, fit_prior, maximize_likelihood, possible_masses, prior_of
 
 
 if TYPE_CHECKING:

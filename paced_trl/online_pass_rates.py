@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .pass_rate import Floats, check_counts
-from .prior import Prior, fit_prior
+from .prior import Prior
+from .prior_fit import fit_prior
 from .verification import Verdict
 from .weighting import problem_weights
 

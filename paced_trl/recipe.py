@@ -153,7 +153,7 @@ def estimate_student(
         num_generations=estimation.num_generations,
         allocation=estimation.allocation,
         target_error=estimation.target_error,
-        weighting=weighting_of(weights),
+        weighting=weights.weighting_arguments,
         prior_features=weights.prior_features,
         seed=sampling.seed,
     )
@@ -193,16 +193,6 @@ def with_prior_features(
     return problems.add_column(name, values)
 
 
-def weighting_of(weights: WeightArguments | PacedConfig) -> dict[str, Any]:
-    """Return the arguments of `problem_weights` on which the estimate of a weight depends."""
-    return {
-        "weight_alpha": weights.weight_alpha,
-        "weight_beta": weights.weight_beta,
-        "estimator": weights.weight_estimator,
-        "gate": weights.weight_gate,
-    }
-
-
 def describe_pass_rates(
     problems: Dataset,
     table: Dataset,
@@ -216,7 +206,9 @@ def describe_pass_rates(
         return text
     problems = with_prior_features(problems, weights, store)
     features = problem_features(problems, weights.prior_features)
-    precision = precision_of(table, estimation.num_generations, weighting=weighting_of(weights), features=features)
+    precision = precision_of(
+        table, estimation.num_generations, weighting=weights.weighting_arguments, features=features
+    )
     return f"{text}\n\n{precision}"
 
 

@@ -92,16 +92,15 @@ class Refresh:
             half_life=args.refresh_half_life if args.refresh == "online" else np.inf,
             weighting=args.weighting_arguments,
         )
-        self._weights = self.pass_rates.weights()
         self._num_estimations = self._num_tokens = 0
 
-    def weights(self) -> Floats:
-        """Return the problem weights, **shape (P,)**; those before where all would be 0, which is better than none."""
+    def weights(self, previous: Floats) -> Floats:
+        """Return the problem weights, **shape (P,)**; where all would be 0, the previous ones, better than none."""
         try:
-            self._weights = self.pass_rates.weights()
+            return self.pass_rates.weights()
         except ValueError as error:
             warnings.warn(f"The problem weights stay as they are. {error}", UserWarning, stacklevel=2)
-        return self._weights
+            return previous
 
     def estimate_if_due(self, problems: Dataset, model: Any, tokenizer: Any, *, step: int, max_steps: int) -> bool:
         """

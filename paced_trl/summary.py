@@ -24,7 +24,7 @@ from .pass_rate import (
     FrontierShares,
     frontier_shares,
 )
-from .prior import fit_prior
+from .prior_fit import fit_prior
 from .store import VERDICTS
 
 

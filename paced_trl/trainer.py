@@ -127,6 +127,7 @@ class PacedTrainer(DistillationTrainer):
             train_dataset, prior_features=args.prior_features, **args.weighting_arguments
         )
         self.refresh = None if args.refresh == "never" else Refresh(args, train_dataset, verifier)
+        self._measured_problems = train_dataset
         # A row's number finds its weight, whatever became of the weights by then.
         train_dataset = train_dataset.add_column(_ROW, np.arange(len(train_dataset)))
         self._train_problems = train_dataset
@@ -147,7 +148,7 @@ class PacedTrainer(DistillationTrainer):
         if self.refresh is not None and resume_from_checkpoint:
             latest = get_last_checkpoint(str(self.args.output_dir))
             self.refresh.load(Path(str(latest if resume_from_checkpoint is True else resume_from_checkpoint)))
-            self.problem_weights = self.refresh.weights()
+            self.problem_weights = self.refresh.weights(self.problem_weights)
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
@@ -221,9 +222,10 @@ class PacedTrainer(DistillationTrainer):
         assert self.refresh is not None
         student = self.accelerator.unwrap_model(self.model)
         step, max_steps = self.state.global_step, self.state.max_steps
-        problems = self._train_problems.remove_columns(_ROW)
-        if self.refresh.estimate_if_due(problems, student, self._tokenizer, step=step, max_steps=max_steps):
-            self.problem_weights = self.refresh.weights()
+        if self.refresh.estimate_if_due(
+            self._measured_problems, student, self._tokenizer, step=step, max_steps=max_steps
+        ):
+            self.problem_weights = self.refresh.weights(self.problem_weights)
         if self.args.apply_weights == "loss":
             return inputs
         rng = np.random.default_rng([self.args.seed, step])
@@ -241,7 +243,7 @@ class PacedTrainer(DistillationTrainer):
         observed = self.accelerator.gather(codes).tolist()
         kinds = [list(Verdict)[code] for _, code in observed]
         self.refresh.pass_rates.observe([row for row, _ in observed], kinds, self.state.global_step)
-        self.problem_weights = self.refresh.weights()
+        self.problem_weights = self.refresh.weights(self.problem_weights)
 
     def _row_weights(
         self, problem_weight: torch.Tensor, completion_mask: torch.Tensor, training: bool

@@ -22,7 +22,8 @@ import numpy.typing as npt
 from scipy.special import betaln
 
 from .pass_rate import Counts, Floats, check_counts, check_evidence
-from .prior import Prior, as_prior, fit_prior, posterior_point_masses
+from .prior import Prior, as_prior, posterior_point_masses
+from .prior_fit import fit_prior
 
 
 Weighting = Literal["beta", "uniform", "hard_filter"]

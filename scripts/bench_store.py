@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from datasets import Dataset
 
 from paced_trl.estimation import read_pass_rates
-from paced_trl.prior import fit_prior
+from paced_trl.prior_fit import fit_prior
 from paced_trl.store import VERDICTS, PassRateStore
 from paced_trl.summary import summarize_pass_rates
 from paced_trl.weighting import problem_weights

@@ -16,7 +16,8 @@ from paced_trl.allocation import (
     weight_error,
 )
 from paced_trl.pass_rate import Counts, Floats
-from paced_trl.prior import Prior, fit_prior, posterior, posterior_mean_pass_rate
+from paced_trl.prior import Prior, posterior, posterior_mean_pass_rate
+from paced_trl.prior_fit import fit_prior
 from paced_trl.weighting import beta_kernel, problem_weights
 
 

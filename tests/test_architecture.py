@@ -16,7 +16,8 @@ HEAVY = {"torch", "transformers", "datasets", "trl", "peft", "accelerate"}
 ALLOWED = {
     "pass_rate": set(),
     "prior": {"pass_rate"},
-    "weighting": {"pass_rate", "prior"},
+    "prior_fit": {"pass_rate", "prior"},
+    "weighting": {"pass_rate", "prior", "prior_fit"},
     "schedule": set(),
     "sampling": set(),
     "run_directory": set(),

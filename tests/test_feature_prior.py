@@ -9,7 +9,8 @@ from scipy.special import expit
 
 from paced_trl.feature_prior import fit_feature_prior, problem_features
 from paced_trl.pass_rate import Counts, Floats
-from paced_trl.prior import credible_intervals, fit_prior, log_marginal_likelihood
+from paced_trl.prior import credible_intervals, log_marginal_likelihood
+from paced_trl.prior_fit import fit_prior
 
 
 def simulate(

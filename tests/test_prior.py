@@ -10,13 +10,12 @@ from paced_trl.prior import (
     Prior,
     as_prior,
     credible_intervals,
-    fit_beta_prior,
-    fit_prior,
     log_marginal_likelihood,
     posterior,
     posterior_mean_pass_rate,
     posterior_point_masses,
 )
+from paced_trl.prior_fit import fit_beta_prior, fit_prior
 
 
 def simulate(num_problems, num_generations, prior, seed=0):

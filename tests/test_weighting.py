@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from paced_trl.prior import Prior, fit_beta_prior, fit_prior
+from paced_trl.prior import Prior
+from paced_trl.prior_fit import fit_beta_prior, fit_prior
 from paced_trl.weighting import (
     beta_kernel,
     effective_sample_size,
@@ -31,8 +32,10 @@ def random_table(seed, num_problems=200):
     return rng.binomial(num_valid, rng.beta(0.5, 0.7, num_problems)), num_valid
 
 
-@pytest.mark.parametrize("module", ["pass_rate", "prior", "weighting"])
-def test_examples_in_docstrings(module):
+@pytest.mark.parametrize(
+    ("module", "num_examples"), [("pass_rate", 2), ("prior", 3), ("prior_fit", 3), ("weighting", 5)]
+)
+def test_examples_in_docstrings(module, num_examples):
     module = importlib.import_module(f"paced_trl.{module}")
     finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner()
     names = {"np": np, **vars(module)}
@@ -43,7 +46,7 @@ def test_examples_in_docstrings(module):
         test = doctest.DocTestParser().get_doctest(text, names, documented.name, documented.filename, 0)
         examples += len(test.examples)
         assert runner.run(test).failed == 0, documented.name
-    assert examples >= 2
+    assert examples >= num_examples
 
 
 def test_kernel_is_its_formula():
