@@ -54,6 +54,9 @@ class ProblemArguments:
     solution_column: str = _setting("solution", "Column of the gold solution, which the verifier compares with.")
     problem_id_column: str | None = _setting(None, "Column of unique ids. Default: a hash of prompt and solution.")
     reference_column: str | None = _setting(None, "Column of completions to train on, if the data have one.")
+    privileged_context_column: str | None = _setting(
+        None, "Column of what only the teacher sees in self-distillation: a worked solution, or a hint."
+    )
     system_prompt: str | None = _setting(None, "System message before every prompt; makes prompts chats.")
     few_shot: str | None = _setting(
         None, "JSON file with a list of messages before every prompt; makes prompts chats."

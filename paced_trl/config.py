@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from trl import DistillationConfig
 
+from .privileged_prompts import DEFAULT_TEMPLATE, check_template
 from .schedule import JSD_COEFFICIENT, CompletionSourceSchedule, KLSchedule, completion_source_for, stages
 
 
@@ -76,6 +77,26 @@ class PacedConfig(DistillationConfig):
         completion_source (`str`, *optional*, defaults to `"auto"`):
             `"dataset"` trains on the column `reference`, `"student"` on completions the student generates; `"auto"` is
             `"dataset"` while the divergence is forward and `"student"` otherwise.
+
+        > Parameters that control the teacher
+
+        self_distillation (`str`, *optional*, defaults to `"none"`):
+            Who teaches, where no `teacher_model` is given, with `privileged_context` in its prompt: `"base"` the
+            student with its adapter off (no second copy of the weights), `"ema"` the student with an average of its
+            adapter over the steps, `"copy"` a frozen copy of the student as it starts. Known to make completions
+            shorter, and to hurt models that think long: watch `completions/mean_length` and `entropy`.
+        self_distillation_decay (`float`, *optional*, defaults to `0.99`):
+            With `"ema"`, how much of the averaged adapter stays at each optimizer step.
+        privileged_template (`str`, *optional*):
+            The user's last turn as the teacher sees it, with `{prompt}` and `{privileged_context}`.
+        teacher_cache (`str`, *optional*):
+            Directory in which the teacher's final hidden states of the references are kept, in the number format they
+            have. From the second pass on, the stage on references needs of the teacher only its head. The size is
+            said before it is written. `None` computes them at every pass.
+        teacher_offload (`bool`, *optional*, defaults to `False`):
+            Whether teacher and student take turns on the accelerator: the teacher runs over a whole generation batch
+            while the student waits in main memory, and the other way round. Only the teacher's head stays. For one
+            process.
 
         > Parameters that control the on-policy pass rate
 
@@ -145,6 +166,29 @@ class PacedConfig(DistillationConfig):
         default="auto",
         metadata={"help": "Completions trained on: the dataset's references, the student's own, or by stage."},
     )
+    self_distillation: Literal["none", "base", "ema", "copy"] = field(
+        default="none",
+        metadata={
+            "help": "The student teaches itself, with `privileged_context` in the teacher's prompt: 'base' with its "
+            "adapter off, 'ema' with an average of its adapter, 'copy' a frozen copy. Known to shorten outputs and to "
+            "hurt models that think long."
+        },
+    )
+    self_distillation_decay: float = field(
+        default=0.99, metadata={"help": "With 'ema', how much of the averaged adapter stays at each step."}
+    )
+    privileged_template: str = field(
+        default=DEFAULT_TEMPLATE,
+        metadata={"help": "The user's last turn as the teacher sees it, with {prompt} and {privileged_context}."},
+    )
+    teacher_cache: str | None = field(
+        default=None,
+        metadata={"help": "Directory that keeps the teacher's hidden states of references, computed once."},
+    )
+    teacher_offload: bool = field(
+        default=False,
+        metadata={"help": "Teacher and student take turns on the accelerator, a generation batch at a time."},
+    )
     refresh: Literal["never", "online", "estimate"] = field(
         default="never",
         metadata={
@@ -203,6 +247,7 @@ class PacedConfig(DistillationConfig):
                 "completions come from the dataset, so vLLM would only hold memory. Remove `use_vllm`."
             )
         self._check_refresh()
+        self._check_teacher()
         if len(self.weight_band) != 2:
             raise ValueError(f"`weight_band` is {self.weight_band}; it takes two pass rates, lowest and highest.")
 
@@ -234,6 +279,26 @@ class PacedConfig(DistillationConfig):
                 raise ValueError(
                     f"`{name}` is {value}, which cannot be: steps and half-life are above 0, the share is in (0, 1], "
                     "and adaptive allocation needs at least 2 generations."
+                )
+
+    def _check_teacher(self) -> None:
+        check_template(self.privileged_template)
+        if not 0.0 <= self.self_distillation_decay < 1.0:
+            raise ValueError(
+                f"`self_distillation_decay` is {self.self_distillation_decay}; it is a share in [0, 1) that stays."
+            )
+        if self.teacher_cache is not None and "dataset" not in self.completion_sources:
+            raise ValueError(
+                f"`teacher_cache` is {self.teacher_cache!r}, but with `kl`={self.kl!r} and "
+                f"`completion_source`={self.completion_source!r} nothing is trained on references, and the student's "
+                "own completions never come twice. Leave it out."
+            )
+        shares_weights = self.self_distillation in ("base", "ema")
+        for name, value in (("teacher_cache", self.teacher_cache), ("teacher_offload", self.teacher_offload)):
+            if value and shares_weights:
+                raise ValueError(
+                    f"`{name}` is for a teacher with weights of its own, and with "
+                    f"`self_distillation`={self.self_distillation!r} the student's are its. Leave `{name}` out."
                 )
 
     @property

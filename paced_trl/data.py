@@ -34,6 +34,7 @@ def load_problems(
     solution_column: str = "solution",
     problem_id_column: str | None = None,
     reference_column: str | None = None,
+    privileged_context_column: str | None = None,
     system_prompt: str | None = None,
     few_shot: str | None = None,
     as_chat: bool = False,
@@ -53,6 +54,8 @@ def load_problems(
             Column that identifies a problem. If `None`, `problem_id` where it exists, else a hash of prompt and
             solution.
         reference_column (`str`, *optional*): Column that holds a completion to train on; becomes `reference`.
+        privileged_context_column (`str`, *optional*):
+            Column that holds what only the teacher sees in self-distillation; becomes `privileged_context`.
         system_prompt (`str`, *optional*): System message put before every prompt; implies `as_chat`.
         few_shot (`str`, *optional*):
             JSON file with a list of messages (`role`, `content`) put before every prompt; implies `as_chat`.
@@ -73,6 +76,7 @@ def load_problems(
         "solution": solution_column,
         "problem_id": problem_id_column,
         "reference": reference_column,
+        "privileged_context": privileged_context_column,
     }
     # Copied, not renamed: one column may serve twice, such as a worked solution that is also the reference.
     mapped = {

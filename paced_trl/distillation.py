@@ -57,8 +57,12 @@ def training_settings(args: PacedConfig, model_args: ModelConfig, dataset: Datas
     return settings | student | {"train_dataset": digest.hexdigest()[:16], "num_problems": len(dataset)}
 
 
-def check_models(args: PacedConfig, student: str, teacher: str, student_revision: str) -> PreTrainedTokenizerBase:
+def check_models(
+    args: PacedConfig, student: str, teacher: str | None, student_revision: str
+) -> PreTrainedTokenizerBase:
     """Refuse a pair with different vocabularies, before weights load; return the student's tokenizer."""
+    if teacher is None:
+        return load_tokenizer(student, revision=student_revision, trust_remote_code=args.trust_remote_code)
     models = ((student, student_revision), (teacher, args.teacher_model_revision or "main"))
     student_tokenizer, teacher_tokenizer = (
         load_tokenizer(name, revision=revision, trust_remote_code=args.trust_remote_code) for name, revision in models
@@ -103,7 +107,10 @@ def distill(
         KeyboardInterrupt: If Ctrl-C ended the run, after its checkpoint was written.
     """
     student = require_model(model_args.model_name_or_path)
-    teacher = require_model(args.teacher_model_name_or_path, "teacher_model_name_or_path")
+    # A file that serves several runs may name a teacher which this one does not need.
+    teacher = None
+    if args.self_distillation == "none":
+        teacher = require_model(args.teacher_model_name_or_path, "teacher_model_name_or_path")
     run = RunDirectory(str(args.output_dir), training_settings(args, model_args, dataset))
     history = run.path / "trainer_state.json"
     if run.status == "finished":
@@ -121,7 +128,7 @@ def distill(
     stop = StopCleanly()
     trainer = PacedTrainer(
         model=resolve_model_path(student),
-        teacher_model=resolve_model_path(teacher),
+        teacher_model=None if teacher is None else resolve_model_path(teacher),
         args=args,
         train_dataset=dataset,
         verifier=verifier,

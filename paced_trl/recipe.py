@@ -64,8 +64,8 @@ def problems_of(args: ProblemArguments, name: str | None = None) -> Dataset:
     options = args.load_options()
     split = args.dataset_train_split
     if name is not None:
-        # A reference column belongs to the training problems, and so does their number.
-        options |= {"reference_column": None, "max_problems": None}
+        # What is trained on belongs to the training problems, and so does their number.
+        options |= {"reference_column": None, "privileged_context_column": None, "max_problems": None}
         split = args.dataset_test_split
     return load_problems(source, config=args.dataset_config, split=split, **options)
 
@@ -276,6 +276,11 @@ def training_problems(
             "the same configuration first, name them with `--pass_rates`, or set `--weighting uniform`."
         )
     if "dataset" in args.completion_sources and "reference" not in problems.column_names:
+        if args.self_distillation != "none":
+            raise ValueError(
+                f"`kl` is {args.kl!r}, which trains on references; the data have none, and with `self_distillation` "
+                "there is no teacher to write them. Set `kl: reverse`, or name a column with `--reference_column`."
+            )
         if verifier is None:
             raise ValueError(
                 f"`kl` is {args.kl!r}, which trains on references; the data have none, and without a `verifier` the "

@@ -8,7 +8,9 @@ Overrides only; nothing of TRL's is copied. What each override is for:
 - `_generate_and_score_completions`: per-row loss weights, verdicts on the student's own completions, and pass rates
   that keep up with it (`refresh.py`).
 - `_compute_loss`: the divergence of the current stage, multiplied by the rows' weights.
-- `train` and `_save_checkpoint`: the refreshed pass rates belong to a checkpoint.
+- `_save_state` and `_load_state`: the refreshed pass rates belong to a checkpoint.
+
+Who teaches, and when it runs, is its base class's business (`teacher_states.py`).
 
 The loss of a generation batch is sum_i w_i sum_t D_it / N, with w_i the problem weight of mean 1 over the *dataset*,
 D_it the divergence at completion token t in nats, and N the completion tokens of the whole batch over all processes.
@@ -27,15 +29,14 @@ import numpy as np
 import torch
 from datasets import Dataset
 from torch.utils.data import Sampler
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
-from trl import DistillationTrainer
 
 from .callbacks import Advice
 from .config import PacedConfig
 from .refresh import Refresh
 from .sampling import FrontierSampler, ResumableRepeatSampler, draw_batch
 from .schedule import JSD_COEFFICIENT, KL, completion_source_for, kl_at_step
-from .training_data import check_training_columns, end_of_completion_id, problem_weights_of
+from .teacher_states import TeacherStatesTrainer
+from .training_data import check_training_columns, problem_weights_of
 from .verification import Verdict, Verifier, mark_truncated
 from .weighted_divergence import WeightedDivergence
 from .weighting import effective_sample_size
@@ -44,7 +45,7 @@ from .weighting import effective_sample_size
 _ROW = "paced_row"
 
 
-class PacedTrainer(DistillationTrainer):
+class PacedTrainer(TeacherStatesTrainer):
     """
     Distill a teacher into a student where the student can learn: PACED (arXiv 2603.11178).
 
@@ -70,7 +71,9 @@ class PacedTrainer(DistillationTrainer):
             - `num_passed` and `num_valid` (counts of the student's verified completions), or `pass_rate` in [0, 1], or
               `problem_weight` (used as it is, normalised to mean 1), unless `weighting="uniform"`;
             - `reference` (completion text to train on) where the schedule has a stage on the dataset's completions;
-            - `solution` if a `verifier` is given.
+            - `solution` if a `verifier` is given;
+            - `privileged_context` (text that only the teacher sees, may be empty) with `self_distillation`, where
+              `teacher_model` is not given.
         verifier ([`~paced_trl.verification.Verifier`], *optional*):
             Judges the student's own completions while it trains; logged as `paced/pass_rate`. The caller closes it.
 
@@ -116,8 +119,6 @@ class PacedTrainer(DistillationTrainer):
             )
         if kwargs.get("tools"):
             raise ValueError("`tools` were given, but references and verdicts cover one turn only. Remove `tools`.")
-        if teacher_model is None:
-            raise ValueError("`teacher_model` is None, so there is nothing to distill from. Give a model or its name.")
         check_training_columns(
             train_dataset,
             needs_reference="dataset" in args.completion_sources,
@@ -132,7 +133,7 @@ class PacedTrainer(DistillationTrainer):
         train_dataset = train_dataset.add_column(_ROW, np.arange(len(train_dataset)))
         self._train_problems = train_dataset
         self.verifier = verifier
-        self._dataset_completions: list[str] | None = None
+        self._dataset_completions: list[list[int]] | None = None
         super().__init__(
             model=model,
             teacher_model=teacher_model,
@@ -143,19 +144,16 @@ class PacedTrainer(DistillationTrainer):
         )
         self.add_callback(Advice(len(train_dataset)))
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
-        """Train; as in [`~transformers.Trainer`]. A resumed run goes on with the pass rates of its checkpoint."""
-        if self.refresh is not None and resume_from_checkpoint:
-            latest = get_last_checkpoint(str(self.args.output_dir))
-            self.refresh.load(Path(str(latest if resume_from_checkpoint is True else resume_from_checkpoint)))
+    def _load_state(self, checkpoint: Path) -> None:
+        super()._load_state(checkpoint)
+        if self.refresh is not None:
+            self.refresh.load(checkpoint)
             self.problem_weights = self.refresh.weights(self.problem_weights)
-        return super().train(resume_from_checkpoint, *args, **kwargs)
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
-        if self.refresh is not None and self.args.should_save:
-            run = Path(self._get_output_dir(trial=trial))
-            self.refresh.save(run / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+    def _save_state(self, checkpoint: Path) -> None:
+        super()._save_state(checkpoint)
+        if self.refresh is not None:
+            self.refresh.save(checkpoint)
 
     @property
     def kl_in_force(self) -> KL:
@@ -181,9 +179,7 @@ class PacedTrainer(DistillationTrainer):
     def _generate_single_turn(self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any) -> list[list[int]]:
         if self._dataset_completions is None:
             return super()._generate_single_turn(prompt_ids, *args, **kwargs)
-        token_ids = self._tokenizer(self._dataset_completions, add_special_tokens=False)["input_ids"]
-        # Always ends in EOS unless cut: a student that never sees EOS never learns to stop.
-        return [[*ids, self._reference_eos_id][: self.max_completion_length] for ids in token_ids]
+        return self._dataset_completions
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         training = self.model.training
@@ -192,12 +188,13 @@ class PacedTrainer(DistillationTrainer):
         # Evaluation is always on the student's own completions: it asks what the student can do.
         source = completion_source_for(self.kl_in_force, self.args.completion_source) if training else "student"
         if source == "dataset":
-            self._dataset_completions = [row["reference"] for row in inputs]
-            self._reference_eos_id = end_of_completion_id(self._tokenizer, inputs[0]["prompt"], self.eos_token_ids)
+            self._dataset_completions = self._reference_ids(inputs)
         try:
             outputs = super()._generate_and_score_completions(inputs)
         finally:
             self._dataset_completions = None
+        rows = [row[_ROW] for row in inputs] if source == "dataset" else None
+        outputs |= self._teacher_outputs(inputs, outputs, cache_rows=rows)
         # Held-out rows have no weight, and problems drawn by weight have been weighted.
         is_weighted = training and self.args.apply_weights == "loss"
         weights = [self.problem_weights[row[_ROW]] if is_weighted else 1.0 for row in inputs]

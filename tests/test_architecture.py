@@ -32,7 +32,7 @@ ALLOWED = {
 LIGHT = ["__init__", "pass_rate", "weighting", "schedule", "arguments", "verification", "store", "evaluation"]
 LIGHT += ["report/__init__", "report/page"]
 MAY_IMPORT_TRAINER = {"distillation", "__init__"}
-MAY_USE_PRIVATE_TRL = {"weighted_divergence", "sampling"}
+MAY_USE_PRIVATE_TRL = {"weighted_divergence", "sampling", "teacher_states"}
 
 
 def imports(path: Path, *, at_load: bool) -> set[tuple[int, str]]:
@@ -107,6 +107,11 @@ def test_private_trl_symbols_stay_in_the_trainer(path: Path) -> None:
         ("DistillationTrainer._generate_single_turn", ["self", "prompt_ids", "images", "multimodal_fields"]),
         ("DistillationTrainer._generate_and_score_completions", ["self", "inputs"]),
         ("DistillationTrainer._compute_loss", ["self", "unwrapped_student", "inputs", "num_items_in_batch"]),
+        (
+            "DistillationTrainer._get_last_hidden_state",
+            ["self", "unwrapped_model", "input_ids", "attention_mask", "logits_to_keep"],
+        ),
+        ("DistillationTrainer._tokenize_prompts", ["self", "prompts"]),
         ("DistillationTrainer.compute_loss", ["self", "model", "inputs"]),
         ("ChunkedDivergenceFunction.forward", ["ctx", "student_hidden", "student_weight", "student_bias"]),
         ("RepeatSampler.__init__", ["self", "data_source", "mini_repeat_count", "batch_size", "repeat_count"]),
@@ -129,6 +134,8 @@ def test_trl_has_the_methods_that_are_overridden(symbol: str, parameters: list[s
         ("_generate", "self._generate_single_turn("),
         ("compute_loss", "self._compute_loss"),
         ("_compute_loss", "self.beta"),
+        ("_compute_loss", "self._get_last_hidden_state,"),
+        ("_compute_loss", "self._forward_redirection("),
     ],
 )
 def test_trl_still_calls_what_is_overridden(caller: str, callee: str) -> None:

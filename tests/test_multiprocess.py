@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -47,15 +48,23 @@ def launch(num_processes: int, output: Path, batch_size: int, settings: dict[str
     [
         {"kl": "forward", "loss_aggregation": "token"},
         {"kl": "forward", "loss_aggregation": "sequence", "apply_weights": "sampling"},
+        {"kl": "forward", "self_distillation": "base"},
+        {"kl": "forward", "self_distillation": "ema", "self_distillation_decay": 0.5},
+        {"kl": "forward", "teacher_cache": "cache"},
     ],
 )
 def test_two_processes_give_the_result_of_one(tmp_path: Path, settings: dict[str, Any]) -> None:
+    if "teacher_cache" in settings:
+        settings = {**settings, "teacher_cache": str(tmp_path / "cache")}
     one = launch(1, tmp_path / "one.json", 8, settings)
+    # The second run makes a cache of its own.
+    shutil.rmtree(tmp_path / "cache", ignore_errors=True)
     two = launch(2, tmp_path / "two.json", 4, settings)
     assert (one["num_processes"], two["num_processes"]) == (1, 2)
     assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
     assert two["divergence"] == pytest.approx(one["divergence"], rel=1e-5)
     assert two["parameters"] == pytest.approx(one["parameters"], rel=1e-4, abs=1e-6)
+    assert two["teacher_cached"] == one["teacher_cached"]
 
 
 def test_the_train_command_runs_on_two_processes(tmp_path: Path) -> None:

@@ -9,15 +9,21 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from conftest import build_tiny_model, build_tiny_tokenizer
+from peft import LoraConfig
 from test_trainer import CPU, logged, problems
 
 from paced_trl import PacedConfig, PacedTrainer, Verdict
 
 
 def main(output: str, batch_size: int, settings: str) -> None:
+    options = json.loads(settings)
+    teaches_itself = "self_distillation" in options
+    dataset = problems()
+    if teaches_itself:
+        dataset = dataset.add_column("privileged_context", [f"It is {s}." for s in dataset["solution"]])
     trainer = PacedTrainer(
         model=build_tiny_model(seed=0),
-        teacher_model=build_tiny_model(seed=1),
+        teacher_model=None if teaches_itself else build_tiny_model(seed=1),
         args=PacedConfig(
             output_dir=f"{output}.run",
             per_device_train_batch_size=batch_size,
@@ -29,9 +35,10 @@ def main(output: str, batch_size: int, settings: str) -> None:
             logging_steps=1,
             save_strategy="no",
             **CPU,
-            **json.loads(settings),
+            **options,
         ),
-        train_dataset=problems(),
+        train_dataset=dataset,
+        peft_config=LoraConfig(r=4, target_modules="all-linear") if teaches_itself else None,
         processing_class=build_tiny_tokenizer(),
         verifier=lambda completions, solutions, **columns: [Verdict.FAILED] * len(completions),
     )
@@ -45,6 +52,7 @@ def main(output: str, batch_size: int, settings: str) -> None:
             "divergence": logged(trainer, "paced/forward_kl"),
             "pass_rates": rates_of_ranks,
             "parameters": torch.cat([p.detach().flatten() for p in trainer.model.parameters()]).tolist(),
+            "teacher_cached": logged(trainer, "paced/teacher_cached"),
         }
         with open(output, "w") as file:
             json.dump(result, file)

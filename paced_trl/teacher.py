@@ -1,0 +1,155 @@
+"""
+Teachers that are not simply there: the student itself, and one that takes turns with it on the accelerator.
+
+Responsible for making one set of weights act as two models (while the teacher runs, the adapter is off or its averaged
+weights are in place), and for who is on the accelerator. Refuses to know prompts and losses. PACED's self-distillation
+track (arXiv 2603.11178) has the student teach itself; sharing the base, the average and the turns are ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+from transformers import PreTrainedConfig, TrainerCallback
+
+
+AVERAGE_FILE = "teacher_adapter_average.safetensors"
+
+
+class SelfTeacher(nn.Module):
+    """
+    A teacher that is the student with its adapter off, or with the average of its adapter. No second copy of the base.
+
+    It has no parameters of its own: the student's must not be registered twice, or `eval()`, `to()` and the optimizer
+    would find them here too.
+
+    Args:
+        student (`PeftModel`): The student; its head is not trained.
+        decay (`float`, *optional*):
+            How much of the averaged adapter stays at each step, in [0, 1). `None`: adapter off.
+    """
+
+    def __init__(self, student: PeftModel, decay: float | None = None) -> None:
+        super().__init__()
+        self._student = (student,)  # in a tuple, so that it is not registered
+        self.decay = decay
+        self._trained = {name: p for name, p in student.named_parameters() if p.requires_grad}
+        self._average = {} if decay is None else {name: p.detach().clone() for name, p in self._trained.items()}
+
+    @property
+    def config(self) -> PreTrainedConfig:
+        """The student's configuration, which the loss reads logit rules from."""
+        config: PreTrainedConfig = self._student[0].config
+        return config
+
+    def get_output_embeddings(self) -> nn.Module:
+        """Return the head, which both share."""
+        head: nn.Module = self._student[0].get_output_embeddings()
+        return head
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the student as its teacher."""
+        with self.in_place_of_student() as student:
+            return student(*args, **kwargs)
+
+    @contextmanager
+    def in_place_of_student(self) -> Iterator[PeftModel]:
+        """Let the student be its teacher: in eval mode, the adapter off or averaged. For use without gradients."""
+        student = self._student[0]
+        was_training = student.training
+        student.eval()
+        try:
+            if self.decay is None:
+                with student.disable_adapter():
+                    yield student
+            else:
+                with self._average_in_place():
+                    yield student
+        finally:
+            student.train(was_training)
+
+    @contextmanager
+    def _average_in_place(self) -> Iterator[None]:
+        # `.data`: what autograd has saved for the student's backward keeps pointing to the parameters, not to values,
+        # and finds them as they were.
+        own = {name: parameter.data for name, parameter in self._trained.items()}
+        try:
+            for name, parameter in self._trained.items():
+                parameter.data = self._average[name]
+            yield
+        finally:
+            for name, parameter in self._trained.items():
+                parameter.data = own[name]
+
+    def follow(self) -> None:
+        """Move the average towards the student: average = decay * average + (1 - decay) * adapter."""
+        if self.decay is not None:
+            trained = [parameter.detach() for parameter in self._trained.values()]
+            get_ema_multi_avg_fn(self.decay)(list(self._average.values()), trained, None)
+
+    def save(self, checkpoint: Path) -> None:
+        """Write the average into a checkpoint's directory; nothing where the teacher is the base."""
+        if self._average:
+            save_file({name: tensor.contiguous() for name, tensor in self._average.items()}, checkpoint / AVERAGE_FILE)
+
+    def load(self, checkpoint: Path) -> None:
+        """
+        Go on from a checkpoint's average.
+
+        Raises:
+            ValueError: If it has none, or that of another adapter.
+        """
+        if self.decay is None:
+            return
+        path = checkpoint / AVERAGE_FILE
+        saved = load_file(path) if path.exists() else {}
+        if saved.keys() != self._average.keys():
+            raise ValueError(
+                f"`self_distillation` is 'ema', and the checkpoint {str(checkpoint)!r} has no average of this "
+                f"adapter ({AVERAGE_FILE}): it was written with other settings. Start anew in another `output_dir`."
+            )
+        for name, tensor in saved.items():
+            self._average[name].copy_(tensor)
+
+
+class FollowStudent(TrainerCallback):
+    """Move an averaged teacher after each optimizer step."""
+
+    def __init__(self, teacher: SelfTeacher) -> None:
+        self.teacher = teacher
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        self.teacher.follow()
+
+
+@contextmanager
+def teacher_turn(teacher: nn.Module, student: nn.Module, device: torch.device) -> Iterator[None]:
+    """
+    Have the teacher on the accelerator and the student in main memory, then the other way round.
+
+    Args:
+        teacher (`PreTrainedModel`): In main memory; its head, which the loss needs, is on `device` before and after.
+        student (`torch.nn.Module`): On `device`. Its parameters stay the same objects, as the optimizer needs them.
+        device (`torch.device`): The accelerator.
+    """
+    student.to("cpu")
+    teacher.to(device)
+    try:
+        yield
+    finally:
+        leave_head(teacher, device)
+        student.to(device)
+
+
+def leave_head(teacher: Any, device: torch.device) -> None:
+    """Put a teacher into main memory, all but its head (and embeddings that are tied to it)."""
+    teacher.to("cpu")
+    teacher.get_output_embeddings().to(device)

@@ -1,0 +1,289 @@
+"""
+The teacher's half of a training step: who teaches, what it sees, and when its hidden states are computed.
+
+TRL runs a teacher model on the student's tokens, beside the student, at every micro-batch. Here the teacher may be the
+student itself (`teacher.py`), see a prompt of its own (`privileged_prompts.py`), have its hidden states of references
+on disk (`teacher_cache.py`), or take turns with the student on the accelerator. Where none of this is asked for, every
+call is TRL's. Ours, but for self-distillation itself (PACED, arXiv 2603.11178).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from accelerate.utils import is_peft_model
+from datasets import Dataset
+from peft import PeftModel
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
+from trl import DistillationTrainer
+from trl.trainer.utils import create_model_from_path, pad
+
+from .arguments import as_mapping
+from .config import PacedConfig
+from .data import Messages
+from .model_record import memory_checksum
+from .privileged_prompts import check_privileged_context, teacher_prompt
+from .teacher import FollowStudent, SelfTeacher, leave_head, teacher_turn
+from .teacher_cache import HiddenStateCache
+from .training_data import end_of_completion_id
+
+
+class TeacherStatesTrainer(DistillationTrainer):
+    """
+    TRL's [`~trl.DistillationTrainer`] with a say in where the teacher's hidden states come from.
+
+    Args:
+        model, teacher_model, args, train_dataset, eval_dataset, **kwargs:
+            As in [`~trl.DistillationTrainer`], with a [`PacedConfig`]. `teacher_model` is not given with
+            `self_distillation`, where `train_dataset` needs the column `privileged_context`; held-out problems may do
+            without, and then the teacher sees what the student sees.
+
+    Raises:
+        ValueError: If the teacher that the settings describe cannot be had: before any model loads.
+    """
+
+    args: PacedConfig
+
+    def __init__(
+        self,
+        model: Any,
+        teacher_model: Any,
+        args: PacedConfig,
+        train_dataset: Dataset,
+        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        check_teacher(model, teacher_model, args, kwargs.get("peft_config"))
+        if args.self_distillation != "none":
+            check_privileged_context(train_dataset, "train_dataset")
+        self._loss_inputs: dict[str, Any] = {}
+        teacher_model = teacher_to_load(model, teacher_model, args)
+        super().__init__(
+            model=model,
+            # TRL would put it on the accelerator beside the student.
+            teacher_model=None if args.teacher_offload else teacher_model,
+            args=args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            **kwargs,
+        )
+        if args.self_distillation in ("base", "ema"):
+            decay = args.self_distillation_decay if args.self_distillation == "ema" else None
+            self.teacher_model = SelfTeacher(cast(PeftModel, self.model), decay)
+            self.add_callback(FollowStudent(self.teacher_model))
+        elif args.teacher_offload:
+            self.teacher_model = teacher_model
+            leave_head(teacher_model, self.accelerator.device)
+        self.teacher_cache = None if args.teacher_cache is None else self._open_teacher_cache(train_dataset)
+
+    def _open_teacher_cache(self, dataset: Dataset) -> HiddenStateCache:
+        """Open the cache that belongs to this teacher, and to these references as the teacher sees them."""
+        needed = {"prompt", "reference", "privileged_context"}
+        rows = dataset.select_columns([name for name in dataset.column_names if name in needed]).to_list()
+        prompt_ids, _, _ = self._tokenize_prompts(self._teacher_prompts(rows))
+        teacher = memory_checksum(self.accelerator.unwrap_model(self.teacher_model))
+        precision = f"bf16={self.args.bf16} fp16={self.args.fp16}"
+        path = Path(str(self.args.teacher_cache))
+        return HiddenStateCache(path, f"{teacher} {precision}", prompt_ids, self._reference_ids(rows))
+
+    def _reference_ids(self, inputs: list[dict[str, Any]]) -> list[list[int]]:
+        """Return the token ids of each row's reference. They end in EOS unless cut, or no student would learn to."""
+        eos_id = end_of_completion_id(self._tokenizer, inputs[0]["prompt"], self.eos_token_ids)
+        token_ids = self._tokenizer([row["reference"] for row in inputs], add_special_tokens=False)["input_ids"]
+        return [[*ids, eos_id][: self.max_completion_length] for ids in token_ids]
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Train; as in [`~transformers.Trainer`]. A resumed run goes on with all that its checkpoint holds."""
+        if resume_from_checkpoint:
+            latest = get_last_checkpoint(str(self.args.output_dir))
+            self._load_state(Path(str(latest if resume_from_checkpoint is True else resume_from_checkpoint)))
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            run = Path(self._get_output_dir(trial=trial))
+            self._save_state(run / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+
+    def _load_state(self, checkpoint: Path) -> None:
+        """Go on from what a checkpoint holds beside TRL's files."""
+        if isinstance(self.teacher_model, SelfTeacher):
+            self.teacher_model.load(checkpoint)
+
+    def _save_state(self, checkpoint: Path) -> None:
+        """Write what belongs to a checkpoint beside TRL's files."""
+        if isinstance(self.teacher_model, SelfTeacher):
+            self.teacher_model.save(checkpoint)
+
+    def _teacher_outputs(
+        self, inputs: list[dict[str, Any]], batch: dict[str, torch.Tensor], cache_rows: list[int] | None
+    ) -> dict[str, torch.Tensor]:
+        """
+        Return what the teacher's side of the loss needs beside the student's tokens, to be shuffled and split as they.
+
+        Args:
+            inputs (`list[dict[str, Any]]`): B rows of the dataset.
+            batch (`dict[str, torch.Tensor]`): What the loss gets of them.
+            cache_rows (`list[int]`, *optional*): Their numbers in the training set, if completions are its references.
+        """
+        prompts = self._padded_teacher_prompts(inputs) if self.args.self_distillation != "none" else {}
+        cache = None if cache_rows is None else self.teacher_cache
+        if cache is None and not self.args.teacher_offload:
+            return prompts
+        return {"teacher_hidden_states": self._teacher_hidden_states({**batch, **prompts}, cache_rows or [], cache)}
+
+    def _teacher_prompts(self, inputs: Iterable[dict[str, Any]]) -> list[str | Messages]:
+        if self.args.self_distillation == "none":
+            return [row["prompt"] for row in inputs]
+        template = self.args.privileged_template
+        return [teacher_prompt(row["prompt"], row.get("privileged_context"), template) for row in inputs]
+
+    def _padded_teacher_prompts(self, inputs: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Return ids and mask of the teacher's prompts, **shape (B, L)** each, padded as TRL pads the student's."""
+        ids, _, _ = self._tokenize_prompts(self._teacher_prompts(inputs))
+        multiple = cast("int | None", self.pad_to_multiple_of)
+        token_ids = [torch.tensor(row) for row in ids]
+        masks = [torch.ones_like(row) for row in token_ids]
+        prompt_ids = pad(token_ids, self._tokenizer.pad_token_id, "left", multiple)
+        prompt_mask = pad(masks, 0, "left", multiple)
+        device = self.accelerator.device
+        return {"teacher_prompt_ids": prompt_ids.to(device), "teacher_prompt_mask": prompt_mask.to(device)}
+
+    def _teacher_hidden_states(
+        self, batch: dict[str, torch.Tensor], rows: list[int], cache: HiddenStateCache | None
+    ) -> torch.Tensor:
+        """
+        Return the teacher's hidden states of a whole generation batch, **shape (B, C, H)**, before the student runs.
+
+        Args:
+            batch (`dict[str, torch.Tensor]`): What the loss gets of B rows.
+            rows (`list[int]`): Their numbers in the training set, for the cache.
+            cache ([`HiddenStateCache`], *optional*): States that are in it are read, others are put into it.
+        """
+        num_rows, num_tokens = batch["completion_ids"].shape
+        missing = [i for i in range(num_rows) if cache is None or not cache.has(rows[i])]
+        parts = []
+        if missing:
+            with self._teacher_turn(), torch.no_grad(), self.compute_loss_context_manager():
+                for chosen in torch.tensor(missing).split(self.args.per_device_train_batch_size):
+                    part = {name: value[chosen] for name, value in batch.items() if value.ndim > 0}
+                    parts.append(self._teacher_forward(part))
+        if cache is None:
+            return torch.cat(parts)
+        if missing:
+            cache.write([rows[i] for i in missing], torch.cat(parts))
+        self._metrics["train"]["paced/teacher_cached"].append(1.0 - len(missing) / num_rows)
+        return cache.read(rows, num_tokens).to(self.accelerator.device)
+
+    def _teacher_turn(self) -> AbstractContextManager[None]:
+        if not self.args.teacher_offload:
+            return nullcontext()
+        student = self.accelerator.unwrap_model(self.model)
+        return teacher_turn(self.teacher_model, student, self.accelerator.device)
+
+    def _teacher_forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        self._loss_inputs = batch
+        self.teacher_model.eval()
+        teacher = self.accelerator.unwrap_model(self.teacher_model)
+        ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+        mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
+        states: torch.Tensor = self._forward_redirection(
+            self.teacher_model,
+            teacher,
+            self._get_last_hidden_state,
+            teacher,
+            ids,
+            mask,
+            batch["completion_ids"].size(1),
+        )
+        return states
+
+    def _get_last_hidden_state(
+        self,
+        unwrapped_model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        **multimodal: Any,
+    ) -> torch.Tensor:
+        model, batch = unwrapped_model, self._loss_inputs
+        with ExitStack() as stack:
+            if model is self.accelerator.unwrap_model(self.teacher_model):
+                if "teacher_hidden_states" in batch:
+                    states: torch.Tensor = batch["teacher_hidden_states"]
+                    return states
+                if "teacher_prompt_ids" in batch:
+                    # The completion stands at the end, so prompts may differ in length.
+                    input_ids = torch.cat([batch["teacher_prompt_ids"], batch["completion_ids"]], dim=1)
+                    attention_mask = torch.cat([batch["teacher_prompt_mask"], batch["completion_mask"]], dim=1)
+                if isinstance(model, SelfTeacher):
+                    model = stack.enter_context(model.in_place_of_student())
+            states = super()._get_last_hidden_state(model, input_ids, attention_mask, logits_to_keep, **multimodal)
+        return states
+
+    def _compute_loss(self, unwrapped_student: Any, inputs: dict[str, Any], num_items_in_batch: Any) -> Any:
+        self._loss_inputs = inputs
+        return super()._compute_loss(unwrapped_student, inputs, num_items_in_batch)
+
+
+def check_teacher(model: Any, teacher_model: Any, args: PacedConfig, peft_config: Any) -> None:
+    """
+    Refuse a teacher that cannot be had.
+
+    Args:
+        model, teacher_model (`str`, `PreTrainedModel` or `PeftModel`): What the trainer was given.
+        args ([`PacedConfig`]): Settings.
+        peft_config (`PeftConfig`, *optional*): The student's adapter.
+
+    Raises:
+        ValueError: If there is none, or two, or it could not do what the settings ask of it.
+    """
+    if args.self_distillation == "none" and teacher_model is None:
+        raise ValueError(
+            "`teacher_model` is None, so there is nothing to distill from. Give a model or its name, or set "
+            "`self_distillation`."
+        )
+    if args.self_distillation != "none" and teacher_model is not None:
+        raise ValueError(
+            f"`self_distillation` is {args.self_distillation!r}, and a `teacher_model` was given as well. Remove "
+            "one of them."
+        )
+    if args.self_distillation in ("base", "ema") and peft_config is None and not is_peft_model(model):
+        raise ValueError(
+            f"`self_distillation` is {args.self_distillation!r}, which needs an adapter to switch off or to "
+            "average, and all of the student is trained. Set `use_peft` (`peft_config`), or "
+            "`self_distillation='copy'`."
+        )
+    if args.teacher_offload and args.distributed_state is not None and args.distributed_state.num_processes > 1:
+        raise ValueError(
+            f"`teacher_offload` is set, and there are {args.distributed_state.num_processes} processes, whose "
+            "students must stay where they are. Use one process, or `teacher_cache`."
+        )
+    deepspeed = args.deepspeed_plugin
+    if args.teacher_cache is not None and deepspeed is not None and deepspeed.zero_stage == 3:
+        raise ValueError(
+            "`teacher_cache` is set, and under DeepSpeed ZeRO-3 all processes must run the teacher equally often, "
+            "which a cache does not. Use ZeRO-2, or leave it out."
+        )
+
+
+def teacher_to_load(model: Any, teacher_model: Any, args: PacedConfig) -> Any:
+    """Return what TRL takes as teacher: a copy of the student, or one that is kept off the accelerator."""
+    if args.self_distillation == "copy":
+        name, settings = model, as_mapping(args.model_init_kwargs)
+    else:
+        name, settings = teacher_model, as_mapping(args.teacher_model_init_kwargs)
+        if args.teacher_model_revision is not None:
+            settings = {"revision": args.teacher_model_revision, **settings}
+    if not isinstance(name, str):
+        return copy.deepcopy(name) if args.self_distillation == "copy" else name
+    if args.self_distillation != "copy" and not args.teacher_offload:
+        return name
+    if args.teacher_offload:
+        settings = {**settings, "device_map": "cpu"}
+    return create_model_from_path(name, **{"trust_remote_code": args.trust_remote_code, **settings})
