@@ -27,6 +27,9 @@ MIN_FRONTIER_SHARE = 0.10
 MAX_FAILURE_SHARE = 0.01
 MAX_TRUNCATED_SHARE = 0.10
 
+# With more generations each, a bin per possible pass rate would be a bin of few problems.
+MAX_BINS = 16
+
 
 @dataclass(frozen=True)
 class FrontierShares:
@@ -196,3 +199,20 @@ def _is_count(value: object) -> bool:
     if not isinstance(value, (int, float, np.integer, np.floating)):
         return False
     return bool(0 <= value <= _MAX_COUNT) and float(value).is_integer()
+
+
+def pass_rate_bins(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike) -> tuple[np.ndarray, int]:
+    """
+    Return the bin of each measured problem, and the number n of the last bin: bin i stands at the pass rate i / n.
+
+    With one number of valid generations, up to 16, there is a bin per possible pass rate; otherwise there are eleven,
+    of which the first and the last hold none but problems that never and always passed.
+    """
+    passed, valid = np.asarray(num_passed), np.asarray(num_valid)
+    passed, valid = passed[valid > 0], valid[valid > 0]
+    one_number = valid.size > 0 and np.ptp(valid) == 0 and valid[0] <= MAX_BINS
+    last = int(valid[0]) if one_number else 10
+    index = np.rint(passed / valid * last).astype(int)
+    inner = (passed > 0) & (passed < valid)
+    index[inner] = index[inner].clip(1, last - 1)
+    return index, last

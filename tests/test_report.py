@@ -20,9 +20,10 @@ from PIL import Image
 
 from paced_trl.comparison import BASE, ArmRun, Comparison
 from paced_trl.evaluation import Evaluation, compare_runs
+from paced_trl.pass_rate import pass_rate_bins
 from paced_trl.report import write_report
 from paced_trl.report.figure_theme import DARK, LIGHT
-from paced_trl.report.figures import bar_index, draw_accuracy, draw_before_after, draw_training
+from paced_trl.report.figures import draw_accuracy, draw_before_after, draw_training
 from paced_trl.report.findings import best_arm, findings, mean_with_interval, verdict_counts, warnings_of
 from paced_trl.report.problem_samples import choose_completions, choose_problems, elide, sample_problems, visible
 from paced_trl.report.run_contents import RunContents, read_run
@@ -516,10 +517,10 @@ def test_visible_spells_out_what_cannot_be_seen(text: str, shown: str) -> None:
 
 
 def test_bars_hold_the_problems_of_their_pass_rate() -> None:
-    index, last = bar_index([0, 1, 2, 4, 0], [4, 4, 4, 4, 0])
+    index, last = pass_rate_bins([0, 1, 2, 4, 0], [4, 4, 4, 4, 0])
     assert (index.tolist(), last) == ([0, 1, 2, 4], 4)
     # Many or unequal numbers of generations: tenths, and the ends are for never and always only.
-    index, last = bar_index([0, 1, 31, 32, 5], [32, 32, 32, 32, 10])
+    index, last = pass_rate_bins([0, 1, 31, 32, 5], [32, 32, 32, 32, 10])
     assert (index.tolist(), last) == ([0, 1, 9, 10, 5], 10)
 
 

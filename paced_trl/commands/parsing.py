@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import logging
 import os
 import sys
 import warnings
@@ -134,9 +135,11 @@ def _quieten_libraries() -> None:
     warnings.filterwarnings("ignore", message=".*is deprecated and will be removed in v6", category=FutureWarning)
     # Read when the libraries are imported.
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    from transformers.utils import logging
+    # bitsandbytes, which PEFT imports, says that it looked for a kernel of the Hub and goes without.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+    from transformers.utils.logging import disable_progress_bar
 
-    logging.disable_progress_bar()
+    disable_progress_bar()
 
 
 def entry_point(command: str, run: Callable[[Sequence[str]], None], arguments: Sequence[str] | None) -> None:

@@ -17,14 +17,13 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from ..comparison import BASE
 from ..evaluation import Evaluation
-from ..pass_rate import Floats
+from ..pass_rate import Floats, pass_rate_bins
 from .figure_theme import LIGHT, Theme
 from .findings import difference, mean_with_interval
 from .run_contents import LogHistory
 
 
 _WIDTH = 9.0  # inches
-_MAX_BARS = 16
 _DIVERGENCES = {"paced/forward_kl": "forward KL", "paced/reverse_kl": "reverse KL", "paced/jsd": "JSD"}
 _PASS_RATE = "paced/pass_rate"
 # Points of a training curve that are left after smoothing over steps.
@@ -49,7 +48,7 @@ def draw_training_pass_rates(
         formula (`str`, *optional*): What the curve is.
         theme ([`Theme`], *optional*): Colours.
     """
-    index, last = bar_index(num_passed, num_valid)
+    index, last = pass_rate_bins(num_passed, num_valid)
     rates, counts = np.arange(last + 1) / last, np.bincount(index, minlength=last + 1)
     figure = Figure(figsize=(_WIDTH, 3.5), layout="constrained")
     left, right = figure.subplots(1, 2) if problem_weights is not None else (figure.subplots(), None)
@@ -194,26 +193,9 @@ def has_logged(logs: Sequence[LogHistory], key: str) -> bool:
     return any(key in entry for history in logs for entry in history)
 
 
-def bar_index(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike) -> tuple[np.ndarray, int]:
-    """
-    Return the bar of each measured problem, and the number n of the last bar: bar i stands at the pass rate i / n.
-
-    With one number of valid generations, up to 16, there is a bar per possible pass rate; otherwise there are eleven,
-    of which the first and the last hold none but problems that never and always passed.
-    """
-    passed, valid = np.asarray(num_passed), np.asarray(num_valid)
-    passed, valid = passed[valid > 0], valid[valid > 0]
-    one_number = valid.size > 0 and np.ptp(valid) == 0 and valid[0] <= _MAX_BARS
-    last = int(valid[0]) if one_number else 10
-    index = np.rint(passed / valid * last).astype(int)
-    inner = (passed > 0) & (passed < valid)
-    index[inner] = index[inner].clip(1, last - 1)
-    return index, last
-
-
 def _shares(evaluations: Sequence[Evaluation]) -> Floats:
     """Return the share of problems in each bar, pooled over evaluations."""
-    index, last = bar_index(
+    index, last = pass_rate_bins(
         np.concatenate([evaluation.num_passed for evaluation in evaluations]),
         np.concatenate([evaluation.num_valid for evaluation in evaluations]),
     )
