@@ -217,3 +217,13 @@ class EvaluateArguments:
     baseline: list[str] = _setting(
         [], "Evaluation directories to compare with, problem by problem (several: seeds of one run)."
     )
+
+
+@dataclass
+class DiagnoseArguments:
+    """How closely `diagnose` looks."""
+
+    problems_per_pass_rate: int = _setting(32, "Most problems per pass rate; one gradient each.")
+    sketch_size: int = _setting(
+        8192, "Numbers kept of each gradient: all where it has no more, else a random projection."
+    )

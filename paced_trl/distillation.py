@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
 from datasets import Dataset
-from transformers import AutoConfig, PreTrainedTokenizerBase, ProgressCallback
+from transformers import AutoConfig, PreTrainedTokenizerBase, ProgressCallback, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
@@ -77,6 +78,55 @@ def check_models(
     return student_tokenizer
 
 
+def make_trainer(
+    args: PacedConfig,
+    model_args: ModelConfig,
+    dataset: Dataset,
+    *,
+    verifier: Verifier | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> PacedTrainer:
+    """
+    Return the trainer of a run, models loaded.
+
+    Args:
+        args ([`PacedConfig`]): The run; `teacher_model_name_or_path` names the teacher.
+        model_args ([`~trl.ModelConfig`]): The student, and LoRA or quantisation.
+        dataset (`datasets.Dataset`): Training problems, as [`PacedTrainer`] needs them.
+        verifier ([`Verifier`], *optional*): Judges the student's own completions while it trains.
+        callbacks (`Sequence[TrainerCallback]`, *optional*): Beside the trainer's own.
+
+    Raises:
+        ValueError: If models and data do not fit together: before weights load.
+    """
+    student = require_model(model_args.model_name_or_path)
+    # A file that serves several runs may name a teacher which this one does not need.
+    teacher = None
+    if args.self_distillation == "none":
+        teacher = require_model(args.teacher_model_name_or_path, "teacher_model_name_or_path")
+    tokenizer = check_models(args, student, teacher, model_args.model_revision)
+    args.model_init_kwargs = {
+        "revision": model_args.model_revision,
+        "attn_implementation": model_args.attn_implementation,
+        "dtype": model_args.dtype,
+        **as_mapping(args.model_init_kwargs),
+    }
+    if model_args.use_peft and model_args.lora_target_modules is None:
+        # All but the head: PEFT leaves it out, and TRL's loss needs it dense.
+        model_args = replace(model_args, lora_target_modules=["all-linear"])
+    return PacedTrainer(
+        model=resolve_model_path(student),
+        teacher_model=None if teacher is None else resolve_model_path(teacher),
+        args=args,
+        train_dataset=dataset,
+        verifier=verifier,
+        processing_class=tokenizer,
+        quantization_config=get_quantization_config(model_args),
+        peft_config=get_peft_config(model_args),
+        callbacks=list(callbacks),
+    )
+
+
 @dataclass
 class Distilled:
     """A finished distillation: where the student lies and what training logged, one entry per `logging_steps`."""
@@ -106,37 +156,12 @@ def distill(
         ValueError: If models, data or directory do not fit together: before weights load.
         KeyboardInterrupt: If Ctrl-C ended the run, after its checkpoint was written.
     """
-    student = require_model(model_args.model_name_or_path)
-    # A file that serves several runs may name a teacher which this one does not need.
-    teacher = None
-    if args.self_distillation == "none":
-        teacher = require_model(args.teacher_model_name_or_path, "teacher_model_name_or_path")
     run = RunDirectory(str(args.output_dir), training_settings(args, model_args, dataset))
     history = run.path / "trainer_state.json"
     if run.status == "finished":
         return Distilled(run.path, json.loads(history.read_text())["log_history"], reused=True)
-    tokenizer = check_models(args, student, teacher, model_args.model_revision)
-    args.model_init_kwargs = {
-        "revision": model_args.model_revision,
-        "attn_implementation": model_args.attn_implementation,
-        "dtype": model_args.dtype,
-        **as_mapping(args.model_init_kwargs),
-    }
-    if model_args.use_peft and model_args.lora_target_modules is None:
-        # All but the head: PEFT leaves it out, and TRL's loss needs it dense.
-        model_args = replace(model_args, lora_target_modules=["all-linear"])
     stop = StopCleanly()
-    trainer = PacedTrainer(
-        model=resolve_model_path(student),
-        teacher_model=None if teacher is None else resolve_model_path(teacher),
-        args=args,
-        train_dataset=dataset,
-        verifier=verifier,
-        processing_class=tokenizer,
-        quantization_config=get_quantization_config(model_args),
-        peft_config=get_peft_config(model_args),
-        callbacks=[stop],
-    )
+    trainer = make_trainer(args, model_args, dataset, verifier=verifier, callbacks=[stop])
     if not args.disable_tqdm:
         trainer.remove_callback(ProgressCallback)
         trainer.add_callback(CompactProgress())

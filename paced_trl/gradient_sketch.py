@@ -10,6 +10,7 @@ signs, and P x D numbers of four bytes. Ours; what the vectors are for is in `gr
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,8 +20,6 @@ from tqdm import tqdm
 
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-
     from .pass_rate import Floats
     from .trainer import PacedTrainer
 
@@ -69,42 +68,47 @@ class GradientSketch:
         return total.double().numpy()
 
 
-def problem_gradients(
-    trainer: PacedTrainer, dataset: Dataset, *, size: int = DEFAULT_SIZE, progress: bool = True
-) -> Floats:
+def problem_gradients(trainer: PacedTrainer, path: Path, *, size: int = DEFAULT_SIZE, progress: bool = True) -> Floats:
     """
-    Return the gradient of each problem's unweighted distillation loss, **shape (P, D)**.
+    Return the gradient of each training problem's unweighted distillation loss, **shape (P, D)**.
 
     The loss is the trainer's own, on one problem: the mean over its completion tokens of the divergence in force.
 
     Args:
         trainer ([`PacedTrainer`]): Not trained yet; its weights are not applied.
-        dataset (`datasets.Dataset`): P problems of its training set.
+        path (`Path`): `.npy` file in which the vectors are kept as they come; those that it holds are not made again.
         size (`int`, *optional*, defaults to `8192`): Largest D; see [`GradientSketch`].
         progress (`bool`, *optional*, defaults to `True`): Whether to show a progress bar.
     """
     model: Any = trainer.model
+    dataset: Any = trainer.train_dataset
     sketch = GradientSketch([p for p in model.parameters() if p.requires_grad], size)
-    vectors = np.empty((len(dataset), sketch.size))
+    if path.exists():
+        vectors = np.lib.format.open_memmap(path, mode="r+")
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        vectors = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(len(dataset), sketch.size))
+        vectors[:] = np.nan  # to do
     model.train()
-    bar = tqdm(total=len(dataset), desc="gradients", unit="problem", disable=not progress)
-    for row, inputs in enumerate(_single_problems(trainer, dataset)):
-        model.zero_grad(set_to_none=True)
-        trainer.accelerator.backward(trainer.compute_loss(model, inputs))
-        vectors[row] = sketch.of_gradients()
-        bar.update()
+    batch_size = trainer.args.per_device_train_batch_size
+    bar = tqdm(total=len(dataset), desc="Gradients", unit="problem", disable=not progress)
+    for start in range(0, len(dataset), batch_size):
+        rows = range(start, min(start + batch_size, len(dataset)))
+        if np.isnan(vectors[rows]).any():
+            for row, inputs in zip(rows, _single_problems(trainer, [dataset[row] for row in rows]), strict=True):
+                model.zero_grad(set_to_none=True)
+                trainer.accelerator.backward(trainer.compute_loss(model, inputs))
+                vectors[row] = sketch.of_gradients()
+        bar.update(len(rows))
     bar.close()
     model.zero_grad(set_to_none=True)
-    return vectors
+    return np.asarray(vectors, dtype=np.float64)
 
 
-def _single_problems(trainer: PacedTrainer, dataset: Dataset) -> Iterator[dict[str, Any]]:
-    """Yield what the loss gets of each problem; completions are made for a batch of them at once."""
-    batch_size = trainer.args.per_device_train_batch_size
-    for start in range(0, len(dataset), batch_size):
-        rows = [dataset[row] for row in range(start, min(start + batch_size, len(dataset)))]
-        batch = trainer._generate_and_score_completions(rows)
-        for row in range(len(rows)):
-            single = {name: value[row : row + 1] for name, value in batch.items() if value.ndim > 0}
-            single["row_weight"] = torch.ones_like(single["row_weight"])
-            yield {**single, "num_items_in_batch": single["completion_mask"].sum()}
+def _single_problems(trainer: PacedTrainer, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield what the loss gets of each problem alone; their completions are made together."""
+    batch = trainer._generate_and_score_completions(rows)
+    for row in range(len(rows)):
+        single = {name: value[row : row + 1] for name, value in batch.items() if value.ndim > 0}
+        single["row_weight"] = torch.ones_like(single["row_weight"])
+        yield {**single, "num_items_in_batch": single["completion_mask"].sum()}

@@ -13,7 +13,7 @@ over all pairs i != j, sigma^2 by the mean of |g_i|^2 minus that.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,8 @@ import numpy.typing as npt
 
 from .pass_rate import Floats, pass_rate_bins
 
+
+RESULT = "gradient_snr.json"
 
 # Fewer problems have too few pairs.
 MIN_PROBLEMS = 4
@@ -74,6 +76,37 @@ class GradientSNR:
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able copy."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> GradientSNR:
+        """Return what `to_dict` was made of; other keys are left out."""
+        known = {f.name: values[f.name] for f in fields(cls)}
+        (low_a, high_a), (low_b, high_b) = known["exponent_intervals"]
+        a, b = known["exponents"]
+        return cls(
+            **known
+            | {
+                "bins": [SNRBin(**each) for each in known["bins"]],
+                "exponents": (a, b),
+                "exponent_intervals": ((low_a, high_a), (low_b, high_b)),
+            }
+        )
+
+    def summary(self) -> str:
+        """Return the curve and what it says, as lines of text."""
+        lines = ["pass rate  problems  SNR [95 % interval]          mean |gradient|"]
+        for b in self.bins:
+            interval = f"{b.snr:.3g} [{b.low:.3g}, {b.high:.3g}]"
+            lines.append(f"{b.pass_rate:9.3g}  {b.num_problems:8d}  {interval:27}  {b.mean_norm:.3g}")
+        (a, b_), ((low_a, high_a), (low_b, high_b)) = self.exponents, self.exponent_intervals
+        where = "within" if low_a <= 1 <= high_a and low_b <= 1 <= high_b else "outside"
+        lines += [
+            self.finding,
+            f"p^a (1-p)^b fits best with a = {a:.2g} [{low_a:.2g}, {high_a:.2g}] and b = {b_:.2g} [{low_b:.2g}, "
+            f"{high_b:.2g}], which explains {self.explained:.0%}; a = b = 1, {where} these "
+            f"intervals, explains {self.explained_by_default:.0%}.",
+        ]
+        return "\n".join(lines)
 
 
 def gradient_snr(

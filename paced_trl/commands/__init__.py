@@ -13,6 +13,7 @@ COMMANDS = {
     "train": "distill the teacher into the student, weighted by those pass rates",
     "evaluate": "accuracy with intervals on held-out and retention problems",
     "compare": "train several arms with the same budget and compare them",
+    "diagnose": "do gradients agree where the student passes sometimes?",
     "report": "figures and one HTML page of a run",
     "inspect": "what is in a store of completions, and the completions themselves",
     "merge": "bring stores that were made apart into one",

@@ -8,9 +8,11 @@ and nothing of it shows.
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import matplotlib.style
@@ -23,6 +25,7 @@ from ..comparison import BASE
 
 
 DPI = 150
+FIGURES = "figures"
 # The arms that most comparisons have keep their colour from one report to the next.
 _PRESETS = ("uniform", "hard_filter", "paced", "paced_sampling")
 
@@ -84,6 +87,14 @@ def render(draw: Callable[[Theme], Figure], theme: Theme = LIGHT) -> bytes:
     image = image.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     image.save(buffer, format="PNG", dpi=(DPI, DPI), optimize=True)
     return buffer.getvalue()
+
+
+def write_figure(output_dir: str | os.PathLike[str], name: str, draw: Callable[[Theme], Figure]) -> Path:
+    """Draw a figure on light paper as `output_dir/figures/<name>.png`; return its path."""
+    path = Path(output_dir, FIGURES, f"{name}.png")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(render(draw, LIGHT))
+    return path
 
 
 def _style(theme: Theme) -> dict[str, Any]:

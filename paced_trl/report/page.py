@@ -23,7 +23,7 @@ from ..comparison import BASE
 from ..store import VERDICTS
 from ..tables import comparison_rows, evaluation_rows
 from ..weighting import effective_sample_size
-from .figure_theme import DARK, LIGHT, render
+from .figure_theme import DARK, FIGURES, LIGHT, render
 from .findings import difference, findings, summary, training_shares, verdict_counts, warnings_of
 from .problem_samples import MAX_COMPLETION, MAX_PROMPT, elide, sample_problems, visible
 from .run_contents import RunContents, read_run
@@ -31,7 +31,6 @@ from .run_figures import TrainingWeights, report_figures, training_weights
 
 
 REPORT = "report.html"
-FIGURES = "figures"
 
 # What readers ask for first, in this order; all other settings follow below.
 _MAIN_SETTINGS = (
