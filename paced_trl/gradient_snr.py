@@ -60,7 +60,7 @@ class GradientSNR:
         exponents (`tuple[float, float]`): The (a, b) whose p^a (1-p)^b, times a constant, fits best.
         exponent_intervals (`tuple[tuple[float, float], tuple[float, float]]`): 95 % bootstrap intervals of a and of b.
         explained, explained_by_default (`float`):
-            How much of the SNR's square, weighted by its precision, the best exponents and (1, 1) explain, in [0, 1].
+            How much of the sum of the bins' squared SNR the best exponents and (1, 1) explain, in [0, 1].
         is_bell (`bool`): Whether the middle is above both ends, by intervals that exclude 0.
         finding (`str`): What the data show of a bell, in a sentence or two.
     """
@@ -149,10 +149,9 @@ def gradient_snr(
         resampled.append(replicates)
     rates = np.array([b.pass_rate for b in bins])
     replicates = np.stack(resampled)
-    precision = 1.0 / np.maximum(replicates.std(axis=1), 1e-12) ** 2
     values = np.array([b.snr for b in bins])[:, None]
-    exponents, explained = _fit_exponents(rates, values, precision)
-    replicated, _ = _fit_exponents(rates, replicates, precision)
+    exponents, explained = _fit_exponents(rates, values)
+    replicated, _ = _fit_exponents(rates, replicates)
     intervals = np.percentile(replicated, [_LOW, _HIGH], axis=0).T
     is_bell, finding = _judge_bell(rates, replicates)
     return GradientSNR(
@@ -160,7 +159,7 @@ def gradient_snr(
         exponents=(float(exponents[0, 0]), float(exponents[0, 1])),
         exponent_intervals=(tuple(intervals[0].tolist()), tuple(intervals[1].tolist())),
         explained=float(explained[0]),
-        explained_by_default=float(_explained(_kernels(rates, [1.0], [1.0]), values, precision)[0, 0]),
+        explained_by_default=float(_explained(_kernels(rates, [1.0], [1.0]), values)[0, 0]),
         is_bell=is_bell,
         finding=finding,
     )
@@ -187,26 +186,28 @@ def _kernels(rates: Floats, alphas: npt.ArrayLike, betas: npt.ArrayLike) -> Floa
     return kernels
 
 
-def _explained(kernels: Floats, values: Floats, precision: Floats) -> Floats:
+def _explained(kernels: Floats, values: Floats) -> Floats:
     """
     Return the share of `values` squared that each kernel times its best constant, not below 0, explains.
+
+    Every pass rate counts alike: no kernel meets the ends exactly, and by their precision, which is highest there,
+    they would decide alone.
 
     Args:
         kernels (`np.ndarray`): **shape (N, M)**.
         values (`np.ndarray`): **shape (M, R)**.
-        precision (`np.ndarray`): Weights of the bins, **shape (M,)**.
 
     Returns:
         `np.ndarray`: **shape (N, R)**.
     """
-    products = np.maximum(kernels * precision @ values, 0.0)
-    shares: Floats = products**2 / (kernels**2 @ precision)[:, None] / np.maximum(precision @ values**2, 1e-300)
+    products = np.maximum(kernels @ values, 0.0)
+    shares: Floats = products**2 / np.sum(kernels**2, axis=1)[:, None] / np.maximum(np.sum(values**2, axis=0), 1e-300)
     return shares
 
 
-def _fit_exponents(rates: Floats, values: Floats, precision: Floats) -> tuple[Floats, Floats]:
+def _fit_exponents(rates: Floats, values: Floats) -> tuple[Floats, Floats]:
     """Return each column's best exponents, **shape (R, 2)**, and what they explain, **shape (R,)**."""
-    explained = _explained(_kernels(rates, _GRID, _GRID), values, precision)
+    explained = _explained(_kernels(rates, _GRID, _GRID), values)
     best = explained.argmax(axis=0)
     exponents = np.stack([_GRID[best // len(_GRID)], _GRID[best % len(_GRID)]], axis=1)
     return exponents, explained.max(axis=0)

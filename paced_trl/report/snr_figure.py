@@ -27,11 +27,10 @@ def draw_gradient_snr(result: GradientSNR, theme: Theme = LIGHT) -> Figure:
     left.vlines(rates, low, high, color=theme.ink, linewidth=2.2)
     left.plot(rates, snr, "o", color=theme.ink, label="SNR, 95 % interval")
     grid = np.linspace(0.0, 1.0, 501)
-    precision = 1.0 / np.maximum(high - low, 1e-12) ** 2
     best = result.exponents
     for (a, b), color, style in ((best, theme.weight, "-"), ((1.0, 1.0), theme.problems, (0, (4, 3)))):
         at_rates = beta_kernel(rates, a, b)
-        scale = max(0.0, float(precision * snr @ at_rates) / float(precision @ at_rates**2))
+        scale = max(0.0, float(snr @ at_rates) / float(at_rates @ at_rates))
         curve = scale * beta_kernel(grid, a, b)
         left.plot(grid, curve, color=color, linestyle=style, linewidth=1.8, label=f"p^{a:.2g} (1 − p)^{b:.2g}, scaled")
     left.set(xlabel="pass rate", ylabel="SNR", title="Do gradients of different problems agree?")
