@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
 from datasets import Dataset
-from transformers import AutoConfig, PreTrainedTokenizerBase, ProgressCallback
+from transformers import ProgressCallback
 from transformers.trainer_utils import get_last_checkpoint
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
@@ -25,7 +26,6 @@ from .models import load_tokenizer, resolve_model_path
 from .run_directory import RunDirectory
 from .trainer import PacedTrainer
 from .verification import Verifier
-from .vocabulary import check_same_vocabulary
 
 
 # Settings that do not change what is trained: they may differ between a run and its continuation.
@@ -43,34 +43,57 @@ _INCIDENTAL_PREFIXES = (
 _INCIDENTAL = {"output_dir", "run_name", "disable_tqdm", "project", "trackio_space_id", "resume_from_checkpoint"}
 
 
-def training_settings(args: PacedConfig, model_args: ModelConfig, dataset: Dataset) -> dict[str, Any]:
-    """Return what decides a run's result: its settings, its models and a hash of its training data."""
+def training_settings(
+    args: PacedConfig, model_args: ModelConfig, dataset: Dataset, validation: Dataset | None = None
+) -> dict[str, Any]:
+    """Return what decides a run's result: its settings, its models and a hash of its data."""
     settings = {
         key: value
         for key, value in args.to_dict().items()
         if key not in _INCIDENTAL and not key.startswith(_INCIDENTAL_PREFIXES)
     }
     student = {f"student.{key}": value for key, value in vars(model_args).items()}
+    data: dict[str, Any] = {"train_dataset": _digest(dataset), "num_problems": len(dataset)}
+    if validation is not None:
+        # Its completions move the random state on, and it may choose the best checkpoint.
+        data["validation_set"] = _digest(validation)
+    return settings | student | data
+
+
+def _digest(dataset: Dataset) -> str:
     digest = hashlib.sha256()
     for row in dataset:
         digest.update(json.dumps(row, sort_keys=True, default=str).encode())
-    return settings | student | {"train_dataset": digest.hexdigest()[:16], "num_problems": len(dataset)}
+    return digest.hexdigest()[:16]
 
 
-def check_models(args: PacedConfig, student: str, teacher: str, student_revision: str) -> PreTrainedTokenizerBase:
-    """Refuse a pair with different vocabularies, before weights load; return the student's tokenizer."""
-    models = ((student, student_revision), (teacher, args.teacher_model_revision or "main"))
-    student_tokenizer, teacher_tokenizer = (
-        load_tokenizer(name, revision=revision, trust_remote_code=args.trust_remote_code) for name, revision in models
-    )
-    student_config, teacher_config = (
-        AutoConfig.from_pretrained(
-            resolve_model_path(name), revision=revision, trust_remote_code=args.trust_remote_code
+def check_validation(args: PacedConfig, dataset: Dataset, validation: Dataset | None) -> None:
+    """
+    Refuse an evaluation without held-out problems, and held-out problems without an evaluation; warn of shared ones.
+
+    Raises:
+        ValueError: If one of `eval_strategy` and the validation set is given without the other.
+    """
+    strategy = str(getattr(args.eval_strategy, "value", args.eval_strategy))
+    if validation is None:
+        if strategy != "no":
+            raise ValueError(
+                f"`eval_strategy` is {strategy!r}, and there are no held-out problems to evaluate on. Name some with "
+                "`--validation_set`, or leave `eval_strategy` out."
+            )
+        return
+    if strategy == "no":
+        raise ValueError(
+            "`validation_set` is given, and `eval_strategy` is 'no', so it would never be used. Set, for example, "
+            "`--eval_strategy steps --eval_steps 50`."
         )
-        for name, revision in models
-    )
-    check_same_vocabulary(student_tokenizer, teacher_tokenizer, student_config, teacher_config)
-    return student_tokenizer
+    shared = set(dataset["problem_id"]) & set(validation["problem_id"])
+    if shared:
+        warnings.warn(
+            f"{len(shared)} of {len(validation)} problems of the validation set are training problems (by "
+            f"`problem_id`, the first {min(shared)!r}), so its mean@k will look too good. Remove them from one side.",
+            stacklevel=2,
+        )
 
 
 @dataclass
@@ -88,6 +111,7 @@ def distill(
     dataset: Dataset,
     *,
     verifier: Verifier | None = None,
+    validation: Dataset | None = None,
 ) -> Distilled:
     """
     Train a student and save it to `args.output_dir`; continue an interrupted run, reuse a finished one.
@@ -97,6 +121,7 @@ def distill(
         model_args ([`~trl.ModelConfig`]): The student, and LoRA or quantisation.
         dataset (`datasets.Dataset`): Training problems, as [`PacedTrainer`] needs them.
         verifier ([`Verifier`], *optional*): Judges the student's own completions while it trains.
+        validation (`datasets.Dataset`, *optional*): Held-out problems for `args.eval_strategy`.
 
     Raises:
         ValueError: If models, data or directory do not fit together: before weights load.
@@ -104,11 +129,11 @@ def distill(
     """
     student = require_model(model_args.model_name_or_path)
     teacher = require_model(args.teacher_model_name_or_path, "teacher_model_name_or_path")
-    run = RunDirectory(str(args.output_dir), training_settings(args, model_args, dataset))
+    check_validation(args, dataset, validation)
+    run = RunDirectory(str(args.output_dir), training_settings(args, model_args, dataset, validation))
     history = run.path / "trainer_state.json"
     if run.status == "finished":
         return Distilled(run.path, json.loads(history.read_text())["log_history"], reused=True)
-    tokenizer = check_models(args, student, teacher, model_args.model_revision)
     args.model_init_kwargs = {
         "revision": model_args.model_revision,
         "attn_implementation": model_args.attn_implementation,
@@ -124,8 +149,11 @@ def distill(
         teacher_model=resolve_model_path(teacher),
         args=args,
         train_dataset=dataset,
+        eval_dataset=validation,
         verifier=verifier,
-        processing_class=tokenizer,
+        processing_class=load_tokenizer(
+            student, revision=model_args.model_revision, trust_remote_code=args.trust_remote_code
+        ),
         quantization_config=get_quantization_config(model_args),
         peft_config=get_peft_config(model_args),
         callbacks=[stop],

@@ -14,7 +14,7 @@ from paced_trl.training_advice import training_advice
 HEALTHY = {
     "loss": 0.5,
     "paced/effective_sample_size": 30.0,
-    "paced/refresh/frontier": 0.3,
+    "paced/problems/frontier": 0.3,
     "completions/clipped_ratio": 0.1,
     "paced/verdicts/timeout": 0.005,
     "paced/verdicts/unverifiable": 0.005,
@@ -29,7 +29,7 @@ def test_a_healthy_run_gets_none() -> None:
     ("figures", "subject", "text"),
     [
         ({"paced/effective_sample_size": 4.9}, "effective_sample_size", "worth 5 equally weighted problems of 100"),
-        ({"paced/refresh/frontier": 0.09}, "frontier", "Only 9.0% of the problems"),
+        ({"paced/problems/frontier": 0.09}, "frontier", "Only 9.0% of the problems"),
         ({"completions/clipped_ratio": 0.51}, "clipped_ratio", "51% of the completions are cut off"),
         ({"paced/verdicts/timeout": 0.006}, "verifier", "failed on 1.1% of the completions"),
     ],
@@ -41,7 +41,9 @@ def test_each_figure_has_its_threshold(figures: dict[str, float], subject: str, 
 
 def test_it_is_given_once_and_by_one_process(caplog: pytest.LogCaptureFixture) -> None:
     callback, other = Advice(100), Advice(100)
-    main, second = (SimpleNamespace(is_world_process_zero=is_main, global_step=7) for is_main in (True, False))
+    main, second = (
+        SimpleNamespace(is_world_process_zero=is_main, global_step=7, log_history=[]) for is_main in (True, False)
+    )
     with caplog.at_level(logging.WARNING, logger="paced_trl.callbacks"):
         for _ in range(3):
             callback.on_log(None, main, None, {"completions/clipped_ratio": 1.0})  # type: ignore[arg-type]

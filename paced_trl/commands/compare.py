@@ -67,9 +67,11 @@ def run(arguments: Sequence[str]) -> None:
         table = estimate_student(problems, model_args, args, estimation, args, verifier, store)
         print(describe_pass_rates(problems, table, estimation, args, store))
         data = training_problems(problems, args, train_args, estimation, verifier)
+        held_out = problems_of(problem_args, train_args.validation_set) if train_args.validation_set else None
 
         def train(settings: dict[str, Any], directory: Path) -> Distilled:
-            return distill(arm_config(args, settings, directory), model_args, data, verifier=verifier)
+            arm = arm_config(args, settings, directory)
+            return distill(arm, model_args, data, verifier=verifier, validation=held_out)
 
         def evaluate(name_or_path: str | None, directory: Path) -> dict[str, Evaluation]:
             return evaluate_sets(

@@ -16,8 +16,9 @@ reverse KL on the student's own. Every option of TRL's DistillationTrainer works
   paced-trl train --config recipes/demo/recipe.yaml --weighting uniform --output_dir runs/uniform
   accelerate launch --config_file recipes/accelerate/single_gpu.yaml -m paced_trl.commands.train --config X.yaml
 
-Measure pass rates first, with `paced-trl estimate` and the same file. Ctrl-C stops after the current step with a
-checkpoint; the same command continues.
+Measure pass rates first, with `paced-trl estimate` and the same file. With --validation_set and --eval_strategy,
+mean@k of held-out problems is logged while it trains. Ctrl-C stops after the current step with a checkpoint; the same
+command continues.
 """
 
 
@@ -41,7 +42,8 @@ def run(arguments: Sequence[str]) -> None:
 
     with verifier_of(args) if args.verifier else nullcontext() as verifier:
         problems = training_problems(problems_of(problem_args), args, train_args, estimation, verifier)
-        distilled = distill(args, model_args, problems, verifier=verifier)
+        held_out = problems_of(problem_args, train_args.validation_set) if train_args.validation_set else None
+        distilled = distill(args, model_args, problems, verifier=verifier, validation=held_out)
     processes = Processes.current()
     if processes.is_main:
         print(f"Student {'reused, it was finished' if distilled.reused else 'saved'}: {distilled.path}")
