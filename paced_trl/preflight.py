@@ -90,10 +90,10 @@ def read_side(
     if tokenizer is None and name:
         try:
             tokenizer = load_tokenizer(name, revision=revision, trust_remote_code=trust_remote_code)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError):
             warnings.warn(
-                f"The {role} {name!r} comes without a tokenizer ({error}), so whether its tokens are those of the "
-                "other model was not checked.",
+                f"The {role} {name!r} comes without a tokenizer that loads, so whether its tokens are those of the "
+                "other model was not checked. Put the tokenizer's files beside its weights.",
                 stacklevel=2,
             )
     if tokenizer is None:

@@ -260,7 +260,7 @@ class PacedTrainer(DistillationTrainer):
                 add_generated_tokens(self.state, int(outputs["num_items_in_batch"]))
         rows = [row.get(_ROW, -1) for row in inputs]
         columns: dict[str, list[Any]] = {name: [None] * len(rows) for name in EXTRA_COLUMNS}
-        if training:
+        if training and self.log_completions:
             columns |= {"problem_weight": weights, "pass_rate": self.figures.pass_rates_of(rows)}
         if self.verifier is not None and source == "student":
             verdicts = self._verify(inputs, outputs)

@@ -39,6 +39,41 @@ def test_each_figure_has_its_threshold(figures: dict[str, float], subject: str, 
     assert list(advice) == [subject] and text in advice[subject]
 
 
+@pytest.mark.parametrize(("key", "subject"), [("completions/mean_length", "length"), ("entropy", "entropy")])
+def test_a_collapse_is_measured_against_the_first_value(key: str, subject: str) -> None:
+    assert training_advice(HEALTHY | {key: 2.0}, 100, first={key: 4.0}) == {}
+    advice = training_advice(HEALTHY | {key: 1.9}, 100, first={key: 4.0})
+    assert list(advice) == [subject] and "fallen from 4 to 1.9" in advice[subject]
+    assert training_advice(HEALTHY | {key: 1.9}, 100) == {}
+
+
+def test_stages_are_not_compared_with_each_other(caplog: pytest.LogCaptureFixture) -> None:
+    callback = Advice(100)
+    history = [
+        {"paced/forward_kl": 1.0, "completions/mean_length": 100.0},
+        {"paced/reverse_kl": 1.0, "completions/mean_length": 40.0},
+        {"paced/reverse_kl": 1.0, "completions/mean_length": 21.0},
+        {"paced/reverse_kl": 1.0, "completions/mean_length": 19.0},
+    ]
+    given = []
+    with caplog.at_level(logging.WARNING, logger="paced_trl.callbacks"):
+        for step, logs in enumerate(history):
+            state = SimpleNamespace(is_world_process_zero=True, global_step=step, log_history=history[: step + 1])
+            callback.on_log(None, state, None, logs)  # type: ignore[arg-type]
+            given.append(len(caplog.records))
+    assert given == [0, 0, 0, 1]
+    assert "from 40 to 19" in caplog.records[0].getMessage()
+
+
+def test_what_is_known_before_the_first_step_is_said_then(caplog: pytest.LogCaptureFixture) -> None:
+    callback = Advice(100, at_start={"paced/problems/frontier": 0.05})
+    state = SimpleNamespace(is_world_process_zero=True, global_step=0, log_history=[])
+    with caplog.at_level(logging.WARNING, logger="paced_trl.callbacks"):
+        callback.on_train_begin(None, state, None)  # type: ignore[arg-type]
+        callback.on_log(None, state, None, {"paced/problems/frontier": 0.05})  # type: ignore[arg-type]
+    assert [record.getMessage()[:30] for record in caplog.records] == ["Step 0: Only 5.0% of the probl"]
+
+
 def test_it_is_given_once_and_by_one_process(caplog: pytest.LogCaptureFixture) -> None:
     callback, other = Advice(100), Advice(100)
     main, second = (
