@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -67,35 +66,6 @@ def _digest(dataset: Dataset) -> str:
     return digest.hexdigest()[:16]
 
 
-def check_validation(args: PacedConfig, dataset: Dataset, validation: Dataset | None) -> None:
-    """
-    Refuse an evaluation without held-out problems, and held-out problems without an evaluation; warn of shared ones.
-
-    Raises:
-        ValueError: If one of `eval_strategy` and the validation set is given without the other.
-    """
-    strategy = str(getattr(args.eval_strategy, "value", args.eval_strategy))
-    if validation is None:
-        if strategy != "no":
-            raise ValueError(
-                f"`eval_strategy` is {strategy!r}, and there are no held-out problems to evaluate on. Name some with "
-                "`--validation_set`, or leave `eval_strategy` out."
-            )
-        return
-    if strategy == "no":
-        raise ValueError(
-            "`validation_set` is given, and `eval_strategy` is 'no', so it would never be used. Set, for example, "
-            "`--eval_strategy steps --eval_steps 50`."
-        )
-    shared = set(dataset["problem_id"]) & set(validation["problem_id"])
-    if shared:
-        warnings.warn(
-            f"{len(shared)} of {len(validation)} problems of the validation set are training problems (by "
-            f"`problem_id`, the first {min(shared)!r}), so its mean@k will look too good. Remove them from one side.",
-            stacklevel=2,
-        )
-
-
 @dataclass
 class Distilled:
     """A finished distillation: where the student lies and what training logged, one entry per `logging_steps`."""
@@ -129,7 +99,6 @@ def distill(
     """
     student = require_model(model_args.model_name_or_path)
     teacher = require_model(args.teacher_model_name_or_path, "teacher_model_name_or_path")
-    check_validation(args, dataset, validation)
     run = RunDirectory(str(args.output_dir), training_settings(args, model_args, dataset, validation))
     history = run.path / "trainer_state.json"
     if run.status == "finished":

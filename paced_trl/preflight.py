@@ -145,6 +145,21 @@ def check_adapter(peft_config: Any) -> None:
             )
 
 
+def check_student_dtype(args: PacedConfig, peft_config: Any) -> None:
+    """
+    Refuse to train a student's own weights in float16, where updates and gradients underflow.
+
+    Raises:
+        ValueError: If `dtype` is float16 and there is no adapter, whose weights are kept in float32.
+    """
+    dtype = str(as_mapping(args.model_init_kwargs).get("dtype")).removeprefix("torch.")
+    if dtype == "float16" and peft_config is None:
+        raise ValueError(
+            "`dtype` is 'float16' and all weights of the student are trained, whose gradients underflow in it. Use "
+            "'bfloat16', 'float32' (with `fp16` for speed), or LoRA (`use_peft`)."
+        )
+
+
 def check_quantization(args: PacedConfig, model: Any, quantization_config: Any, peft_config: Any) -> None:
     """
     Refuse quantisation that cannot train, or that is left out without a word.
@@ -299,10 +314,12 @@ def check_before_loading(
     """
     warn_of_whole_teacher(args)
     check_adapter(peft_config)
-    check_quantization(args, model, quantization_config, peft_config)
-    for role, given in (("student", model), ("teacher", teacher_model)):
-        if isinstance(given, torch.nn.Module):
-            check_head(role, given)
+    check_student_dtype(args, peft_config)
+    given = quantization_config or as_mapping(args.model_init_kwargs).get("quantization_config")
+    check_quantization(args, model, given, peft_config)
+    for role, loaded in (("student", model), ("teacher", teacher_model)):
+        if isinstance(loaded, torch.nn.Module):
+            check_head(role, loaded)
     code = {"trust_remote_code": args.trust_remote_code}
     revision = as_mapping(args.model_init_kwargs).get("revision")
     student = read_side("student", model, processing_class, revision=revision, **code)

@@ -8,12 +8,18 @@ evaluation, with intervals and a file, is `evaluation.py`. Ours.
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .verification import Verdict
+
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 class Validation:
@@ -72,3 +78,36 @@ class Validation:
         if k > 1:
             metrics[f"pass@{k}"] = float(np.mean([any(passed) for passed in valid]))
         return metrics | {"num_problems": len(valid)}
+
+
+def check_validation(eval_strategy: str, problems: Dataset, validation: Dataset | None) -> None:
+    """
+    Refuse an evaluation without held-out problems, and held-out problems without an evaluation; warn of shared ones.
+
+    Args:
+        eval_strategy (`str`): `"no"`, `"steps"` or `"epoch"`.
+        problems (`datasets.Dataset`): Training problems, with `problem_id`.
+        validation (`datasets.Dataset`, *optional*): Held-out problems, with `problem_id`.
+
+    Raises:
+        ValueError: If one of `eval_strategy` and the validation set is given without the other.
+    """
+    if validation is None:
+        if eval_strategy != "no":
+            raise ValueError(
+                f"`eval_strategy` is {eval_strategy!r}, and there are no held-out problems to evaluate on. Name some "
+                "with `--validation_set`, or leave `eval_strategy` out."
+            )
+        return
+    if eval_strategy == "no":
+        raise ValueError(
+            "`validation_set` is given, and `eval_strategy` is 'no', so it would never be used. Set, for example, "
+            "`--eval_strategy steps --eval_steps 50`."
+        )
+    shared = set(problems["problem_id"]) & set(validation["problem_id"])
+    if shared:
+        warnings.warn(
+            f"{len(shared)} of {len(validation)} problems of the validation set are training problems (by "
+            f"`problem_id`, the first {min(shared)!r}), so its mean@k will look too good. Remove them from one side.",
+            stacklevel=2,
+        )

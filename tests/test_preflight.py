@@ -23,6 +23,7 @@ from paced_trl.preflight import (
     check_head,
     check_precision,
     check_quantization,
+    check_student_dtype,
     read_side,
     warn_of_whole_teacher,
 )
@@ -154,6 +155,16 @@ def test_quantisation_that_cannot_train_is_refused(
     else:
         with pytest.raises(ValueError, match=message):
             check_quantization(settings(**args), model, quantization, peft)
+
+
+@pytest.mark.parametrize("dtype", ["float16", torch.float16])
+def test_float16_is_refused_where_all_weights_are_trained(dtype: Any) -> None:
+    args = settings()
+    check_student_dtype(args, None)
+    args.model_init_kwargs = {"dtype": dtype}
+    check_student_dtype(args, LORA)
+    with pytest.raises(ValueError, match="`dtype` is 'float16' and all weights of the student are trained"):
+        check_student_dtype(args, None)
 
 
 def test_a_quantised_head_is_refused() -> None:

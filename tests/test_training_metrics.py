@@ -106,7 +106,8 @@ def test_generated_tokens_survive_a_resume(
     assert logged(resumed, "paced/tokens_generated") == total[1::2]
     assert total[0] > 0 and sorted(total) == total
     resumed.train()
-    assert logged(resumed, "paced/tokens_generated")[-1] == total[-1], "a run from the start counts from 0"
+    first = logged(resumed, "paced/tokens_generated")[0]
+    assert first <= 2 * accumulation * 4 * 6 < total[-1], "a run from the start counts from 0"
 
 
 def test_re_estimations_count_as_generated(make_trainer: Callable) -> None:  # noqa: F811

@@ -13,8 +13,7 @@ from test_multiprocess import ENVIRONMENT, TORCHRUN
 from test_trainer import PROMPTS, make_trainer, problems  # noqa: F401
 
 from paced_trl import Verdict
-from paced_trl.distillation import check_validation
-from paced_trl.validation import Validation
+from paced_trl.validation import Validation, check_validation
 
 
 HELD_OUT = problems().select(range(5)).select_columns(["prompt", "solution"])
@@ -125,12 +124,6 @@ def test_two_processes_count_each_completion_once(tmp_path: Path) -> None:
     assert result["metrics"]["eval_paced/num_problems"] == 5
 
 
-def settings(**given: Any) -> Any:
-    from paced_trl import PacedConfig
-
-    return PacedConfig(**{"output_dir": "unused", "use_cpu": True, "bf16": False} | given)
-
-
 def with_ids(first: int, last: int) -> Any:
     dataset = problems().select(range(first, last))
     return dataset.add_column("problem_id", [str(row) for row in range(first, last)])
@@ -138,14 +131,14 @@ def with_ids(first: int, last: int) -> Any:
 
 def test_validation_set_and_eval_strategy_belong_together() -> None:
     train, held_out = with_ids(0, 8), with_ids(8, 16)
-    check_validation(settings(), train, None)
-    check_validation(settings(eval_strategy="steps", eval_steps=1), train, held_out)
+    check_validation("no", train, None)
+    check_validation("steps", train, held_out)
     with pytest.raises(ValueError, match="`eval_strategy` is 'steps', and there are no held-out problems"):
-        check_validation(settings(eval_strategy="steps", eval_steps=1), train, None)
+        check_validation("steps", train, None)
     with pytest.raises(ValueError, match="`validation_set` is given, and `eval_strategy` is 'no'"):
-        check_validation(settings(), train, held_out)
+        check_validation("no", train, held_out)
 
 
 def test_shared_problems_are_counted() -> None:
     with pytest.warns(UserWarning, match=r"2 of 4 problems of the validation set are training problems .*first '6'"):
-        check_validation(settings(eval_strategy="epoch"), with_ids(0, 8), with_ids(6, 10))
+        check_validation("epoch", with_ids(0, 8), with_ids(6, 10))

@@ -55,6 +55,7 @@ def run(arguments: Sequence[str]) -> None:
         pass_rates_path,
         problems_of,
         training_problems,
+        validation_problems,
         verifier_of,
     )
     from ..report import write_report
@@ -63,11 +64,11 @@ def run(arguments: Sequence[str]) -> None:
     output_dir = Path(args.output_dir)
     with verifier_of(args) as verifier:
         problems = problems_of(problem_args)
+        held_out = validation_problems(problem_args, train_args, args, problems)
         store = pass_rates_path(estimation, args.output_dir)
         table = estimate_student(problems, model_args, args, estimation, args, verifier, store)
         print(describe_pass_rates(problems, table, estimation, args, store))
         data = training_problems(problems, args, train_args, estimation, verifier)
-        held_out = problems_of(problem_args, train_args.validation_set) if train_args.validation_set else None
 
         def train(settings: dict[str, Any], directory: Path) -> Distilled:
             arm = arm_config(args, settings, directory)

@@ -38,11 +38,12 @@ def run(arguments: Sequence[str]) -> None:
 
     from ..distillation import distill
     from ..processes import Processes
-    from ..recipe import problems_of, training_problems, verifier_of
+    from ..recipe import problems_of, training_problems, validation_problems, verifier_of
 
     with verifier_of(args) if args.verifier else nullcontext() as verifier:
-        problems = training_problems(problems_of(problem_args), args, train_args, estimation, verifier)
-        held_out = problems_of(problem_args, train_args.validation_set) if train_args.validation_set else None
+        problems = problems_of(problem_args)
+        held_out = validation_problems(problem_args, train_args, args, problems)
+        problems = training_problems(problems, args, train_args, estimation, verifier)
         distilled = distill(args, model_args, problems, verifier=verifier, validation=held_out)
     processes = Processes.current()
     if processes.is_main:
