@@ -12,8 +12,8 @@ from typing import Any, Literal
 import torch
 from trl import DistillationConfig
 
-from .preflight import check_precision
 from .schedule import JSD_COEFFICIENT, CompletionSourceSchedule, KLSchedule, completion_source_for, stages
+from .trainability import check_precision
 
 
 # One flag each for the method and the controls every comparison needs. "sampling" draws problems in proportion to

@@ -24,6 +24,7 @@ ALLOWED = {
     "arguments": set(),
     "callbacks": {"trackers", "training_advice"},
     "trackers": set(),
+    "trainability": {"arguments"},
     "validation": {"verification"},
     "vocabulary": set(),
     "training_advice": {"pass_rate"},

@@ -16,15 +16,13 @@ from test_trainer import CPU, hand_made_inputs, problems
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
 from paced_trl import PacedConfig, PacedTrainer
-from paced_trl.preflight import (
+from paced_trl.preflight import check_before_loading, check_chat_templates, read_side
+from paced_trl.trainability import (
     check_adapter,
-    check_before_loading,
-    check_chat_templates,
     check_head,
     check_precision,
     check_quantization,
     check_student_dtype,
-    read_side,
     warn_of_whole_teacher,
 )
 from paced_trl.training_data import reference_token_ids
