@@ -201,6 +201,9 @@ class TrainArguments:
         "transformers", "As engine, for the teacher's references."
     )
     teacher_engine_kwargs: dict[str, Any] | str | None = _setting(None, "As engine_kwargs, for teacher_engine.")
+    validation_set: str | None = _setting(
+        None, "Held-out problems for evaluations during training (--eval_strategy), as in --dataset_name."
+    )
 
 
 @dataclass

@@ -1,21 +1,30 @@
-"""Callbacks of a training run: a bar with the figures that matter, advice, and a clean end at Ctrl-C."""
+"""
+Callbacks of a training run: a bar with the figures that matter, advice, histograms, and a clean end at Ctrl-C.
+"""
 
 from __future__ import annotations
 
 import logging
 import signal
 import threading
+from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from accelerate import PartialState
 from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from .trackers import log_histograms
 from .training_advice import training_advice
 
 
 logger = logging.getLogger(__name__)
+
+# A log of training has one of these: which divergence is in force.
+_STAGES = ("paced/forward_kl", "paced/reverse_kl", "paced/jsd")
 
 
 class CompactProgress(ProgressCallback):
@@ -46,11 +55,16 @@ class Advice(TrainerCallback):
 
     Args:
         num_problems (`int`): Problems in the training set.
+        at_start (`Mapping[str, float]`, *optional*): Figures that are known before the first step.
     """
 
-    def __init__(self, num_problems: int) -> None:
+    def __init__(self, num_problems: int, at_start: Mapping[str, float] | None = None) -> None:
         self.num_problems = num_problems
+        self.at_start = dict(at_start or {})
         self._given: set[str] = set()
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.on_log(args, state, control, self.at_start)
 
     def on_log(
         self,
@@ -62,10 +76,50 @@ class Advice(TrainerCallback):
     ) -> None:
         if not state.is_world_process_zero:
             return
-        for subject, text in training_advice(logs or {}, self.num_problems).items():
+        logs = logs or {}
+        # A stage's lengths and entropies are compared with its own: references are no completions of the student.
+        stage = next((key for key in _STAGES if key in logs), None)
+        first = next((entry for entry in state.log_history if stage in entry), {})
+        for subject, text in training_advice(logs, self.num_problems, first).items():
             if subject not in self._given:
                 self._given.add(subject)
                 logger.warning("Step %d: %s", state.global_step, text)
+
+
+class Histograms(TrainerCallback):
+    """
+    Log histograms of the problems' weights and pass rates, at the first log and whenever they have changed.
+
+    Args:
+        values (`Callable[[], dict[str, np.ndarray]]`): Gives the numbers, by the name they are logged under.
+        callbacks (`list[TrainerCallback]`): The trainer's callbacks, in one of which TensorBoard's writer is.
+    """
+
+    def __init__(
+        self, values: Callable[[], dict[str, npt.NDArray[np.float64]]], callbacks: list[TrainerCallback]
+    ) -> None:
+        self.values = values
+        self.callbacks = callbacks
+        self._logged: dict[str, npt.NDArray[np.float64]] = {}
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        if not state.is_world_process_zero or "loss" not in (logs or {}):
+            return
+        changed = {
+            name: numbers
+            for name, numbers in self.values().items()
+            if name not in self._logged or not np.array_equal(numbers, self._logged[name], equal_nan=True)
+        }
+        if changed:
+            log_histograms(changed, state.global_step, report_to=args.report_to, callbacks=self.callbacks)
+            self._logged |= {name: numbers.copy() for name, numbers in changed.items()}
 
 
 class StopCleanly(TrainerCallback):

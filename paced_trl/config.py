@@ -14,6 +14,7 @@ from trl import DistillationConfig
 
 from .privileged_prompts import DEFAULT_TEMPLATE, check_template
 from .schedule import JSD_COEFFICIENT, CompletionSourceSchedule, KLSchedule, completion_source_for, stages
+from .trainability import check_precision
 
 
 # One flag each for the method and the controls every comparison needs. "sampling" draws problems in proportion to
@@ -119,6 +120,9 @@ class PacedConfig(DistillationConfig):
             `paced/pass_rate`. If `None`, completions are not judged.
         verifier_kwargs (`dict[str, Any]`, *optional*):
             Options of the verifier.
+        num_validation_generations (`int`, *optional*, defaults to `1`):
+            With a `verifier`, completions of each problem of `eval_dataset` (k): an evaluation during training logs
+            `eval_paced/mean@k` and `eval_paced/pass@k` beside the loss.
     """
 
     _VALID_DICT_FIELDS = [*DistillationConfig._VALID_DICT_FIELDS, "verifier_kwargs"]
@@ -216,6 +220,10 @@ class PacedConfig(DistillationConfig):
     verifier_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Options of the verifier, as JSON on the command line."}
     )
+    num_validation_generations: int = field(
+        default=1,
+        metadata={"help": "Completions per held-out problem in an evaluation during training (k of mean@k)."},
+    )
     beta: float | None = field(  # type: ignore[assignment]
         default=None, metadata={"help": "Not used here: choose the divergence with `kl`."}
     )
@@ -237,6 +245,12 @@ class PacedConfig(DistillationConfig):
             self.dataloader_pin_memory = False
             if self.bf16 is None:
                 self.bf16 = False  # TRL's default of True is refused on a CPU
+        check_precision(bf16=self.bf16, fp16=self.fp16, use_cpu=self.use_cpu)
+        if self.num_validation_generations < 1:
+            raise ValueError(
+                f"`num_validation_generations` is {self.num_validation_generations}; a held-out problem needs at "
+                "least 1 completion. To have no evaluation, leave out `eval_strategy`."
+            )
         if self.activation_checkpointing is None:
             # The new name in transformers; TRL 1.16 still sets its default under the deprecated one, with a warning.
             self.activation_checkpointing = self.gradient_checkpointing

@@ -15,7 +15,7 @@ from typing import Any
 
 from accelerate import PartialState
 from datasets import Dataset
-from transformers import AutoConfig, PreTrainedTokenizerBase, ProgressCallback, TrainerCallback
+from transformers import ProgressCallback, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
@@ -26,7 +26,6 @@ from .models import load_tokenizer, resolve_model_path
 from .run_directory import RunDirectory
 from .trainer import PacedTrainer
 from .verification import Verifier
-from .vocabulary import check_same_vocabulary
 
 
 # Settings that do not change what is trained: they may differ between a run and its continuation.
@@ -44,38 +43,28 @@ _INCIDENTAL_PREFIXES = (
 _INCIDENTAL = {"output_dir", "run_name", "disable_tqdm", "project", "trackio_space_id", "resume_from_checkpoint"}
 
 
-def training_settings(args: PacedConfig, model_args: ModelConfig, dataset: Dataset) -> dict[str, Any]:
-    """Return what decides a run's result: its settings, its models and a hash of its training data."""
+def training_settings(
+    args: PacedConfig, model_args: ModelConfig, dataset: Dataset, validation: Dataset | None = None
+) -> dict[str, Any]:
+    """Return what decides a run's result: its settings, its models and a hash of its data."""
     settings = {
         key: value
         for key, value in args.to_dict().items()
         if key not in _INCIDENTAL and not key.startswith(_INCIDENTAL_PREFIXES)
     }
     student = {f"student.{key}": value for key, value in vars(model_args).items()}
+    data: dict[str, Any] = {"train_dataset": _digest(dataset), "num_problems": len(dataset)}
+    if validation is not None:
+        # Its completions move the random state on, and it may choose the best checkpoint.
+        data["validation_set"] = _digest(validation)
+    return settings | student | data
+
+
+def _digest(dataset: Dataset) -> str:
     digest = hashlib.sha256()
     for row in dataset:
         digest.update(json.dumps(row, sort_keys=True, default=str).encode())
-    return settings | student | {"train_dataset": digest.hexdigest()[:16], "num_problems": len(dataset)}
-
-
-def check_models(
-    args: PacedConfig, student: str, teacher: str | None, student_revision: str
-) -> PreTrainedTokenizerBase:
-    """Refuse a pair with different vocabularies, before weights load; return the student's tokenizer."""
-    if teacher is None:
-        return load_tokenizer(student, revision=student_revision, trust_remote_code=args.trust_remote_code)
-    models = ((student, student_revision), (teacher, args.teacher_model_revision or "main"))
-    student_tokenizer, teacher_tokenizer = (
-        load_tokenizer(name, revision=revision, trust_remote_code=args.trust_remote_code) for name, revision in models
-    )
-    student_config, teacher_config = (
-        AutoConfig.from_pretrained(
-            resolve_model_path(name), revision=revision, trust_remote_code=args.trust_remote_code
-        )
-        for name, revision in models
-    )
-    check_same_vocabulary(student_tokenizer, teacher_tokenizer, student_config, teacher_config)
-    return student_tokenizer
+    return digest.hexdigest()[:16]
 
 
 def make_trainer(
@@ -83,6 +72,7 @@ def make_trainer(
     model_args: ModelConfig,
     dataset: Dataset,
     *,
+    validation: Dataset | None = None,
     verifier: Verifier | None = None,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> PacedTrainer:
@@ -93,6 +83,7 @@ def make_trainer(
         args ([`PacedConfig`]): The run; `teacher_model_name_or_path` names the teacher.
         model_args ([`~trl.ModelConfig`]): The student, and LoRA or quantisation.
         dataset (`datasets.Dataset`): Training problems, as [`PacedTrainer`] needs them.
+        validation (`datasets.Dataset`, *optional*): Held-out problems for `args.eval_strategy`.
         verifier ([`Verifier`], *optional*): Judges the student's own completions while it trains.
         callbacks (`Sequence[TrainerCallback]`, *optional*): Beside the trainer's own.
 
@@ -104,7 +95,6 @@ def make_trainer(
     teacher = None
     if args.self_distillation == "none":
         teacher = require_model(args.teacher_model_name_or_path, "teacher_model_name_or_path")
-    tokenizer = check_models(args, student, teacher, model_args.model_revision)
     args.model_init_kwargs = {
         "revision": model_args.model_revision,
         "attn_implementation": model_args.attn_implementation,
@@ -119,8 +109,11 @@ def make_trainer(
         teacher_model=None if teacher is None else resolve_model_path(teacher),
         args=args,
         train_dataset=dataset,
+        eval_dataset=validation,
         verifier=verifier,
-        processing_class=tokenizer,
+        processing_class=load_tokenizer(
+            student, revision=model_args.model_revision, trust_remote_code=args.trust_remote_code
+        ),
         quantization_config=get_quantization_config(model_args),
         peft_config=get_peft_config(model_args),
         callbacks=list(callbacks),
@@ -142,6 +135,7 @@ def distill(
     dataset: Dataset,
     *,
     verifier: Verifier | None = None,
+    validation: Dataset | None = None,
 ) -> Distilled:
     """
     Train a student and save it to `args.output_dir`; continue an interrupted run, reuse a finished one.
@@ -151,17 +145,18 @@ def distill(
         model_args ([`~trl.ModelConfig`]): The student, and LoRA or quantisation.
         dataset (`datasets.Dataset`): Training problems, as [`PacedTrainer`] needs them.
         verifier ([`Verifier`], *optional*): Judges the student's own completions while it trains.
+        validation (`datasets.Dataset`, *optional*): Held-out problems for `args.eval_strategy`.
 
     Raises:
         ValueError: If models, data or directory do not fit together: before weights load.
         KeyboardInterrupt: If Ctrl-C ended the run, after its checkpoint was written.
     """
-    run = RunDirectory(str(args.output_dir), training_settings(args, model_args, dataset))
+    run = RunDirectory(str(args.output_dir), training_settings(args, model_args, dataset, validation))
     history = run.path / "trainer_state.json"
     if run.status == "finished":
         return Distilled(run.path, json.loads(history.read_text())["log_history"], reused=True)
     stop = StopCleanly()
-    trainer = make_trainer(args, model_args, dataset, verifier=verifier, callbacks=[stop])
+    trainer = make_trainer(args, model_args, dataset, validation=validation, verifier=verifier, callbacks=[stop])
     if not args.disable_tqdm:
         trainer.remove_callback(ProgressCallback)
         trainer.add_callback(CompactProgress())

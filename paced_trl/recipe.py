@@ -39,6 +39,7 @@ from .run_directory import MANIFEST, RunDirectory
 from .store import PassRateStore
 from .summary import precision_of, summarize_pass_rates
 from .training_data import with_pass_rates
+from .validation import check_validation
 from .verification import Verifier, load_verifier
 
 
@@ -68,6 +69,15 @@ def problems_of(args: ProblemArguments, name: str | None = None) -> Dataset:
         options |= {"reference_column": None, "privileged_context_column": None, "max_problems": None}
         split = args.dataset_test_split
     return load_problems(source, config=args.dataset_config, split=split, **options)
+
+
+def validation_problems(
+    problem_args: ProblemArguments, train: TrainArguments, args: PacedConfig, problems: Dataset
+) -> Dataset | None:
+    """Load the held-out problems for evaluations during training, if there are any; refuse what does not fit."""
+    held_out = None if train.validation_set is None else problems_of(problem_args, train.validation_set)
+    check_validation(getattr(args.eval_strategy, "value", args.eval_strategy), problems, held_out)
+    return held_out
 
 
 def verifier_of(args: VerifierSettings) -> Verifier:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from accelerate.utils import is_peft_model
 from datasets import Dataset
 from peft import PeftModel
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
@@ -27,10 +26,11 @@ from .arguments import as_mapping
 from .config import PacedConfig
 from .data import Messages
 from .model_record import memory_checksum
-from .privileged_prompts import check_privileged_context, teacher_prompt
+from .privileged_prompts import teacher_prompt
 from .teacher import FollowStudent, SelfTeacher, leave_head, teacher_turn
 from .teacher_cache import HiddenStateCache
-from .training_data import end_of_completion_id
+from .teacher_head import resize_head
+from .training_data import end_of_completion_id, reference_token_ids
 
 
 class TeacherStatesTrainer(DistillationTrainer):
@@ -42,9 +42,7 @@ class TeacherStatesTrainer(DistillationTrainer):
             As in [`~trl.DistillationTrainer`], with a [`PacedConfig`]. `teacher_model` is not given with
             `self_distillation`, where `train_dataset` needs the column `privileged_context`; held-out problems may do
             without, and then the teacher sees what the student sees.
-
-    Raises:
-        ValueError: If the teacher that the settings describe cannot be had: before any model loads.
+        head_size (`int`, *optional*): Rows of the student's head, if the teacher's has others.
     """
 
     args: PacedConfig
@@ -56,13 +54,15 @@ class TeacherStatesTrainer(DistillationTrainer):
         args: PacedConfig,
         train_dataset: Dataset,
         eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        head_size: int | None = None,
         **kwargs: Any,
     ) -> None:
-        check_teacher(model, teacher_model, args, kwargs.get("peft_config"))
-        if args.self_distillation != "none":
-            check_privileged_context(train_dataset, "train_dataset")
         self._loss_inputs: dict[str, Any] = {}
-        teacher_model = teacher_to_load(model, teacher_model, args)
+        options = args.teacher_model_init_kwargs
+        was_name = isinstance(teacher_model, str)
+        teacher_model = teacher_to_load(model, teacher_model, args, head_size)
+        if was_name and not isinstance(teacher_model, str):
+            args.teacher_model_init_kwargs = None  # TRL refuses them beside a model
         super().__init__(
             model=model,
             # TRL would put it on the accelerator beside the student.
@@ -72,6 +72,7 @@ class TeacherStatesTrainer(DistillationTrainer):
             eval_dataset=eval_dataset,
             **kwargs,
         )
+        args.teacher_model_init_kwargs = options
         if args.self_distillation in ("base", "ema"):
             decay = args.self_distillation_decay if args.self_distillation == "ema" else None
             self.teacher_model = SelfTeacher(cast(PeftModel, self.model), decay)
@@ -94,8 +95,9 @@ class TeacherStatesTrainer(DistillationTrainer):
     def _reference_ids(self, inputs: list[dict[str, Any]]) -> list[list[int]]:
         """Return the token ids of each row's reference. They end in EOS unless cut, or no student would learn to."""
         eos_id = end_of_completion_id(self._tokenizer, inputs[0]["prompt"], self.eos_token_ids)
-        token_ids = self._tokenizer([row["reference"] for row in inputs], add_special_tokens=False)["input_ids"]
-        return [[*ids, eos_id][: self.max_completion_length] for ids in token_ids]
+        references = [row["reference"] for row in inputs]
+        token_ids = reference_token_ids(self._tokenizer, references, eos_id, self.eos_token_ids)
+        return [ids[: self.max_completion_length] for ids in token_ids]
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Train; as in [`~transformers.Trainer`]. A resumed run goes on with all that its checkpoint holds."""
@@ -231,59 +233,34 @@ class TeacherStatesTrainer(DistillationTrainer):
         return super()._compute_loss(unwrapped_student, inputs, num_items_in_batch)
 
 
-def check_teacher(model: Any, teacher_model: Any, args: PacedConfig, peft_config: Any) -> None:
+def teacher_to_load(model: Any, teacher_model: Any, args: PacedConfig, head_size: int | None) -> Any:
     """
-    Refuse a teacher that cannot be had.
+    Return what TRL takes as teacher, loaded where TRL would load it otherwise than is needed.
 
     Args:
-        model, teacher_model (`str`, `PreTrainedModel` or `PeftModel`): What the trainer was given.
+        model, teacher_model (`str` or `PreTrainedModel`): What the trainer was given.
         args ([`PacedConfig`]): Settings.
-        peft_config (`PeftConfig`, *optional*): The student's adapter.
-
-    Raises:
-        ValueError: If there is none, or two, or it could not do what the settings ask of it.
+        head_size (`int`, *optional*): Rows that the teacher's head shall have, if not those it has.
     """
-    if args.self_distillation == "none" and teacher_model is None:
-        raise ValueError(
-            "`teacher_model` is None, so there is nothing to distill from. Give a model or its name, or set "
-            "`self_distillation`."
-        )
-    if args.self_distillation != "none" and teacher_model is not None:
-        raise ValueError(
-            f"`self_distillation` is {args.self_distillation!r}, and a `teacher_model` was given as well. Remove "
-            "one of them."
-        )
-    if args.self_distillation in ("base", "ema") and peft_config is None and not is_peft_model(model):
-        raise ValueError(
-            f"`self_distillation` is {args.self_distillation!r}, which needs an adapter to switch off or to "
-            "average, and all of the student is trained. Set `use_peft` (`peft_config`), or "
-            "`self_distillation='copy'`."
-        )
-    if args.teacher_offload and args.distributed_state is not None and args.distributed_state.num_processes > 1:
-        raise ValueError(
-            f"`teacher_offload` is set, and there are {args.distributed_state.num_processes} processes, whose "
-            "students must stay where they are. Use one process, or `teacher_cache`."
-        )
-    deepspeed = args.deepspeed_plugin
-    if args.teacher_cache is not None and deepspeed is not None and deepspeed.zero_stage == 3:
-        raise ValueError(
-            "`teacher_cache` is set, and under DeepSpeed ZeRO-3 all processes must run the teacher equally often, "
-            "which a cache does not. Use ZeRO-2, or leave it out."
-        )
-
-
-def teacher_to_load(model: Any, teacher_model: Any, args: PacedConfig) -> Any:
-    """Return what TRL takes as teacher: a copy of the student, or one that is kept off the accelerator."""
-    if args.self_distillation == "copy":
-        name, settings = model, as_mapping(args.model_init_kwargs)
-    else:
-        name, settings = teacher_model, as_mapping(args.teacher_model_init_kwargs)
-        if args.teacher_model_revision is not None:
-            settings = {"revision": args.teacher_model_revision, **settings}
-    if not isinstance(name, str):
-        return copy.deepcopy(name) if args.self_distillation == "copy" else name
-    if args.self_distillation != "copy" and not args.teacher_offload:
-        return name
-    if args.teacher_offload:
-        settings = {**settings, "device_map": "cpu"}
-    return create_model_from_path(name, **{"trust_remote_code": args.trust_remote_code, **settings})
+    is_copy = args.self_distillation == "copy"
+    teacher = model if is_copy else teacher_model
+    if isinstance(teacher, str):
+        if not (is_copy or args.teacher_offload or head_size is not None):
+            return teacher
+        # As TRL does, but for the device.
+        settings: dict[str, Any] = {"trust_remote_code": args.trust_remote_code}
+        if is_copy:
+            settings |= as_mapping(args.model_init_kwargs)
+        else:
+            revision = {"revision": args.teacher_model_revision} if args.teacher_model_revision is not None else {}
+            settings |= {"dtype": None, **revision, **as_mapping(args.teacher_model_init_kwargs)}
+        if args.distributed_state is not None and args.distributed_state.num_processes > 1:
+            settings["device_map"] = None
+        if args.teacher_offload:
+            settings["device_map"] = "cpu"
+        teacher = create_model_from_path(teacher, **settings)
+    elif is_copy:
+        teacher = copy.deepcopy(teacher)
+    if head_size is not None:
+        resize_head(teacher, head_size)
+    return teacher

@@ -9,6 +9,8 @@ Overrides only; nothing of TRL's is copied. What each override is for:
   that keep up with it (`refresh.py`).
 - `_compute_loss`: the divergence of the current stage, multiplied by the rows' weights.
 - `_save_state` and `_load_state`: the refreshed pass rates belong to a checkpoint.
+- `get_eval_dataloader`, `_get_eval_sampler`: several completions of each held-out problem, and which are whose.
+- `log`: figures of the training set (`training_metrics.py`), mean@k (`validation.py`), the completions with verdicts.
 
 Who teaches, and when it runs, is its base class's business (`teacher_states.py`).
 
@@ -22,27 +24,31 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections import deque
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 import torch
+from accelerate.utils import gather_object
 from datasets import Dataset
 from torch.utils.data import Sampler
 
-from .callbacks import Advice
+from .callbacks import Advice, Histograms
+from .completions_table import EXTRA_COLUMNS, write_completions
 from .config import PacedConfig
+from .first_sample import FirstSamples
+from .preflight import check_before_loading
 from .refresh import Refresh
 from .sampling import FrontierSampler, ResumableRepeatSampler, draw_batch
 from .schedule import JSD_COEFFICIENT, KL, completion_source_for, kl_at_step
 from .teacher_states import TeacherStatesTrainer
-from .training_data import check_training_columns, problem_weights_of
+from .training_data import ROW_COLUMN as _ROW
+from .training_data import check_training_columns, numbered, problem_weights_of
+from .training_metrics import ProblemFigures, add_generated_tokens
+from .validation import Validation
 from .verification import Verdict, Verifier, mark_truncated
 from .weighted_divergence import WeightedDivergence
-from .weighting import effective_sample_size
-
-
-_ROW = "paced_row"
 
 
 class PacedTrainer(TeacherStatesTrainer):
@@ -71,14 +77,15 @@ class PacedTrainer(TeacherStatesTrainer):
             - `num_passed` and `num_valid` (counts of the student's verified completions), or `pass_rate` in [0, 1], or
               `problem_weight` (used as it is, normalised to mean 1), unless `weighting="uniform"`;
             - `reference` (completion text to train on) where the schedule has a stage on the dataset's completions;
-            - `solution` if a `verifier` is given;
+            - `solution` if a `verifier` is given; `eval_dataset` then needs it too;
             - `privileged_context` (text that only the teacher sees, may be empty) with `self_distillation`, where
               `teacher_model` is not given.
         verifier ([`~paced_trl.verification.Verifier`], *optional*):
             Judges the student's own completions while it trains; logged as `paced/pass_rate`. The caller closes it.
 
     Raises:
-        ValueError: If a column is missing or wrong, or all weights are 0: before any model loads.
+        ValueError: If a column is missing or wrong, all weights are 0, or models, data and settings do not fit
+            together (`preflight.py`): before any model loads.
     """
 
     args: PacedConfig
@@ -129,20 +136,39 @@ class PacedTrainer(TeacherStatesTrainer):
         )
         self.refresh = None if args.refresh == "never" else Refresh(args, train_dataset, verifier)
         self._measured_problems = train_dataset
+        self.figures = ProblemFigures(train_dataset, self.refresh)
         # A row's number finds its weight, whatever became of the weights by then.
-        train_dataset = train_dataset.add_column(_ROW, np.arange(len(train_dataset)))
+        train_dataset = numbered(train_dataset)
         self._train_problems = train_dataset
         self.verifier = verifier
         self._dataset_completions: list[list[int]] | None = None
+        self._first_samples = FirstSamples()
+        self._validation = Validation(args.num_validation_generations if verifier is not None else 1)
+        sizes = check_before_loading(
+            args,
+            model,
+            teacher_model,
+            train_dataset,
+            eval_dataset,
+            needs_solution=verifier is not None,
+            **{name: kwargs.get(name) for name in ("processing_class", "quantization_config", "peft_config")},
+        )
+        # Ids beyond are padding of the student's head, which the teacher does not have.
+        self._vocab_size = sizes.shared if sizes.shared < sizes.student else None
         super().__init__(
             model=model,
             teacher_model=teacher_model,
             args=args,
             train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
+            eval_dataset=numbered(eval_dataset),
+            head_size=None if sizes.teacher == sizes.student else sizes.student,
             **kwargs,
         )
-        self.add_callback(Advice(len(train_dataset)))
+        self._logs |= {name: deque(maxlen=self._logs["prompt"].maxlen) for name in EXTRA_COLUMNS}
+        self.add_callback(Advice(len(train_dataset), at_start=self.figures.metrics(step=0)))
+        self.add_callback(
+            Histograms(lambda: self.figures.histograms(self.problem_weights), self.callback_handler.callbacks)
+        )
 
     def _load_state(self, checkpoint: Path) -> None:
         super()._load_state(checkpoint)
@@ -176,6 +202,16 @@ class PacedTrainer(TeacherStatesTrainer):
             seed=self.args.seed,
         )
 
+    def _get_eval_sampler(self, eval_dataset: Any) -> Sampler:
+        return ResumableRepeatSampler(
+            eval_dataset, mini_repeat_count=self._validation.num_generations, seed=self.args.seed
+        )
+
+    def get_eval_dataloader(self, eval_dataset: str | Dataset | None = None) -> Any:
+        """Return the batches of one evaluation, whose rows know their problem; as in [`~transformers.Trainer`]."""
+        self._validation.clear()
+        return super().get_eval_dataloader(numbered(eval_dataset))
+
     def _generate_single_turn(self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any) -> list[list[int]]:
         if self._dataset_completions is None:
             return super()._generate_single_turn(prompt_ids, *args, **kwargs)
@@ -193,8 +229,8 @@ class PacedTrainer(TeacherStatesTrainer):
             outputs = super()._generate_and_score_completions(inputs)
         finally:
             self._dataset_completions = None
-        rows = [row[_ROW] for row in inputs] if source == "dataset" else None
-        outputs |= self._teacher_outputs(inputs, outputs, cache_rows=rows)
+        rows = [row.get(_ROW, -1) for row in inputs]
+        outputs |= self._teacher_outputs(inputs, outputs, cache_rows=rows if source == "dataset" else None)
         # Held-out rows have no weight, and problems drawn by weight have been weighted.
         is_weighted = training and self.args.apply_weights == "loss"
         weights = [self.problem_weights[row[_ROW]] if is_weighted else 1.0 for row in inputs]
@@ -202,12 +238,36 @@ class PacedTrainer(TeacherStatesTrainer):
         outputs["row_weight"] = self._row_weights(problem_weight, outputs["completion_mask"], training)
         metrics = self._metrics["train" if training else "eval"]
         metrics["paced/problem_weight_mean"].append(self.accelerator.gather(problem_weight).mean().item())
+        if training:
+            self._show_first(source, outputs)
+            if source == "student":
+                add_generated_tokens(self.state, int(outputs["num_items_in_batch"]))
+        columns: dict[str, list[Any]] = {name: [None] * len(rows) for name in EXTRA_COLUMNS}
+        if training and self.log_completions:
+            columns |= {"problem_weight": weights, "pass_rate": self.figures.pass_rates_of(rows)}
         if self.verifier is not None and source == "student":
             verdicts = self._verify(inputs, outputs)
             self._log_verdicts(verdicts, metrics)
+            columns["verdict"] = [verdict.value for verdict in verdicts]
             if training and self.args.refresh == "online":
-                self._observe([row[_ROW] for row in inputs], verdicts)
+                self._observe(rows, verdicts)
+            elif not training and -1 not in rows:
+                self._validation.observe(gather_object(rows), gather_object(verdicts))
+        if self.log_completions:
+            for name, values in columns.items():
+                self._logs[name].extend(gather_object(values))
         return outputs
+
+    def _show_first(self, source: str, outputs: dict[str, Any]) -> None:
+        if self.accelerator.is_main_process:
+            texts = {
+                name.replace("_", "'s "): self._tokenizer.decode(
+                    outputs[f"{name}_ids"][0][outputs[f"{name}_mask"][0].bool()]
+                )
+                for name in ("prompt", "teacher_prompt", "completion")
+                if f"{name}_ids" in outputs
+            }
+            self._first_samples.show(source, texts)
 
     def _refreshed(self, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """
@@ -279,7 +339,7 @@ class PacedTrainer(TeacherStatesTrainer):
 
     def _compute_loss(self, unwrapped_student: Any, inputs: dict[str, Any], num_items_in_batch: Any) -> Any:
         self.beta = JSD_COEFFICIENT[self.kl_in_force]
-        divergence = WeightedDivergence(inputs["row_weight"], inputs["completion_mask"])
+        divergence = WeightedDivergence(inputs["row_weight"], inputs["completion_mask"], self._vocab_size)
         with divergence.in_force():
             outputs = super()._compute_loss(unwrapped_student, inputs, num_items_in_batch)
         assert divergence.divergence_sums is not None
@@ -314,7 +374,14 @@ class PacedTrainer(TeacherStatesTrainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if self.model.training and "loss" in logs:
-            logs["paced/effective_sample_size"] = effective_sample_size(self.problem_weights)
-            if self.refresh is not None:
-                logs |= {f"paced/refresh/{name}": value for name, value in self.refresh.metrics().items()}
+            logs |= self.figures.log_entry(self.problem_weights, self.state)
+        elif not self.model.training:
+            for name, value in self._validation.metrics().items():
+                self._metrics["eval"][f"paced/{name}"].append(value)
+            self._validation.clear()
+        # TRL's table has no room for verdicts; ours is written in its place.
+        log_completions, self.log_completions = self.log_completions, False
         super().log(logs, start_time)
+        self.log_completions = log_completions
+        if log_completions and self.accelerator.is_main_process:
+            write_completions(self._logs, self.args, self.state.global_step)

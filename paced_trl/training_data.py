@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+# A row's number: whose completion it is, however batches were shuffled.
+ROW_COLUMN = "paced_row"
+
+
 def with_pass_rates(problems: Dataset, table: Dataset) -> Dataset:
     """
     Join the pass-rate table of `estimate_pass_rates` to problems, by `problem_id`.
@@ -45,15 +49,17 @@ def with_pass_rates(problems: Dataset, table: Dataset) -> Dataset:
     return problems
 
 
-def check_training_columns(dataset: Dataset, *, needs_reference: bool, needs_solution: bool) -> None:
+def check_training_columns(
+    dataset: Dataset, *, needs_reference: bool, needs_solution: bool, name: str = "train_dataset"
+) -> None:
     """
-    Refuse a training dataset that lacks what the run needs.
+    Refuse a dataset that lacks what the run needs; `name` is what the caller calls it.
 
     Raises:
         ValueError: If the dataset is empty, a needed column is missing, or a reference is empty.
     """
     if len(dataset) == 0:
-        raise ValueError("`train_dataset` is empty, so there is nothing to train on.")
+        raise ValueError(f"`{name}` is empty, so it holds no problem to work on.")
     needed = {"prompt": "the prompts"}
     if needs_reference:
         needed["reference"] = (
@@ -64,15 +70,28 @@ def check_training_columns(dataset: Dataset, *, needs_reference: bool, needs_sol
     for column, purpose in needed.items():
         if column not in dataset.column_names:
             raise ValueError(
-                f"`train_dataset` has no column `{column}` ({purpose}); it has {', '.join(dataset.column_names)}."
+                f"`{name}` has no column `{column}` ({purpose}); it has {', '.join(dataset.column_names)}."
             )
     if needs_reference:
         for row, reference in enumerate(dataset["reference"]):
             if not isinstance(reference, str) or not reference:
                 raise ValueError(
-                    f"Row {row} of `train_dataset` has the reference {reference!r}; an empty completion has no "
+                    f"Row {row} of `{name}` has the reference {reference!r}; an empty completion has no "
                     "token to train on. Remove the row or give it a completion."
                 )
+
+
+def numbered(datasets: Any) -> Any:
+    """
+    Return a dataset, or each in a mapping of them, with its rows' numbers in the column `ROW_COLUMN`.
+
+    What has no length (`IterableDataset`) or is a name comes back as it is.
+    """
+    if isinstance(datasets, dict):
+        return {name: numbered(dataset) for name, dataset in datasets.items()}
+    if not isinstance(datasets, Dataset) or ROW_COLUMN in datasets.column_names:
+        return datasets
+    return datasets.add_column(ROW_COLUMN, np.arange(len(datasets)))
 
 
 def problem_weights_of(dataset: Dataset, *, prior_features: Sequence[str] = (), **weighting: Any) -> np.ndarray:
@@ -141,6 +160,38 @@ def end_of_completion_id(
     start = len(tokenizer.apply_chat_template(turn[:1], add_generation_prompt=True, tokenize=True, return_dict=False))
     rendered: list[int] = tokenizer.apply_chat_template(turn, tokenize=True, return_dict=False)  # type: ignore
     return next((token for token in rendered[start:] if token in eos_token_ids), _eos_token_id(tokenizer))
+
+
+def reference_token_ids(
+    tokenizer: PreTrainedTokenizerBase, references: Sequence[str], end: int, eos_token_ids: Sequence[int]
+) -> list[list[int]]:
+    """
+    Return the tokens of references, each with one end: one that is written out in the text is not doubled.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`): The student's tokenizer.
+        references (`Sequence[str]`, length B): Completions to train on.
+        end (`int`): The token that ends them; see [`end_of_completion_id`].
+        eos_token_ids (`Sequence[int]`): Every id that ends a completion.
+
+    Returns:
+        `list[list[int]]` of length B
+
+    Raises:
+        ValueError: If a text goes on after a token that ends completions.
+    """
+    encoded: Any = tokenizer(list(references), add_special_tokens=False)
+    token_ids = []
+    for text, ids in zip(references, encoded["input_ids"], strict=True):
+        length = next((index for index, token in enumerate(ids) if token in eos_token_ids), len(ids))
+        if str(tokenizer.decode(ids[length:], skip_special_tokens=True)).strip():
+            raise ValueError(
+                f"A reference goes on after its end-of-sequence token {tokenizer.decode(ids[length])!r}: "
+                f"{text if len(text) < 120 else text[:117] + '...'!r}. The student would stop there; cut the text at "
+                "it, or remove the token."
+            )
+        token_ids.append([*ids[:length], end])
+    return token_ids
 
 
 def _eos_token_id(tokenizer: PreTrainedTokenizerBase) -> int:

@@ -32,27 +32,23 @@ def check_same_vocabulary(
             The teacher's.
 
     Returns:
-        `int`: V, the shared size of both heads.
+        `int`: V, the ids that both heads have. Rows beyond it, in the larger head, are padding: no token has their id.
 
     Raises:
-        ValueError: If an id means different tokens to the two, or the heads differ in size, or the tokenizer is larger
-            than the head.
+        ValueError: If an id means different tokens to the two, or a token has no row in one of the heads.
     """
     student_vocabulary, teacher_vocabulary = student_tokenizer.get_vocab(), teacher_tokenizer.get_vocab()
     _check_token_ids(student_vocabulary, teacher_vocabulary)
     student_size = student_config.get_text_config().vocab_size
     teacher_size = teacher_config.get_text_config().vocab_size
-    if student_size != teacher_size:
-        raise ValueError(
-            f"The tokenizers agree, but the student's head has {student_size} rows and the teacher's {teacher_size} "
-            "(one of them is padded), and cropping to the shared tokens is not supported yet. Use a teacher whose "
-            "config has the student's `vocab_size`."
-        )
+    shared_size = min(student_size, teacher_size)
     largest = max(*student_vocabulary.values(), *teacher_vocabulary.values())
-    if largest >= student_size:
+    if largest >= shared_size:
+        sizes = f"{student_size} (student) and {teacher_size} (teacher)"
         raise ValueError(
-            f"The tokenizer's largest token id is {largest}, but the models' `vocab_size` is {student_size}, so this "
-            "token has no row in the head. Resize the models' embeddings or use the tokenizer they were trained with."
+            f"The tokenizer's largest token id is {largest}, but the models' `vocab_size` is "
+            f"{student_size if student_size == teacher_size else sizes}, so this token has no row in a head. Resize "
+            "the models' embeddings or use the tokenizer they were trained with."
         )
     student_eos = _eos_tokens(student_tokenizer, student_config)
     teacher_eos = _eos_tokens(teacher_tokenizer, teacher_config)
@@ -62,7 +58,7 @@ def check_same_vocabulary(
             "learn an ending that it does not stop at, and lengths may explode. Give both the same `eos_token_id`.",
             stacklevel=2,
         )
-    return student_size
+    return shared_size
 
 
 def _check_token_ids(student_vocabulary: dict[str, int], teacher_vocabulary: dict[str, int]) -> None:

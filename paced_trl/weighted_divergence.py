@@ -27,14 +27,23 @@ class WeightedDivergence:
     Args:
         row_weights (`torch.Tensor`): Weight of each row's tokens, **shape (B,)**.
         loss_mask (`torch.Tensor`): 1 at completion positions in the loss, **shape (B, C)**.
+        vocab_size (`int`, *optional*):
+            Token ids that enter the softmaxes, from 0. `None`: all rows of the heads; less where one head is padded.
     """
 
-    def __init__(self, row_weights: torch.Tensor, loss_mask: torch.Tensor) -> None:
+    def __init__(self, row_weights: torch.Tensor, loss_mask: torch.Tensor, vocab_size: int | None = None) -> None:
         self.loss_mask = loss_mask
+        self.vocab_size = vocab_size
         self.token_weights = row_weights.unsqueeze(1).expand(loss_mask.shape).reshape(-1)
         self.divergence_sums: torch.Tensor | None = None
 
     def apply(self, *args: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.vocab_size is not None:
+            # Weight and bias of the student's head, weight and bias of the teacher's.
+            args = tuple(
+                arg[: self.vocab_size] if index in (1, 2, 4, 5) and arg is not None else arg
+                for index, arg in enumerate(args)
+            )
         divergence, entropy = self.kernel.apply(*args)
         valid = self.loss_mask.reshape(-1) != 0
         # On Triton devices TRL hands over the valid positions only, elsewhere all B * C of them.

@@ -22,7 +22,11 @@ ALLOWED = {
     "sampling": set(),
     "run_directory": set(),
     "arguments": set(),
-    "callbacks": {"training_advice"},
+    "callbacks": {"trackers", "training_advice"},
+    "trackers": set(),
+    "trainability": {"arguments"},
+    "validation": {"verification"},
+    "vocabulary": set(),
     "training_advice": {"pass_rate"},
     "batching": set(),
     "completions": set(),
@@ -32,7 +36,7 @@ ALLOWED = {
 LIGHT = ["__init__", "pass_rate", "weighting", "schedule", "arguments", "verification", "store", "evaluation"]
 LIGHT += ["report/__init__", "report/page"]
 MAY_IMPORT_TRAINER = {"distillation", "__init__"}
-MAY_USE_PRIVATE_TRL = {"weighted_divergence", "sampling", "teacher_states"}
+MAY_USE_PRIVATE_TRL = {"weighted_divergence", "sampling", "teacher_states", "completions_table"}
 
 
 def imports(path: Path, *, at_load: bool) -> set[tuple[int, str]]:
@@ -114,6 +118,11 @@ def test_private_trl_symbols_stay_in_the_trainer(path: Path) -> None:
         ("DistillationTrainer._tokenize_prompts", ["self", "prompts"]),
         ("DistillationTrainer.compute_loss", ["self", "model", "inputs"]),
         ("ChunkedDivergenceFunction.forward", ["ctx", "student_hidden", "student_weight", "student_bias"]),
+        ("DistillationTrainer._get_eval_sampler", ["self", "eval_dataset"]),
+        ("DistillationTrainer.get_eval_dataloader", ["self", "eval_dataset"]),
+        ("DistillationTrainer.log", ["self", "logs", "start_time"]),
+        ("create_model_from_path", ["model_id"]),
+        ("print_prompt_completions_sample", ["prompts", "completions", "rewards", "advantages", "step"]),
         ("RepeatSampler.__init__", ["self", "data_source", "mini_repeat_count", "batch_size", "repeat_count"]),
     ],
 )
@@ -136,6 +145,8 @@ def test_trl_has_the_methods_that_are_overridden(symbol: str, parameters: list[s
         ("_compute_loss", "self.beta"),
         ("_compute_loss", "self._get_last_hidden_state,"),
         ("_compute_loss", "self._forward_redirection("),
+        ("get_eval_dataloader", "self._get_eval_sampler"),
+        ("log", "self.log_completions"),
     ],
 )
 def test_trl_still_calls_what_is_overridden(caller: str, callee: str) -> None:

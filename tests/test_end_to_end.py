@@ -55,8 +55,14 @@ def test_step_by_step(tmp_path: Path, held_out: list[str], capsys: pytest.Captur
     assert "frontier" in capsys.readouterr().out
     assert sum(PassRateStore(run / "pass_rates").num_generations().values()) == 64 * 4
     training = arguments(run, "--max_steps", "4", "--logging_steps", "1", "--disable_tqdm", "true")
+    with pytest.raises(ValueError, match="`eval_strategy` is 'steps', and there are no held-out problems"):
+        train.run([*training, "--eval_strategy", "steps"])
+    training += ["--validation_set", str(tmp_path / "test.jsonl"), "--num_validation_generations", "2"]
+    training += ["--eval_strategy", "steps", "--eval_steps", "2"]
     train.run(training)
     history = json.loads((run / "trainer_state.json").read_text())["log_history"]
+    validated = [entry for entry in history if "eval_paced/mean@2" in entry]
+    assert [(entry["step"], entry["eval_paced/num_problems"]) for entry in validated] == [(2, 24), (4, 24)]
     assert [any(key in entry for entry in history) for key in ("paced/forward_kl", "paced/reverse_kl")] == [True, True]
     assert 0 <= next(entry["paced/pass_rate"] for entry in history if "paced/pass_rate" in entry) <= 1
     capsys.readouterr()

@@ -397,9 +397,11 @@ def test_a_token_of_one_side_only_is_said_but_accepted() -> None:
         assert check_same_vocabulary(make_tokenizer(), larger, config, config) == 32
 
 
-def test_heads_of_different_size_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"has 64 rows and the teacher's 32 .* cropping .* not supported yet"):
-        check_same_vocabulary(make_tokenizer(), make_tokenizer(), make_config(64), make_config(32))
+def test_padded_heads_share_the_rows_of_the_smaller_one() -> None:
+    assert check_same_vocabulary(make_tokenizer(), make_tokenizer(), make_config(64), make_config(32)) == 32
+    assert check_same_vocabulary(make_tokenizer(), make_tokenizer(), make_config(32), make_config(64)) == 32
+    with pytest.raises(ValueError, match=r"token id is 22, .* is 64 \(student\) and 16 \(teacher\)"):
+        check_same_vocabulary(make_tokenizer(), make_tokenizer(), make_config(64), make_config(16))
 
 
 def test_a_tokenizer_larger_than_the_head_is_refused() -> None:

@@ -229,6 +229,13 @@ def test_teachers_that_cannot_be_had_are_refused(tmp_path: Path, settings: dict[
         make_trainer(tmp_path, dataset=with_context(), **{"own_teacher": False, **SELF, **settings})
 
 
+def test_a_privileged_context_that_leaves_no_room_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="positions of the student as its teacher, with `privileged_context`"):
+        make_trainer(
+            tmp_path, peft=True, own_teacher=False, dataset=with_context("x" * 240), self_distillation="base", **SELF
+        )
+
+
 def count_teacher_forwards(trainer: PacedTrainer) -> list[int]:
     calls: list[int] = []
     trainer.teacher_model.base_model.register_forward_hook(lambda *_: calls.append(1))

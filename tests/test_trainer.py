@@ -157,7 +157,7 @@ def test_logit_rules_of_other_architectures_hold_under_weights(
     trainer = PacedTrainer(
         model=student,
         teacher_model=teacher,
-        args=PacedConfig(output_dir=str(tmp_path), kl="reverse", **CPU),
+        args=PacedConfig(output_dir=str(tmp_path), kl="reverse", max_completion_length=6, **CPU),
         train_dataset=problems(),
         processing_class=build_tiny_tokenizer(),
     )
@@ -269,7 +269,8 @@ def test_forward_then_reverse_switches_divergence_and_completions(make_trainer: 
 
 
 def test_references_end_in_eos_and_are_cut_to_the_budget(make_trainer: Callable) -> None:
-    trainer = make_trainer(dataset=problems(reference=["12345678"] * 8 + ["12"] * 8), kl="forward")
+    with pytest.warns(UserWarning, match=r"8 of 16 references \(50%\) are longer than"):
+        trainer = make_trainer(dataset=problems(reference=["12345678"] * 8 + ["12"] * 8), kl="forward")
     rows = [trainer.train_dataset[i] for i in (0, 15)]
     trainer.model.train()
     outputs = trainer._generate_and_score_completions(rows)
@@ -410,7 +411,7 @@ def test_online_weights_follow_the_verdicts(make_trainer: Callable, apply_weight
     torch.testing.assert_close(trainer.problem_weights, naive.weights())
     means = logged(trainer, "paced/problem_weight_mean")
     assert means == pytest.approx(expected if apply_weights == "loss" else [1.0] * 8)
-    assert logged(trainer, "paced/refresh/staleness")[-1] > 0
+    assert logged(trainer, "paced/problems/staleness")[-1] > 0
     assert len({tuple(prompts) for prompts in seen}) > 4
 
 
@@ -428,7 +429,7 @@ def test_a_resumed_run_goes_on_with_its_online_pass_rates(
     resumed = make_trainer(**shared, **saving)
     resumed.train(resume_from_checkpoint=str(tmp_path / "stopped" / "checkpoint-5"))
     assert logged(resumed, "loss") == logged(whole, "loss")
-    assert logged(resumed, "paced/refresh/pass_rate") == logged(whole, "paced/refresh/pass_rate")
+    assert logged(resumed, "paced/problems/pass_rate") == logged(whole, "paced/problems/pass_rate")
     torch.testing.assert_close(resumed.problem_weights, whole.problem_weights)
     (tmp_path / "stopped" / "checkpoint-5" / "pass_rates.npz").unlink()
     with pytest.raises(ValueError, match="checkpoint-5' has no pass_rates"):
@@ -529,8 +530,8 @@ def test_a_resumed_run_goes_on_with_its_re_estimated_pass_rates(
     resumed = make_trainer(**shared, **saving)
     resumed.train(resume_from_checkpoint=str(tmp_path / "stopped" / f"checkpoint-{stop_at}"))
     assert logged(resumed, "loss") == logged(whole, "loss")
-    for key in ("pass_rate", "estimation_tokens"):
-        assert logged(resumed, f"paced/refresh/{key}") == logged(whole, f"paced/refresh/{key}")
+    for key in ("problems/pass_rate", "refresh/estimation_tokens", "tokens_generated"):
+        assert logged(resumed, f"paced/{key}") == logged(whole, f"paced/{key}")
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,7 @@ def run(arguments: Sequence[str]) -> None:
         pass_rates_path,
         problems_of,
         training_problems,
+        validation_problems,
         verifier_of,
     )
     from ..report import write_report
@@ -63,13 +64,15 @@ def run(arguments: Sequence[str]) -> None:
     output_dir = Path(args.output_dir)
     with verifier_of(args) as verifier:
         problems = problems_of(problem_args)
+        held_out = validation_problems(problem_args, train_args, args, problems)
         store = pass_rates_path(estimation, args.output_dir)
         table = estimate_student(problems, model_args, args, estimation, args, verifier, store)
         print(describe_pass_rates(problems, table, estimation, args, store))
         data = training_problems(problems, args, train_args, estimation, verifier)
 
         def train(settings: dict[str, Any], directory: Path) -> Distilled:
-            return distill(arm_config(args, settings, directory), model_args, data, verifier=verifier)
+            arm = arm_config(args, settings, directory)
+            return distill(arm, model_args, data, verifier=verifier, validation=held_out)
 
         def evaluate(name_or_path: str | None, directory: Path) -> dict[str, Evaluation]:
             return evaluate_sets(

@@ -16,8 +16,9 @@ reverse KL on the student's own. Every option of TRL's DistillationTrainer works
   paced-trl train --config recipes/demo/recipe.yaml --weighting uniform --output_dir runs/uniform
   accelerate launch --config_file recipes/accelerate/single_gpu.yaml -m paced_trl.commands.train --config X.yaml
 
-Measure pass rates first, with `paced-trl estimate` and the same file. Ctrl-C stops after the current step with a
-checkpoint; the same command continues.
+Measure pass rates first, with `paced-trl estimate` and the same file. With --validation_set and --eval_strategy,
+mean@k of held-out problems is logged while it trains. Ctrl-C stops after the current step with a checkpoint; the same
+command continues.
 """
 
 
@@ -37,11 +38,13 @@ def run(arguments: Sequence[str]) -> None:
 
     from ..distillation import distill
     from ..processes import Processes
-    from ..recipe import problems_of, training_problems, verifier_of
+    from ..recipe import problems_of, training_problems, validation_problems, verifier_of
 
     with verifier_of(args) if args.verifier else nullcontext() as verifier:
-        problems = training_problems(problems_of(problem_args), args, train_args, estimation, verifier)
-        distilled = distill(args, model_args, problems, verifier=verifier)
+        problems = problems_of(problem_args)
+        held_out = validation_problems(problem_args, train_args, args, problems)
+        problems = training_problems(problems, args, train_args, estimation, verifier)
+        distilled = distill(args, model_args, problems, verifier=verifier, validation=held_out)
     processes = Processes.current()
     if processes.is_main:
         print(f"Student {'reused, it was finished' if distilled.reused else 'saved'}: {distilled.path}")
