@@ -26,6 +26,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "sqrt": {"weighting": "beta", "weight_alpha": 0.5, "weight_beta": 0.5, "apply_weights": "sampling"},
     # DAPO's dynamic sampling keeps 0 < p < 1: no count of fewer than a million generations is left out otherwise.
     "dapo": {"weighting": "hard_filter", "weight_band": [1e-6, 1.0 - 1e-6], "apply_weights": "sampling"},
+    # A baseline of the paper: adaptive KL (arXiv 2404.02657), unweighted.
+    "akl": {"weighting": "uniform", "kl": "akl"},
 }
 
 
@@ -68,14 +70,15 @@ class PacedConfig(DistillationConfig):
         > Parameters that control the schedule
 
         kl (`str`, *optional*, defaults to `"forward_then_reverse"`):
-            `"forward"` KL(teacher || student), `"reverse"` KL(student || teacher), `"jsd"`, or
-            `"forward_then_reverse"`, the paper's two stages.
+            `"forward"` KL(teacher || student), `"reverse"` KL(student || teacher), `"jsd"`, `"akl"` (adaptive KL,
+            arXiv 2404.02657: forward where the student is wrong about the teacher's likeliest tokens, reverse
+            elsewhere), or `"forward_then_reverse"`, the paper's two stages.
         kl_switch (`float`, *optional*, defaults to `0.5`):
             The first stage of `"forward_then_reverse"`: up to 1 the fraction of the optimizer steps, above 1 their
             number. Optimizer state and learning-rate schedule go on across the switch.
         completion_source (`str`, *optional*, defaults to `"auto"`):
             `"dataset"` trains on the column `reference`, `"student"` on completions the student generates; `"auto"` is
-            `"dataset"` while the divergence is forward and `"student"` otherwise.
+            `"dataset"` while the divergence is forward or adaptive and `"student"` otherwise.
 
         > Parameters that control the on-policy pass rate
 
@@ -183,12 +186,13 @@ class PacedConfig(DistillationConfig):
                 "steps above 1."
             )
         first_kl = stages(self.kl, self.kl_switch)[0]
-        if self.beta is not None and self.beta != JSD_COEFFICIENT[first_kl]:
+        coefficient = JSD_COEFFICIENT.get(first_kl, 0.0)
+        if self.beta is not None and self.beta != coefficient:
             raise ValueError(
                 f"`beta` is {self.beta}, but the divergence is chosen by name here, and `kl` is {self.kl!r}. Remove "
-                "`beta` and set `kl` to 'forward' (beta 0), 'reverse' (beta 1), 'jsd' or 'forward_then_reverse'."
+                "`beta` and set `kl`: 'forward' (beta 0), 'reverse' (beta 1), 'jsd', 'akl' or 'forward_then_reverse'."
             )
-        self.beta = JSD_COEFFICIENT[first_kl]
+        self.beta = coefficient
         if not torch.accelerator.is_available():
             self.dataloader_pin_memory = False
             if self.bf16 is None:

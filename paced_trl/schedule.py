@@ -13,14 +13,23 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 
-KL = Literal["forward", "reverse", "jsd"]
-KLSchedule = Literal["forward", "reverse", "jsd", "forward_then_reverse"]
+KL = Literal["forward", "reverse", "jsd", "akl"]
+KLSchedule = Literal["forward", "reverse", "jsd", "akl", "forward_then_reverse"]
 CompletionSource = Literal["student", "dataset"]
 CompletionSourceSchedule = Literal["student", "dataset", "auto"]
 
 # TRL's `beta` of each divergence (arXiv 2306.13649, eq. 4). Forward KL is KL(teacher || student), reverse KL is
-# KL(student || teacher). JSD is not a blend of the two: it tends to 0 at both ends of `beta`.
+# KL(student || teacher). JSD is not a blend of the two: it tends to 0 at both ends of `beta`. Adaptive KL is a blend,
+# and no `beta` gives it.
 JSD_COEFFICIENT: dict[KL, float] = {"forward": 0.0, "reverse": 1.0, "jsd": 0.5}
+
+# The divergence per token, as it is logged.
+METRICS: dict[KL, str] = {
+    "forward": "paced/forward_kl",
+    "reverse": "paced/reverse_kl",
+    "jsd": "paced/jsd",
+    "akl": "paced/akl",
+}
 
 
 def switch_step(max_steps: int, kl_switch: float) -> int:
@@ -40,7 +49,7 @@ def kl_at_step(step: int, *, kl: KLSchedule, max_steps: int, kl_switch: float = 
 
     Args:
         step (`int`): Completed optimizer steps, from 0 (`TrainerState.global_step`).
-        kl (`str`): `"forward"`, `"reverse"`, `"jsd"`, or `"forward_then_reverse"`.
+        kl (`str`): `"forward"`, `"reverse"`, `"jsd"`, `"akl"`, or `"forward_then_reverse"`.
         max_steps (`int`): Optimizer steps of the whole run.
         kl_switch (`float`, *optional*, defaults to `0.5`): See [`switch_step`].
 
@@ -60,10 +69,11 @@ def completion_source_for(kl: KL, completion_source: CompletionSourceSchedule = 
     Return whose completions the divergence `kl` is measured on.
 
     `"auto"` trains on the dataset's references while the divergence is forward, as the paper's distillation track
-    does, and on the student's own completions otherwise: reverse KL is an expectation under the student.
+    does, or adaptive, as the paper of adaptive KL does; and on the student's own completions otherwise: reverse KL is
+    an expectation under the student.
     """
     if completion_source == "auto":
-        return "dataset" if kl == "forward" else "student"
+        return "dataset" if kl in ("forward", "akl") else "student"
     if completion_source not in get_args(CompletionSource):
         raise ValueError(
             f"`completion_source` is {completion_source!r}, which names no source. Choose one of "

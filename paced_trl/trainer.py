@@ -34,7 +34,7 @@ from .callbacks import Advice
 from .config import PacedConfig
 from .refresh import Refresh
 from .sampling import FrontierSampler, ResumableRepeatSampler, draw_batch
-from .schedule import JSD_COEFFICIENT, KL, completion_source_for, kl_at_step
+from .schedule import JSD_COEFFICIENT, KL, METRICS, completion_source_for, kl_at_step
 from .training_data import check_training_columns, end_of_completion_id, problem_weights_of
 from .verification import Verdict, Verifier, mark_truncated
 from .weighted_divergence import WeightedDivergence
@@ -281,8 +281,8 @@ class PacedTrainer(DistillationTrainer):
             metrics[f"paced/verdicts/{kind.value}"].append(total / sum(totals.values()))
 
     def _compute_loss(self, unwrapped_student: Any, inputs: dict[str, Any], num_items_in_batch: Any) -> Any:
-        self.beta = JSD_COEFFICIENT[self.kl_in_force]
-        divergence = WeightedDivergence(inputs["row_weight"], inputs["completion_mask"])
+        self.beta = JSD_COEFFICIENT.get(self.kl_in_force, 0.0)
+        divergence = WeightedDivergence(inputs["row_weight"], inputs["completion_mask"], self.kl_in_force)
         with divergence.in_force():
             outputs = super()._compute_loss(unwrapped_student, inputs, num_items_in_batch)
         assert divergence.divergence_sums is not None
@@ -297,9 +297,7 @@ class PacedTrainer(DistillationTrainer):
         if not (math.isfinite(divergence) and math.isfinite(weighted)):
             self._stop_with_batch(inputs, divergence, weighted)
         metrics = self._metrics["train" if self.model.training else "eval"]
-        metrics[f"paced/{self.kl_in_force}_kl" if self.kl_in_force != "jsd" else "paced/jsd"].append(
-            divergence / tokens
-        )
+        metrics[METRICS[self.kl_in_force]].append(divergence / tokens)
         metrics["paced/weighted_divergence"].append(weighted / tokens)
         return output
 

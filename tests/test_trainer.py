@@ -11,6 +11,7 @@ import torch
 from conftest import build_tiny_model, build_tiny_tokenizer
 from datasets import Dataset
 from peft import LoraConfig
+from test_adaptive_kl import naive_adaptive_kl
 from transformers import PreTrainedModel
 from trl import DistillationConfig, DistillationTrainer
 
@@ -95,6 +96,8 @@ def naive_loss(
             divergence = (log_t.exp() * (log_t - log_s)).sum(-1)
         elif kl == "reverse":
             divergence = (log_s.exp() * (log_s - log_t)).sum(-1)
+        elif kl == "akl":
+            divergence = naive_adaptive_kl(log_s, log_t)
         else:
             mixture = (0.5 * (log_s.exp() + log_t.exp())).log()
             divergence = 0.5 * (log_t.exp() * (log_t - mixture) + log_s.exp() * (log_s - mixture)).sum(-1)
@@ -120,7 +123,7 @@ def hand_made_inputs(trainer: PacedTrainer) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("aggregation", ["token", "sequence"])
-@pytest.mark.parametrize("kl", ["forward", "reverse", "jsd"])
+@pytest.mark.parametrize("kl", ["forward", "reverse", "jsd", "akl"])
 def test_unequal_weights_equal_the_naive_definition(make_trainer: Callable, kl: str, aggregation: str) -> None:
     trainer = make_trainer(kl=kl, loss_aggregation=aggregation, completion_source="dataset")
     inputs = hand_made_inputs(trainer)
