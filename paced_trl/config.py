@@ -75,7 +75,15 @@ class PacedConfig(DistillationConfig):
             elsewhere), or `"forward_then_reverse"`, the paper's two stages.
         kl_switch (`float`, *optional*, defaults to `0.5`):
             The first stage of `"forward_then_reverse"`: up to 1 the fraction of the optimizer steps, above 1 their
-            number. Optimizer state and learning-rate schedule go on across the switch.
+            number. Optimizer state and learning-rate schedule go on across the switch: Adam's moments are at first
+            those of forward gradients, and the rate is what `lr_scheduler_type` has at that step.
+        kl_switch_patience (`int`, *optional*):
+            Switch before `kl_switch`, as soon as so many logs in a row (every `logging_steps` steps) did not improve
+            the forward divergence. `None`: at `kl_switch` only. Optimizer state and learning rate go on as well; the
+            learning-rate schedule knows nothing of an early switch.
+        kl_switch_threshold (`float`, *optional*, defaults to `0.01`):
+            With `kl_switch_patience`, the share of the best logged divergence by which another must be below it to
+            be an improvement. Logs are means of few batches, so that much less is noise.
         completion_source (`str`, *optional*, defaults to `"auto"`):
             `"dataset"` trains on the column `reference`, `"student"` on completions the student generates; `"auto"` is
             `"dataset"` while the divergence is forward or adaptive and `"student"` otherwise.
@@ -144,6 +152,14 @@ class PacedConfig(DistillationConfig):
             "help": "Forward stage of 'forward_then_reverse': up to 1 a fraction of the steps, above 1 their number."
         },
     )
+    kl_switch_patience: int | None = field(
+        default=None,
+        metadata={"help": "Switch before `kl_switch`, after so many logs without a better forward divergence."},
+    )
+    kl_switch_threshold: float = field(
+        default=0.01,
+        metadata={"help": "With `kl_switch_patience`, the least improvement, as a share of the best divergence."},
+    )
     completion_source: CompletionSourceSchedule = field(
         default="auto",
         metadata={"help": "Completions trained on: the dataset's references, the student's own, or by stage."},
@@ -206,9 +222,25 @@ class PacedConfig(DistillationConfig):
                 f"`use_vllm` is set, but with `kl`={self.kl!r} and `completion_source`={self.completion_source!r} all "
                 "completions come from the dataset, so vLLM would only hold memory. Remove `use_vllm`."
             )
+        self._check_switch()
         self._check_refresh()
         if len(self.weight_band) != 2:
             raise ValueError(f"`weight_band` is {self.weight_band}; it takes two pass rates, lowest and highest.")
+
+    def _check_switch(self) -> None:
+        if self.kl_switch_patience is None:
+            return
+        if len(stages(self.kl, self.kl_switch)) == 1:
+            raise ValueError(
+                f"`kl_switch_patience` is {self.kl_switch_patience}, but with `kl`={self.kl!r} and "
+                f"`kl_switch`={self.kl_switch} there is one stage and no switch. Remove it, or set "
+                "`kl='forward_then_reverse'` and the latest switch between 0 and 1."
+            )
+        if self.kl_switch_patience < 1 or not 0.0 <= self.kl_switch_threshold < 1.0:
+            raise ValueError(
+                f"`kl_switch_patience` is {self.kl_switch_patience} and `kl_switch_threshold` is "
+                f"{self.kl_switch_threshold}; the patience is a number of logs from 1, the threshold in [0, 1)."
+            )
 
     def _check_refresh(self) -> None:
         if self.refresh == "online" and self.completion_sources == {"dataset"}:

@@ -23,7 +23,6 @@ from .estimation import estimate_pass_rates
 from .generation import TransformersGenerator
 from .online_pass_rates import OnlinePassRates
 from .pass_rate import Floats
-from .schedule import stages, switch_step
 from .verification import Verifier
 
 
@@ -102,7 +101,7 @@ class Refresh:
             warnings.warn(f"The problem weights stay as they are. {error}", UserWarning, stacklevel=2)
             return previous
 
-    def estimate_if_due(self, problems: Dataset, model: Any, tokenizer: Any, *, step: int, max_steps: int) -> bool:
+    def estimate_if_due(self, problems: Dataset, model: Any, tokenizer: Any, *, step: int, switch: int | None) -> bool:
         """
         Measure pass rates again if it is time.
 
@@ -111,14 +110,12 @@ class Refresh:
             model (`PreTrainedModel` or `PeftModel`): The student, unwrapped.
             tokenizer (`PreTrainedTokenizerBase`): Its tokenizer.
             step (`int`): Completed optimizer steps.
-            max_steps (`int`): Optimizer steps of the whole run.
+            switch (`int`, *optional*): First step of the second stage, as far as it is known by now.
 
         Returns:
             `bool`: Whether there are new pass rates.
         """
         args = self.args
-        has_switch = len(stages(args.kl, args.kl_switch)) > 1
-        switch = switch_step(max_steps, args.kl_switch) if has_switch else None
         if args.refresh != "estimate" or not is_due(step, refresh_steps=args.refresh_steps, switch=switch):
             return False
         rows = rotating_rows(len(problems), args.refresh_share, self._num_estimations)

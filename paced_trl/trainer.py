@@ -34,7 +34,7 @@ from .callbacks import Advice
 from .config import PacedConfig
 from .refresh import Refresh
 from .sampling import FrontierSampler, ResumableRepeatSampler, draw_batch
-from .schedule import JSD_COEFFICIENT, KL, METRICS, completion_source_for, kl_at_step
+from .schedule import JSD_COEFFICIENT, KL, METRICS, Flattening, completion_source_for, kl_at_step, stages, switch_step
 from .training_data import check_training_columns, end_of_completion_id, problem_weights_of
 from .verification import Verdict, Verifier, mark_truncated
 from .weighted_divergence import WeightedDivergence
@@ -127,6 +127,9 @@ class PacedTrainer(DistillationTrainer):
             train_dataset, prior_features=args.prior_features, **args.weighting_arguments
         )
         self.refresh = None if args.refresh == "never" else Refresh(args, train_dataset, verifier)
+        self._flattening = None
+        if args.kl_switch_patience is not None:
+            self._flattening = Flattening(args.kl_switch_patience, args.kl_switch_threshold)
         self._measured_problems = train_dataset
         # A row's number finds its weight, whatever became of the weights by then.
         train_dataset = train_dataset.add_column(_ROW, np.arange(len(train_dataset)))
@@ -161,8 +164,23 @@ class PacedTrainer(DistillationTrainer):
     def kl_in_force(self) -> KL:
         """The divergence of the current optimizer step."""
         return kl_at_step(
-            self.state.global_step, kl=self.args.kl, max_steps=self.state.max_steps, kl_switch=self.args.kl_switch
+            self.state.global_step,
+            kl=self.args.kl,
+            max_steps=self.state.max_steps,
+            kl_switch=self.args.kl_switch,
+            flat_at=self._flat_at,
         )
+
+    @property
+    def _flat_at(self) -> int | None:
+        return None if self._flattening is None else self._flattening.flat_at(self.state.log_history)
+
+    @property
+    def _switch(self) -> int | None:
+        """The first step of the second stage, as far as it is known by now; None where there is one stage."""
+        if len(stages(self.args.kl, self.args.kl_switch)) == 1:
+            return None
+        return switch_step(self.state.max_steps, self.args.kl_switch, self._flat_at)
 
     def _get_train_sampler(self, dataset: Dataset | None = None) -> Sampler:
         accumulation = self.args.gradient_accumulation_steps
@@ -221,9 +239,9 @@ class PacedTrainer(DistillationTrainer):
         """
         assert self.refresh is not None
         student = self.accelerator.unwrap_model(self.model)
-        step, max_steps = self.state.global_step, self.state.max_steps
+        step = self.state.global_step
         if self.refresh.estimate_if_due(
-            self._measured_problems, student, self._tokenizer, step=step, max_steps=max_steps
+            self._measured_problems, student, self._tokenizer, step=step, switch=self._switch
         ):
             self.problem_weights = self.refresh.weights(self.problem_weights)
         if self.args.apply_weights == "loss":
