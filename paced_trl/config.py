@@ -61,8 +61,10 @@ class PacedConfig(DistillationConfig):
         weight_band (`list[float]`, *optional*, defaults to `[0.2, 0.8]`):
             Lowest and highest pass rate that `weighting="hard_filter"` keeps.
         apply_weights (`str`, *optional*, defaults to `"loss"`):
-            `"loss"` multiplies each problem's loss by its weight; `"sampling"` draws problems in proportion to their
-            weight, with loss weight 1: the same expected gradient, without spending compute on weights near 0.
+            `"loss"` multiplies each problem's loss by its weight, and an epoch is every problem of weight above 0
+            once; `"sampling"` draws problems in proportion to their weight, with loss weight 1, and an epoch is as
+            many draws as there are problems: the same expected gradient, spending little on weights near 0. With
+            `refresh`, each batch is drawn by the weights of its step, with `"loss"` alike among those above 0.
         loss_aggregation (`str`, *optional*, defaults to `"token"`):
             `"token"` divides the weighted sum of divergences by the number of completion tokens, as TRL does;
             `"sequence"` takes each completion's token mean first, so that long completions count no more.
@@ -87,6 +89,11 @@ class PacedConfig(DistillationConfig):
         completion_source (`str`, *optional*, defaults to `"auto"`):
             `"dataset"` trains on the column `reference`, `"student"` on completions the student generates; `"auto"` is
             `"dataset"` while the divergence is forward or adaptive and `"student"` otherwise.
+
+        num_train_generations (`int`, *optional*, defaults to `1`):
+            Completions of the student per prompt, in stages on its completions: the first 1 / `num_train_generations`
+            of the problems of a generation batch, each so many times, fill it. Divides `per_device_train_batch_size *
+            gradient_accumulation_steps`. (`num_generations` is the number that estimates a pass rate.)
 
         > Parameters that control the on-policy pass rate
 
@@ -164,6 +171,10 @@ class PacedConfig(DistillationConfig):
         default="auto",
         metadata={"help": "Completions trained on: the dataset's references, the student's own, or by stage."},
     )
+    num_train_generations: int = field(
+        default=1,
+        metadata={"help": "Completions of the student per prompt, in stages on its completions."},
+    )
     refresh: Literal["never", "online", "estimate"] = field(
         default="never",
         metadata={
@@ -221,6 +232,13 @@ class PacedConfig(DistillationConfig):
             raise ValueError(
                 f"`use_vllm` is set, but with `kl`={self.kl!r} and `completion_source`={self.completion_source!r} all "
                 "completions come from the dataset, so vLLM would only hold memory. Remove `use_vllm`."
+            )
+        local_batch = self.per_device_train_batch_size * self.gradient_accumulation_steps
+        if self.num_train_generations < 1 or local_batch % self.num_train_generations:
+            raise ValueError(
+                f"`num_train_generations` is {self.num_train_generations}, which does not divide the {local_batch} "
+                "completions that a process trains on in a step (`per_device_train_batch_size * "
+                "gradient_accumulation_steps`). Choose one that does."
             )
         self._check_switch()
         self._check_refresh()

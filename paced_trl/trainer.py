@@ -3,8 +3,10 @@ PACED training: TRL's `DistillationTrainer` with a weight per problem, a KL sche
 
 Overrides only; nothing of TRL's is copied. What each override is for:
 
-- `_get_train_sampler`: problems drawn in proportion to their weight; epochs that a resumed run finds again.
-- `_generate_single_turn`: completions from the dataset in place of generated ones.
+- `_get_train_sampler`: problems drawn in proportion to their weight, or all that have one; epochs that a resumed run
+  finds again.
+- `_generate_single_turn`: completions from the dataset in place of generated ones; a prompt's prefill shared by its
+  completions.
 - `_generate_and_score_completions`: per-row loss weights, verdicts on the student's own completions, and pass rates
   that keep up with it (`refresh.py`).
 - `_compute_loss`: the divergence of the current stage, multiplied by the rows' weights.
@@ -13,18 +15,21 @@ Overrides only; nothing of TRL's is copied. What each override is for:
 The loss of a generation batch is sum_i w_i sum_t D_it / N, with w_i the problem weight of mean 1 over the *dataset*,
 D_it the divergence at completion token t in nats, and N the completion tokens of the whole batch over all processes.
 Weights are never normalised over a micro-batch: there, one row has weight w / w = 1 and the method is off. With all
-weights 1 this is exactly TRL's loss.
+weights 1 this is exactly TRL's loss. Problems of weight 0 add nothing to the sum and are left out of the batches; w_i
+is then normalised over the others, which leaves the mean over an epoch what it was.
 """
 
 from __future__ import annotations
 
 import math
 import textwrap
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 import torch
+from accelerate import DistributedType
 from datasets import Dataset
 from torch.utils.data import Sampler
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
@@ -33,8 +38,9 @@ from trl import DistillationTrainer
 from .callbacks import Advice
 from .config import PacedConfig
 from .refresh import Refresh
-from .sampling import FrontierSampler, ResumableRepeatSampler, draw_batch
+from .sampling import FrontierSampler, ResumableRepeatSampler, draw_batch, rows_with_weight
 from .schedule import JSD_COEFFICIENT, KL, METRICS, Flattening, completion_source_for, kl_at_step, stages, switch_step
+from .shared_prefill import can_share_prefill, shared_prefill
 from .training_data import check_training_columns, end_of_completion_id, problem_weights_of
 from .verification import Verdict, Verifier, mark_truncated
 from .weighted_divergence import WeightedDivergence
@@ -126,6 +132,7 @@ class PacedTrainer(DistillationTrainer):
         self.problem_weights = problem_weights_of(
             train_dataset, prior_features=args.prior_features, **args.weighting_arguments
         )
+        self._first_weights = self.problem_weights
         self.refresh = None if args.refresh == "never" else Refresh(args, train_dataset, verifier)
         self._flattening = None
         if args.kl_switch_patience is not None:
@@ -136,6 +143,7 @@ class PacedTrainer(DistillationTrainer):
         self._train_problems = train_dataset
         self.verifier = verifier
         self._dataset_completions: list[str] | None = None
+        self._completions_per_prompt = 1
         super().__init__(
             model=model,
             teacher_model=teacher_model,
@@ -185,10 +193,11 @@ class PacedTrainer(DistillationTrainer):
     def _get_train_sampler(self, dataset: Dataset | None = None) -> Sampler:
         accumulation = self.args.gradient_accumulation_steps
         batch_size = self.args.per_device_train_batch_size * self.accelerator.num_processes * accumulation
+        # The first weights, so that epochs are as long in a resumed run; `_refreshed` draws by those of the step.
         if self.args.apply_weights == "sampling":
-            return FrontierSampler(self.problem_weights, batch_size, repeat_count=accumulation, seed=self.args.seed)
+            return FrontierSampler(self._first_weights, batch_size, repeat_count=accumulation, seed=self.args.seed)
         return ResumableRepeatSampler(
-            self._train_problems if dataset is None else dataset,
+            rows_with_weight(self._first_weights, batch_size),
             mini_repeat_count=1,
             batch_size=batch_size,
             repeat_count=accumulation,
@@ -198,17 +207,30 @@ class PacedTrainer(DistillationTrainer):
 
     def _generate_single_turn(self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any) -> list[list[int]]:
         if self._dataset_completions is None:
-            return super()._generate_single_turn(prompt_ids, *args, **kwargs)
+            with self._shared_prefill():
+                return super()._generate_single_turn(prompt_ids, *args, **kwargs)
         token_ids = self._tokenizer(self._dataset_completions, add_special_tokens=False)["input_ids"]
         # Always ends in EOS unless cut: a student that never sees EOS never learns to stop.
         return [[*ids, self._reference_eos_id][: self.max_completion_length] for ids in token_ids]
 
+    def _shared_prefill(self) -> AbstractContextManager[None]:
+        """Prompts run once for all their completions, where this process alone holds the student."""
+        student, count = self.accelerator.unwrap_model(self.model), self._completions_per_prompt
+        is_alone = self.accelerator.distributed_type is DistributedType.NO and not self.use_vllm
+        if count == 1 or not is_alone or not can_share_prefill(student, self.generation_config):
+            return nullcontext()
+        return shared_prefill(student, count)
+
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         training = self.model.training
-        if training and self.refresh is not None:
-            inputs = self._refreshed(inputs)
         # Evaluation is always on the student's own completions: it asks what the student can do.
         source = completion_source_for(self.kl_in_force, self.args.completion_source) if training else "student"
+        count = self.args.num_train_generations if training and source == "student" else 1
+        inputs = inputs[: len(inputs) // count]
+        if training and self.refresh is not None:
+            inputs = self._refreshed(inputs)
+        inputs = [row for row in inputs for _ in range(count)]
+        self._completions_per_prompt = count
         if source == "dataset":
             self._dataset_completions = [row["reference"] for row in inputs]
             self._reference_eos_id = end_of_completion_id(self._tokenizer, inputs[0]["prompt"], self.eos_token_ids)
@@ -218,7 +240,8 @@ class PacedTrainer(DistillationTrainer):
             self._dataset_completions = None
         # Held-out rows have no weight, and problems drawn by weight have been weighted.
         is_weighted = training and self.args.apply_weights == "loss"
-        weights = [self.problem_weights[row[_ROW]] if is_weighted else 1.0 for row in inputs]
+        share = np.mean(self.problem_weights > 0)
+        weights = [self.problem_weights[row[_ROW]] * share if is_weighted else 1.0 for row in inputs]
         problem_weight = torch.tensor(weights, dtype=torch.float32, device=self.accelerator.device)
         outputs["row_weight"] = self._row_weights(problem_weight, outputs["completion_mask"], training)
         metrics = self._metrics["train" if training else "eval"]
@@ -234,8 +257,8 @@ class PacedTrainer(DistillationTrainer):
         """
         Measure pass rates again if it is time; return this process's part of a generation batch.
 
-        Problems that are drawn by weight are drawn here, by the weights of this step: the sampler's batches are
-        fetched ahead, and it knows no weights of a resumed run.
+        Problems are drawn here, by the weights of this step: the sampler's batches are fetched ahead, and it knows no
+        weights of a resumed run. With weights in the loss, all problems of weight above 0 are drawn alike.
         """
         assert self.refresh is not None
         student = self.accelerator.unwrap_model(self.model)
@@ -244,10 +267,9 @@ class PacedTrainer(DistillationTrainer):
             self._measured_problems, student, self._tokenizer, step=step, switch=self._switch
         ):
             self.problem_weights = self.refresh.weights(self.problem_weights)
-        if self.args.apply_weights == "loss":
-            return inputs
+        rates = self.problem_weights if self.args.apply_weights == "sampling" else 1.0 * (self.problem_weights > 0)
         rng = np.random.default_rng([self.args.seed, step])
-        rows = draw_batch(self.problem_weights, len(inputs) * self.accelerator.num_processes, rng)
+        rows = draw_batch(rates, len(inputs) * self.accelerator.num_processes, rng)
         first = len(inputs) * self.accelerator.process_index
         return [self._train_problems[int(row)] for row in rows[first : first + len(inputs)]]
 

@@ -45,6 +45,7 @@ def make_trainer(tmp_path: Path) -> Callable[..., PacedTrainer]:
         dataset: Dataset | None = None,
         architecture: str = "llama",
         trainer_kwargs: dict[str, Any] | None = None,
+        student: PreTrainedModel | None = None,
         **settings: Any,
     ) -> PacedTrainer:
         defaults = {
@@ -58,7 +59,7 @@ def make_trainer(tmp_path: Path) -> Callable[..., PacedTrainer]:
             "lr_scheduler_type": "constant",
         }
         return PacedTrainer(
-            model=build_tiny_model(architecture, seed=0),
+            model=build_tiny_model(architecture, seed=0) if student is None else student,
             teacher_model=build_tiny_model(architecture, seed=1),
             args=PacedConfig(**CPU, **(defaults | settings)),
             train_dataset=problems() if dataset is None else dataset,
@@ -289,6 +290,60 @@ def test_weights_in_the_loss_have_mean_one_over_the_dataset(make_trainer: Callab
     torch.testing.assert_close(torch.tensor(trainer.problem_weights), expected)
 
 
+@pytest.mark.parametrize(("batch_size", "accumulation"), [(4, 1), (2, 2), (8, 1)])
+def test_the_gradient_of_an_epoch_without_the_problems_of_weight_zero_is_that_of_all(
+    make_trainer: Callable, batch_size: int, accumulation: int
+) -> None:
+    dataset = problems(num_passed=[count if row % 2 else 8 for row, count in enumerate(COUNTS)])
+    trainer = make_trainer(
+        dataset,
+        kl="forward",
+        loss_aggregation="sequence",
+        max_steps=-1,
+        num_train_epochs=1,
+        learning_rate=0.0,
+        optim="sgd",
+        max_grad_norm=0.0,
+        per_device_train_batch_size=batch_size,
+        gradient_accumulation_steps=accumulation,
+    )
+    assert sum(trainer.problem_weights > 0) == 8
+    drawn: list[str] = []
+    gradients: list[torch.Tensor] = []
+    generate = trainer._generate_and_score_completions
+    trainer._generate_and_score_completions = lambda rows: drawn.extend(r["prompt"] for r in rows) or generate(rows)
+    trainer.create_optimizer()
+    step = trainer.optimizer.step
+    trainer.optimizer.step = lambda *args, **kw: gradients.append(gradient_of(trainer.model)) or step(*args, **kw)
+    trainer.train()
+    assert sorted(drawn) == sorted(PROMPTS[1::2])
+    student, teacher, tokenizer = build_tiny_model(seed=0), build_tiny_model(seed=1), build_tiny_tokenizer()
+    total = torch.zeros(())
+    for row, weight in zip(dataset, trainer.problem_weights, strict=True):
+        prompt = tokenizer(row["prompt"], return_tensors="pt")["input_ids"]
+        completion = torch.tensor([[*tokenizer(row["reference"])["input_ids"], tokenizer.eos_token_id]])
+        inputs = {"prompt_ids": prompt, "prompt_mask": torch.ones_like(prompt), "completion_ids": completion}
+        inputs["completion_mask"] = torch.ones_like(completion)
+        total = total + naive_loss(student, teacher, inputs, [weight], "forward", "sequence") / 16
+    total.backward()
+    torch.testing.assert_close(torch.stack(gradients).mean(dim=0), gradient_of(student), atol=1e-6, rtol=1e-4)
+
+
+def gradient_of(model: PreTrainedModel) -> torch.Tensor:
+    return torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+
+
+@pytest.mark.parametrize("refresh", ["never", "online"])
+def test_fewer_problems_of_weight_above_zero_than_a_batch(make_trainer: Callable, refresh: str) -> None:
+    dataset = problems(num_passed=[4, 4, 4] + [8] * 13)
+    trainer = make_trainer(
+        dataset, kl="reverse", refresh=refresh, max_steps=3, trainer_kwargs={"verifier": passes_by_prompt}
+    )
+    trainer.train()
+    assert len(logged(trainer, "loss")) == 3
+    assert logged(trainer, "paced/problem_weight_mean")[0] == pytest.approx(1.0)
+
+
 def test_sampling_draws_by_weight_and_trains_with_weight_one(make_trainer: Callable) -> None:
     trainer = make_trainer(kl="forward", apply_weights="sampling")
     trainer.train()
@@ -401,9 +456,10 @@ def test_online_weights_follow_the_verdicts(make_trainer: Callable, apply_weight
     def verifier(completions: list[str], solutions: list[str], *, prompt: list[str], **columns: Any) -> list[Verdict]:
         assert set(columns) == {"reference", "num_passed", "num_valid"}
         weights = dict(zip(PROMPTS, naive.weights(), strict=True))
-        expected.append(sum(weights[text] for text in prompt) / 4)
+        share = sum(weight > 0 for weight in weights.values()) / 16
+        expected.append(sum(weights[text] * share for text in prompt) / 4)
         seen.append(prompt)
-        assert apply_weights == "loss" or all(weights[text] > 0 for text in prompt)
+        assert all(weights[text] > 0 for text in prompt)
         verdicts = passes_by_prompt(completions, solutions, prompt=prompt)
         naive.observe(prompt, verdicts, step=len(expected) - 1)
         return verdicts

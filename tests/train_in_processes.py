@@ -15,6 +15,8 @@ from paced_trl import PacedConfig, PacedTrainer, Verdict
 
 
 def main(output: str, batch_size: int, settings: str) -> None:
+    arguments = json.loads(settings)
+    columns = arguments.pop("columns", {})
     trainer = PacedTrainer(
         model=build_tiny_model(seed=0),
         teacher_model=build_tiny_model(seed=1),
@@ -29,9 +31,9 @@ def main(output: str, batch_size: int, settings: str) -> None:
             logging_steps=1,
             save_strategy="no",
             **CPU,
-            **json.loads(settings),
+            **arguments,
         ),
-        train_dataset=problems(),
+        train_dataset=problems(**columns),
         processing_class=build_tiny_tokenizer(),
         verifier=lambda completions, solutions, **columns: [Verdict.FAILED] * len(completions),
     )
