@@ -15,17 +15,33 @@ from trl import DistillationConfig
 from .schedule import JSD_COEFFICIENT, CompletionSourceSchedule, KLSchedule, completion_source_for, stages
 
 
-# One flag each for the method and the controls every comparison needs. "sampling" draws problems in proportion to
-# their weight; the hard filter is drawn too, which is what filtering a dataset does.
+_REFRESHED = {"refresh": "estimate", "refresh_steps": 50}
+
+# One flag each for the method and the controls every comparison needs; the paper measures pass rates once. "sampling"
+# draws problems in proportion to their weight; the hard filter is drawn too, which is what filtering a dataset does.
 PRESETS: dict[str, dict[str, Any]] = {
     "uniform": {"weighting": "uniform"},
-    "hard_filter": {"weighting": "hard_filter", "apply_weights": "sampling"},
-    "paced": {"weighting": "beta", "apply_weights": "loss"},
-    "paced_sampling": {"weighting": "beta", "apply_weights": "sampling"},
+    "hard_filter": {"weighting": "hard_filter", "apply_weights": "sampling", "refresh": "never"},
+    "paced": {"weighting": "beta", "apply_weights": "loss", "refresh": "never"},
+    "paced_sampling": {"weighting": "beta", "apply_weights": "sampling", "refresh": "never"},
+    # Ours: pass rates measured again every 50 steps, as in the demo.
+    "paced_sampling_refreshed": {"weighting": "beta", "apply_weights": "sampling", **_REFRESHED},
+    "hard_filter_refreshed": {"weighting": "hard_filter", "apply_weights": "sampling", **_REFRESHED},
     # SC-SDPO (arXiv 2605.27765) weighs by sqrt(p (1 - p)).
-    "sqrt": {"weighting": "beta", "weight_alpha": 0.5, "weight_beta": 0.5, "apply_weights": "sampling"},
+    "sqrt": {
+        "weighting": "beta",
+        "weight_alpha": 0.5,
+        "weight_beta": 0.5,
+        "apply_weights": "sampling",
+        "refresh": "never",
+    },
     # DAPO's dynamic sampling keeps 0 < p < 1: no count of fewer than a million generations is left out otherwise.
-    "dapo": {"weighting": "hard_filter", "weight_band": [1e-6, 1.0 - 1e-6], "apply_weights": "sampling"},
+    "dapo": {
+        "weighting": "hard_filter",
+        "weight_band": [1e-6, 1.0 - 1e-6],
+        "apply_weights": "sampling",
+        "refresh": "never",
+    },
     # A baseline of the paper: adaptive KL (arXiv 2404.02657), unweighted.
     "akl": {"weighting": "uniform", "kl": "akl"},
 }
@@ -97,7 +113,10 @@ class PacedConfig(DistillationConfig):
 
         > Parameters that control the on-policy pass rate
 
-        refresh (`str`, *optional*, defaults to `"never"`):
+        refresh (`str`, *optional*, defaults to `"auto"`):
+            `"auto"` is `"online"` where that is free and sound: `weighting="beta"` with an estimator that takes fading
+            counts, a `verifier`, counts in the dataset and no `problem_weight`, and a stage on the student's
+            completions; else `"never"`. The trainer sets it to what it became.
             `"online"` lets pass rates follow the student: each of its own completions that training verifies is one
             more observation, older ones fade, and the weights of the next batch follow. Stages on the dataset's
             completions observe nothing. `"estimate"` measures the pass rates again, with adaptive allocation, at the
@@ -175,11 +194,12 @@ class PacedConfig(DistillationConfig):
         default=1,
         metadata={"help": "Completions of the student per prompt, in stages on its completions."},
     )
-    refresh: Literal["never", "online", "estimate"] = field(
-        default="never",
+    refresh: Literal["auto", "never", "online", "estimate"] = field(
+        default="auto",
         metadata={
             "help": "Pass rates during training: 'never' refreshed, 'online' from the student's own verified "
-            "completions, or 'estimate': measured again at the switch of `kl` and every `refresh_steps`."
+            "completions, or 'estimate': measured again at the switch of `kl` and every `refresh_steps`; 'auto': "
+            "'online' where it is free."
         },
     )
     refresh_steps: int | None = field(
@@ -272,7 +292,9 @@ class PacedConfig(DistillationConfig):
                 f"`refresh` is 'estimate', but `kl`={self.kl!r} has no switch to do it at, and `refresh_steps` is not "
                 "given. Set it, e.g. `--refresh_steps 100`."
             )
-        if self.refresh != "never" and (self.weighting == "uniform" or self.weight_estimator == "unbiased"):
+        if self.refresh in ("online", "estimate") and (
+            self.weighting == "uniform" or self.weight_estimator == "unbiased"
+        ):
             raise ValueError(
                 f"`refresh` is {self.refresh!r}, and `weighting`={self.weighting!r} with "
                 f"`weight_estimator`={self.weight_estimator!r} takes no fading pass rates. Use 'plugin' or "

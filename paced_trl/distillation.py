@@ -22,6 +22,7 @@ from .arguments import as_mapping, require_model
 from .callbacks import CompactProgress, StopCleanly
 from .config import PacedConfig
 from .models import load_tokenizer, resolve_model_path
+from .refresh import refresh_in_force
 from .run_directory import RunDirectory
 from .trainer import PacedTrainer
 from .verification import Verifier
@@ -50,6 +51,9 @@ def training_settings(args: PacedConfig, model_args: ModelConfig, dataset: Datas
         for key, value in args.to_dict().items()
         if key not in _INCIDENTAL and not key.startswith(_INCIDENTAL_PREFIXES)
     }
+    if args.kl_switch_patience is not None:
+        # How often divergences are logged decides when the switch is.
+        settings["logging_steps"] = args.logging_steps
     student = {f"student.{key}": value for key, value in vars(model_args).items()}
     digest = hashlib.sha256()
     for row in dataset:
@@ -104,6 +108,7 @@ def distill(
     """
     student = require_model(model_args.model_name_or_path)
     teacher = require_model(args.teacher_model_name_or_path, "teacher_model_name_or_path")
+    args.refresh = refresh_in_force(args, dataset, verifier)
     run = RunDirectory(str(args.output_dir), training_settings(args, model_args, dataset))
     history = run.path / "trainer_state.json"
     if run.status == "finished":

@@ -37,7 +37,7 @@ from trl import DistillationTrainer
 
 from .callbacks import Advice
 from .config import PacedConfig
-from .refresh import Refresh
+from .refresh import Refresh, refresh_in_force
 from .sampling import FrontierSampler, ResumableRepeatSampler, draw_batch, rows_with_weight
 from .schedule import JSD_COEFFICIENT, KL, METRICS, Flattening, completion_source_for, kl_at_step, stages, switch_step
 from .shared_prefill import can_share_prefill, shared_prefill
@@ -133,6 +133,7 @@ class PacedTrainer(DistillationTrainer):
             train_dataset, prior_features=args.prior_features, **args.weighting_arguments
         )
         self._first_weights = self.problem_weights
+        args.refresh = refresh_in_force(args, train_dataset, verifier)
         self.refresh = None if args.refresh == "never" else Refresh(args, train_dataset, verifier)
         self._flattening = None
         if args.kl_switch_patience is not None:
@@ -258,7 +259,8 @@ class PacedTrainer(DistillationTrainer):
         Measure pass rates again if it is time; return this process's part of a generation batch.
 
         Problems are drawn here, by the weights of this step: the sampler's batches are fetched ahead, and it knows no
-        weights of a resumed run. With weights in the loss, all problems of weight above 0 are drawn alike.
+        weights of a resumed run. With weights in the loss, all problems of weight above 0 are drawn alike. Until
+        something is known that was not when the run began, its batches are those of a run without refresh.
         """
         assert self.refresh is not None
         student = self.accelerator.unwrap_model(self.model)
@@ -267,6 +269,8 @@ class PacedTrainer(DistillationTrainer):
             self._measured_problems, student, self._tokenizer, step=step, switch=self._switch
         ):
             self.problem_weights = self.refresh.weights(self.problem_weights)
+        if not self.refresh.pass_rates.num_observed:
+            return inputs
         rates = self.problem_weights if self.args.apply_weights == "sampling" else 1.0 * (self.problem_weights > 0)
         rng = np.random.default_rng([self.args.seed, step])
         rows = draw_batch(rates, len(inputs) * self.accelerator.num_processes, rng)

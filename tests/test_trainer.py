@@ -525,6 +525,49 @@ def test_refresh_without_verifier_or_counts_is_refused(
         make_trainer(problems(**columns), **ONLINE, trainer_kwargs={"verifier": verifier})
 
 
+@pytest.mark.parametrize(
+    ("settings", "columns", "has_verifier", "expected"),
+    [
+        ({}, {}, True, "online"),
+        ({"kl": "reverse", "weight_estimator": "posterior"}, {}, True, "online"),
+        ({"kl": "akl", "completion_source": "student"}, {}, True, "online"),
+        ({}, {}, False, "never"),
+        ({"kl": "forward"}, {}, True, "never"),
+        ({"kl": "akl"}, {}, True, "never"),
+        ({"weighting": "uniform"}, {}, True, "never"),
+        ({"weighting": "hard_filter"}, {}, True, "never"),
+        ({"weight_estimator": "unbiased"}, {}, True, "never"),
+        ({"weight_estimator": "posterior", "prior_features": ["prompt_length"]}, {}, True, "never"),
+        ({}, {"problem_weight": [1.0] * 16}, True, "never"),
+        ({}, {"num_valid": None, "pass_rate": [0.5] * 16}, True, "never"),
+        ({"refresh": "never"}, {}, True, "never"),
+    ],
+)
+def test_pass_rates_are_refreshed_where_that_is_free(
+    make_trainer: Callable, settings: dict[str, Any], columns: dict[str, Any], has_verifier: bool, expected: str
+) -> None:
+    dataset = problems().remove_columns([name for name in columns if name in problems().column_names])
+    for name, values in columns.items():
+        dataset = dataset if values is None else dataset.add_column(name, values)
+    trainer = make_trainer(
+        dataset, **settings, trainer_kwargs={"verifier": passes_by_prompt if has_verifier else None}
+    )
+    assert trainer.args.refresh == expected
+    assert (trainer.refresh is not None) == (expected != "never")
+
+
+@pytest.mark.parametrize("apply_weights", ["loss", "sampling"])
+def test_a_stage_on_references_is_that_of_a_run_without_refresh(make_trainer: Callable, apply_weights: str) -> None:
+    shared = {"apply_weights": apply_weights, "max_steps": 8, "per_device_train_batch_size": 4, "kl_switch": 0.75}
+    runs = []
+    for refresh in ("auto", "never"):
+        trainer = make_trainer(**shared, refresh=refresh, trainer_kwargs={"verifier": passes_by_prompt})
+        trainer.train()
+        runs.append(logged(trainer, "loss"))
+    assert runs[0][:7] == runs[1][:7]  # the first step on the student's completions observes, the next one draws
+    assert runs[0][7] != runs[1][7]
+
+
 def passes_by_text(completions: list[str], solutions: list[str], *, prompt: list[str], **_: Any) -> list[Verdict]:
     """Some completions of every problem pass, and none of the first can be judged."""
     passed = [sum(map(ord, text)) % 3 > 0 for text in completions]
@@ -677,10 +720,13 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_batch(make_trainer: Cal
         ("sqrt", lambda p: (p * (1 - p)) ** 0.5),
         ("dapo", lambda p: ((p > 0) & (p < 1)).double()),
         ("paced_sampling", lambda p: p * (1 - p)),
+        ("paced_sampling_refreshed", lambda p: p * (1 - p)),
+        ("hard_filter_refreshed", lambda p: ((p >= 0.2) & (p <= 0.8)).double()),
     ],
 )
 def test_presets_are_the_weightings_of_their_papers(make_trainer: Callable, preset: str, expected: Callable) -> None:
-    trainer = make_trainer(kl="forward", **PRESETS[preset])
+    trainer = make_trainer(kl="forward", **PRESETS[preset], trainer_kwargs={"verifier": passes_by_prompt})
+    assert trainer.args.refresh == ("estimate" if preset.endswith("refreshed") else "never")
     weights = expected(torch.tensor(COUNTS, dtype=torch.float64) / 8)
     torch.testing.assert_close(torch.tensor(trainer.problem_weights), weights / weights.mean())
     assert trainer.args.apply_weights == "sampling"
