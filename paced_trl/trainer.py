@@ -160,7 +160,8 @@ class PacedTrainer(DistillationTrainer):
         if self.refresh is not None and resume_from_checkpoint:
             latest = get_last_checkpoint(str(self.args.output_dir))
             self.refresh.load(Path(str(latest if resume_from_checkpoint is True else resume_from_checkpoint)))
-            self.problem_weights = self.refresh.weights(self.problem_weights)
+            if self.refresh.pass_rates.num_observed:
+                self.problem_weights = self.refresh.weights(self.problem_weights)
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:

@@ -29,6 +29,7 @@ SHARED: dict[str, Any] = {
 REFRESH: dict[str, dict[str, Any]] = {
     "never": {"refresh": "never"},
     "online": {"refresh": "online", "refresh_half_life": 2.0, "num_train_generations": 2},
+    "online posterior": {"refresh": "online", "weight_estimator": "posterior"},
     "estimate": {"refresh": "estimate", "refresh_steps": 5, "refresh_num_generations": 2, "refresh_share": 0.5},
 }
 
@@ -36,7 +37,13 @@ REFRESH: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize(
     ("is_lora", "apply_weights", "refresh"),
     [
-        *((False, apply_weights, refresh) for apply_weights in ("loss", "sampling") for refresh in REFRESH),
+        (False, "loss", "never"),
+        (False, "loss", "online"),
+        (False, "loss", "online posterior"),
+        (False, "loss", "estimate"),
+        (False, "sampling", "never"),
+        (False, "sampling", "online"),
+        (False, "sampling", "estimate"),
         (True, "loss", "never"),
         (True, "loss", "online"),
         (True, "sampling", "estimate"),
