@@ -56,6 +56,7 @@ def test_step_by_step(tmp_path: Path, held_out: list[str], capsys: pytest.Captur
     assert sum(PassRateStore(run / "pass_rates").num_generations().values()) == 64 * 4
     training = arguments(run, "--max_steps", "4", "--logging_steps", "1", "--disable_tqdm", "true")
     train.run(training)
+    assert json.loads((run / "run.json").read_text())["settings"]["refresh"] == "online"  # what "auto" became
     history = json.loads((run / "trainer_state.json").read_text())["log_history"]
     assert [any(key in entry for entry in history) for key in ("paced/forward_kl", "paced/reverse_kl")] == [True, True]
     assert 0 <= next(entry["paced/pass_rate"] for entry in history if "paced/pass_rate" in entry) <= 1

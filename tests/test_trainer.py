@@ -732,6 +732,17 @@ def test_presets_are_the_weightings_of_their_papers(make_trainer: Callable, pres
     assert trainer.args.apply_weights == "sampling"
 
 
+def test_adaptive_kl_is_unweighted_on_references_and_logged(make_trainer: Callable) -> None:
+    trainer = make_trainer(**PRESETS["akl"])
+    trainer.train()
+    assert set(trainer.problem_weights) == {1.0}
+    assert max(logged(trainer, "completions/max_length")) == 4.0  # the longest reference
+    divergences = logged(trainer, "paced/akl")
+    assert len(divergences) == 4 and divergences == logged(trainer, "paced/weighted_divergence")
+    assert divergences == pytest.approx(logged(trainer, "loss"), rel=1e-4)
+    assert divergences[-1] < divergences[0]
+
+
 def test_stock_card_gains_the_method(make_trainer: Callable, tmp_path: Path) -> None:
     trainer = make_trainer(kl="forward")
     trainer.create_model_card(model_name="student")
