@@ -17,17 +17,35 @@ from .schedule import JSD_COEFFICIENT, CompletionSourceSchedule, KLSchedule, com
 from .trainability import check_precision
 
 
-# One flag each for the method and the controls every comparison needs. "sampling" draws problems in proportion to
-# their weight; the hard filter is drawn too, which is what filtering a dataset does.
+_REFRESHED = {"refresh": "estimate", "refresh_steps": 50}
+
+# One flag each for the method and the controls every comparison needs; the paper measures pass rates once. "sampling"
+# draws problems in proportion to their weight; the hard filter is drawn too, which is what filtering a dataset does.
 PRESETS: dict[str, dict[str, Any]] = {
-    "uniform": {"weighting": "uniform"},
-    "hard_filter": {"weighting": "hard_filter", "apply_weights": "sampling"},
-    "paced": {"weighting": "beta", "apply_weights": "loss"},
-    "paced_sampling": {"weighting": "beta", "apply_weights": "sampling"},
+    "uniform": {"weighting": "uniform", "refresh": "never"},
+    "hard_filter": {"weighting": "hard_filter", "apply_weights": "sampling", "refresh": "never"},
+    "paced": {"weighting": "beta", "apply_weights": "loss", "refresh": "never"},
+    "paced_sampling": {"weighting": "beta", "apply_weights": "sampling", "refresh": "never"},
+    # Ours: pass rates measured again every 50 steps, as in the demo.
+    "paced_sampling_refreshed": {"weighting": "beta", "apply_weights": "sampling", **_REFRESHED},
+    "hard_filter_refreshed": {"weighting": "hard_filter", "apply_weights": "sampling", **_REFRESHED},
     # SC-SDPO (arXiv 2605.27765) weighs by sqrt(p (1 - p)).
-    "sqrt": {"weighting": "beta", "weight_alpha": 0.5, "weight_beta": 0.5, "apply_weights": "sampling"},
+    "sqrt": {
+        "weighting": "beta",
+        "weight_alpha": 0.5,
+        "weight_beta": 0.5,
+        "apply_weights": "sampling",
+        "refresh": "never",
+    },
     # DAPO's dynamic sampling keeps 0 < p < 1: no count of fewer than a million generations is left out otherwise.
-    "dapo": {"weighting": "hard_filter", "weight_band": [1e-6, 1.0 - 1e-6], "apply_weights": "sampling"},
+    "dapo": {
+        "weighting": "hard_filter",
+        "weight_band": [1e-6, 1.0 - 1e-6],
+        "apply_weights": "sampling",
+        "refresh": "never",
+    },
+    # A baseline of the paper: adaptive KL (arXiv 2404.02657), unweighted.
+    "akl": {"weighting": "uniform", "kl": "akl", "refresh": "never"},
 }
 
 
@@ -61,8 +79,10 @@ class PacedConfig(DistillationConfig):
         weight_band (`list[float]`, *optional*, defaults to `[0.2, 0.8]`):
             Lowest and highest pass rate that `weighting="hard_filter"` keeps.
         apply_weights (`str`, *optional*, defaults to `"loss"`):
-            `"loss"` multiplies each problem's loss by its weight; `"sampling"` draws problems in proportion to their
-            weight, with loss weight 1: the same expected gradient, without spending compute on weights near 0.
+            `"loss"` multiplies each problem's loss by its weight, and an epoch is every problem of weight above 0
+            once; `"sampling"` draws problems in proportion to their weight, with loss weight 1, and an epoch is as
+            many draws as there are problems: the same expected gradient, spending little on weights near 0. With
+            `refresh`, each batch is drawn by the weights of its step, with `"loss"` alike among those above 0.
         loss_aggregation (`str`, *optional*, defaults to `"token"`):
             `"token"` divides the weighted sum of divergences by the number of completion tokens, as TRL does;
             `"sequence"` takes each completion's token mean first, so that long completions count no more.
@@ -70,14 +90,28 @@ class PacedConfig(DistillationConfig):
         > Parameters that control the schedule
 
         kl (`str`, *optional*, defaults to `"forward_then_reverse"`):
-            `"forward"` KL(teacher || student), `"reverse"` KL(student || teacher), `"jsd"`, or
-            `"forward_then_reverse"`, the paper's two stages.
+            `"forward"` KL(teacher || student), `"reverse"` KL(student || teacher), `"jsd"`, `"akl"` (adaptive KL,
+            arXiv 2404.02657: forward where the student is wrong about the teacher's likeliest tokens, reverse
+            elsewhere), or `"forward_then_reverse"`, the paper's two stages.
         kl_switch (`float`, *optional*, defaults to `0.5`):
             The first stage of `"forward_then_reverse"`: up to 1 the fraction of the optimizer steps, above 1 their
-            number. Optimizer state and learning-rate schedule go on across the switch.
+            number. Optimizer state and learning-rate schedule go on across the switch: Adam's moments are at first
+            those of forward gradients, and the rate is what `lr_scheduler_type` has at that step.
+        kl_switch_patience (`int`, *optional*):
+            Switch before `kl_switch`, as soon as so many logs in a row (every `logging_steps` steps) did not improve
+            the forward divergence. `None`: at `kl_switch` only. Optimizer state and learning rate go on as well; the
+            learning-rate schedule knows nothing of an early switch.
+        kl_switch_threshold (`float`, *optional*, defaults to `0.01`):
+            With `kl_switch_patience`, the share of the best logged divergence by which another must be below it to
+            be an improvement. Logs are means of few batches, so that much less is noise.
         completion_source (`str`, *optional*, defaults to `"auto"`):
             `"dataset"` trains on the column `reference`, `"student"` on completions the student generates; `"auto"` is
-            `"dataset"` while the divergence is forward and `"student"` otherwise.
+            `"dataset"` while the divergence is forward or adaptive and `"student"` otherwise.
+
+        num_train_generations (`int`, *optional*, defaults to `1`):
+            Completions of the student per prompt, in stages on its completions: the first 1 / `num_train_generations`
+            of the problems of a generation batch, each so many times, fill it. Divides `per_device_train_batch_size *
+            gradient_accumulation_steps`. (`num_generations` is the number that estimates a pass rate.)
 
         > Parameters that control the teacher
 
@@ -101,7 +135,10 @@ class PacedConfig(DistillationConfig):
 
         > Parameters that control the on-policy pass rate
 
-        refresh (`str`, *optional*, defaults to `"never"`):
+        refresh (`str`, *optional*, defaults to `"auto"`):
+            `"auto"` is `"online"` where that is free and sound: `weighting="beta"` with an estimator that takes fading
+            counts, a `verifier`, counts in the dataset and no `problem_weight`, and a stage on the student's
+            completions; else `"never"`. The trainer sets it to what it became.
             `"online"` lets pass rates follow the student: each of its own completions that training verifies is one
             more observation, older ones fade, and the weights of the next batch follow. Stages on the dataset's
             completions observe nothing. `"estimate"` measures the pass rates again, with adaptive allocation, at the
@@ -166,9 +203,21 @@ class PacedConfig(DistillationConfig):
             "help": "Forward stage of 'forward_then_reverse': up to 1 a fraction of the steps, above 1 their number."
         },
     )
+    kl_switch_patience: int | None = field(
+        default=None,
+        metadata={"help": "Switch before `kl_switch`, after so many logs without a better forward divergence."},
+    )
+    kl_switch_threshold: float = field(
+        default=0.01,
+        metadata={"help": "With `kl_switch_patience`, the least improvement, as a share of the best divergence."},
+    )
     completion_source: CompletionSourceSchedule = field(
         default="auto",
         metadata={"help": "Completions trained on: the dataset's references, the student's own, or by stage."},
+    )
+    num_train_generations: int = field(
+        default=1,
+        metadata={"help": "Completions of the student per prompt, in stages on its completions."},
     )
     self_distillation: Literal["none", "base", "ema", "copy"] = field(
         default="none",
@@ -193,11 +242,12 @@ class PacedConfig(DistillationConfig):
         default=False,
         metadata={"help": "Teacher and student take turns on the accelerator, a generation batch at a time."},
     )
-    refresh: Literal["never", "online", "estimate"] = field(
-        default="never",
+    refresh: Literal["auto", "never", "online", "estimate"] = field(
+        default="auto",
         metadata={
             "help": "Pass rates during training: 'never' refreshed, 'online' from the student's own verified "
-            "completions, or 'estimate': measured again at the switch of `kl` and every `refresh_steps`."
+            "completions, or 'estimate': measured again at the switch of `kl` and every `refresh_steps`; 'auto': "
+            "'online' where it is free."
         },
     )
     refresh_steps: int | None = field(
@@ -235,12 +285,13 @@ class PacedConfig(DistillationConfig):
                 "steps above 1."
             )
         first_kl = stages(self.kl, self.kl_switch)[0]
-        if self.beta is not None and self.beta != JSD_COEFFICIENT[first_kl]:
+        coefficient = JSD_COEFFICIENT.get(first_kl, 0.0)
+        if self.beta is not None and self.beta != coefficient:
             raise ValueError(
                 f"`beta` is {self.beta}, but the divergence is chosen by name here, and `kl` is {self.kl!r}. Remove "
-                "`beta` and set `kl` to 'forward' (beta 0), 'reverse' (beta 1), 'jsd' or 'forward_then_reverse'."
+                "`beta` and set `kl`: 'forward' (beta 0), 'reverse' (beta 1), 'jsd', 'akl' or 'forward_then_reverse'."
             )
-        self.beta = JSD_COEFFICIENT[first_kl]
+        self.beta = coefficient
         if not torch.accelerator.is_available():
             self.dataloader_pin_memory = False
             if self.bf16 is None:
@@ -260,10 +311,33 @@ class PacedConfig(DistillationConfig):
                 f"`use_vllm` is set, but with `kl`={self.kl!r} and `completion_source`={self.completion_source!r} all "
                 "completions come from the dataset, so vLLM would only hold memory. Remove `use_vllm`."
             )
+        local_batch = self.per_device_train_batch_size * self.gradient_accumulation_steps
+        if self.num_train_generations < 1 or local_batch % self.num_train_generations:
+            raise ValueError(
+                f"`num_train_generations` is {self.num_train_generations}, which does not divide the {local_batch} "
+                "completions that a process trains on in a step (`per_device_train_batch_size * "
+                "gradient_accumulation_steps`). Choose one that does."
+            )
+        self._check_switch()
         self._check_refresh()
         self._check_teacher()
         if len(self.weight_band) != 2:
             raise ValueError(f"`weight_band` is {self.weight_band}; it takes two pass rates, lowest and highest.")
+
+    def _check_switch(self) -> None:
+        if self.kl_switch_patience is None:
+            return
+        if len(stages(self.kl, self.kl_switch)) == 1:
+            raise ValueError(
+                f"`kl_switch_patience` is {self.kl_switch_patience}, but with `kl`={self.kl!r} and "
+                f"`kl_switch`={self.kl_switch} there is one stage and no switch. Remove it, or set "
+                "`kl='forward_then_reverse'` and the latest switch between 0 and 1."
+            )
+        if self.kl_switch_patience < 1 or not 0.0 <= self.kl_switch_threshold < 1.0:
+            raise ValueError(
+                f"`kl_switch_patience` is {self.kl_switch_patience} and `kl_switch_threshold` is "
+                f"{self.kl_switch_threshold}; the patience is a number of logs from 1, the threshold in [0, 1)."
+            )
 
     def _check_refresh(self) -> None:
         if self.refresh == "online" and self.completion_sources == {"dataset"}:
@@ -277,7 +351,9 @@ class PacedConfig(DistillationConfig):
                 f"`refresh` is 'estimate', but `kl`={self.kl!r} has no switch to do it at, and `refresh_steps` is not "
                 "given. Set it, e.g. `--refresh_steps 100`."
             )
-        if self.refresh != "never" and (self.weighting == "uniform" or self.weight_estimator == "unbiased"):
+        if self.refresh in ("online", "estimate") and (
+            self.weighting == "uniform" or self.weight_estimator == "unbiased"
+        ):
             raise ValueError(
                 f"`refresh` is {self.refresh!r}, and `weighting`={self.weighting!r} with "
                 f"`weight_estimator`={self.weight_estimator!r} takes no fading pass rates. Use 'plugin' or "

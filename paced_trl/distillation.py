@@ -23,6 +23,7 @@ from .arguments import as_mapping, require_model
 from .callbacks import CompactProgress, StopCleanly
 from .config import PacedConfig
 from .models import load_tokenizer, resolve_model_path
+from .refresh import refresh_in_force
 from .run_directory import RunDirectory
 from .trainer import PacedTrainer
 from .verification import Verifier
@@ -52,6 +53,9 @@ def training_settings(
         for key, value in args.to_dict().items()
         if key not in _INCIDENTAL and not key.startswith(_INCIDENTAL_PREFIXES)
     }
+    if args.kl_switch_patience is not None:
+        # How often divergences are logged decides when the switch is.
+        settings["logging_steps"] = args.logging_steps
     student = {f"student.{key}": value for key, value in vars(model_args).items()}
     data: dict[str, Any] = {"train_dataset": _digest(dataset), "num_problems": len(dataset)}
     if validation is not None:
@@ -151,6 +155,7 @@ def distill(
         ValueError: If models, data or directory do not fit together: before weights load.
         KeyboardInterrupt: If Ctrl-C ended the run, after its checkpoint was written.
     """
+    args.refresh = refresh_in_force(args, dataset, verifier)
     run = RunDirectory(str(args.output_dir), training_settings(args, model_args, dataset, validation))
     history = run.path / "trainer_state.json"
     if run.status == "finished":

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,11 +23,37 @@ from .estimation import estimate_pass_rates
 from .generation import TransformersGenerator
 from .online_pass_rates import OnlinePassRates
 from .pass_rate import Floats
-from .schedule import stages, switch_step
 from .verification import Verifier
 
 
+Refreshing = Literal["never", "online", "estimate"]
+
 STATE_FILE = "pass_rates.npz"
+
+
+def refresh_in_force(args: PacedConfig, dataset: Dataset, verifier: Verifier | None) -> Refreshing:
+    """
+    Return what `refresh` is in a run: `"auto"` is `"online"` where that is free and sound, and else `"never"`.
+
+    Args:
+        args ([`PacedConfig`]): Settings.
+        dataset (`datasets.Dataset`): The training set.
+        verifier ([`Verifier`], *optional*): Judges completions.
+    """
+    if args.refresh != "auto":
+        return args.refresh
+    # Pass rates that follow the student know no features.
+    has_estimate = args.weight_estimator == "plugin" or (
+        args.weight_estimator == "posterior" and not args.prior_features
+    )
+    is_sound = args.weighting == "beta" and has_estimate and _has_counts(dataset)
+    is_free = verifier is not None and "student" in args.completion_sources
+    return "online" if is_sound and is_free else "never"
+
+
+def _has_counts(dataset: Dataset) -> bool:
+    columns = set(dataset.column_names)
+    return {"num_passed", "num_valid"} <= columns and "problem_weight" not in columns
 
 
 def is_due(step: int, *, refresh_steps: int | None, switch: int | None) -> bool:
@@ -60,7 +86,7 @@ class Refresh:
     The pass rates of a training run with `refresh` set, by row of its training set.
 
     Args:
-        args ([`PacedConfig`]): Settings, with `refresh` other than `"never"`.
+        args ([`PacedConfig`]): Settings, with `refresh` `"online"` or `"estimate"`.
         dataset (`datasets.Dataset`): P problems with `num_passed` and `num_valid`, where it starts from.
         verifier ([`Verifier`], *optional*): Judges completions.
 
@@ -77,7 +103,7 @@ class Refresh:
                 f"`refresh` is {args.refresh!r}, and there is no `verifier` to judge the student's completions. Set "
                 "one, or `refresh='never'`."
             )
-        if not {"num_passed", "num_valid"} <= set(dataset.column_names) or "problem_weight" in dataset.column_names:
+        if not _has_counts(dataset):
             raise ValueError(
                 f"`refresh` is {args.refresh!r}, which goes on from counts: `train_dataset` needs `num_passed` and "
                 f"`num_valid`, and no `problem_weight`; it has {', '.join(dataset.column_names)}. Run `paced-trl "
@@ -102,7 +128,7 @@ class Refresh:
             warnings.warn(f"The problem weights stay as they are. {error}", UserWarning, stacklevel=2)
             return previous
 
-    def estimate_if_due(self, problems: Dataset, model: Any, tokenizer: Any, *, step: int, max_steps: int) -> bool:
+    def estimate_if_due(self, problems: Dataset, model: Any, tokenizer: Any, *, step: int, switch: int | None) -> bool:
         """
         Measure pass rates again if it is time.
 
@@ -111,14 +137,12 @@ class Refresh:
             model (`PreTrainedModel` or `PeftModel`): The student, unwrapped.
             tokenizer (`PreTrainedTokenizerBase`): Its tokenizer.
             step (`int`): Completed optimizer steps.
-            max_steps (`int`): Optimizer steps of the whole run.
+            switch (`int`, *optional*): First step of the second stage, as far as it is known by now.
 
         Returns:
             `bool`: Whether there are new pass rates.
         """
         args = self.args
-        has_switch = len(stages(args.kl, args.kl_switch)) > 1
-        switch = switch_step(max_steps, args.kl_switch) if has_switch else None
         if args.refresh != "estimate" or not is_due(step, refresh_steps=args.refresh_steps, switch=switch):
             return False
         rows = rotating_rows(len(problems), args.refresh_share, self._num_estimations)

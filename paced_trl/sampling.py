@@ -1,15 +1,16 @@
 """
-Which problems a generation batch holds when problems are drawn in proportion to their weight.
+Which problems a generation batch holds: all that have a weight in turn, or problems drawn in proportion to it.
 
-Sampling problem i with probability w_i / sum_j w_j and giving it loss weight 1 has the same expected gradient as going
-through all problems alike with loss weight w_i (METHOD.md, "ours"), but spends no completion and no forward pass on
-problems of weight 0. TRL's trainer expects each generation batch to be emitted once per accumulation step; that
-contract of its `RepeatSampler` is kept, only the order of problems differs.
+Problems of weight 0 are in no batch, either way. Sampling problem i with probability w_i / sum_j w_j and giving it
+loss weight 1 has the same expected gradient as going through all problems alike with loss weight w_i (METHOD.md,
+"ours"), but spends little on problems of little weight. TRL's trainer expects each generation batch to be emitted once
+per accumulation step; that contract of its `RepeatSampler` is kept, only the order of problems differs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,14 +18,33 @@ from torch.utils.data import Sampler
 from trl.trainer.utils import RepeatSampler
 
 
+def rows_with_weight(problem_weights: np.ndarray, batch_size: int) -> list[int]:
+    """
+    Return the problems of weight above 0, all of them again and again until they fill a generation batch.
+
+    Args:
+        problem_weights (`np.ndarray`): Weights of **shape (P,)**, not all 0.
+        batch_size (`int`): Problems in a generation batch.
+    """
+    rows = np.flatnonzero(problem_weights > 0)
+    return np.tile(rows, max(1, -(-batch_size // len(rows)))).tolist()
+
+
 class ResumableRepeatSampler(RepeatSampler):
     """
-    TRL's `RepeatSampler`, whose epochs a resumed run can find again.
+    TRL's `RepeatSampler` over rows of a dataset, whose epochs a resumed run can find again.
+
+    `data_source` are the rows to go through, such as those of [`rows_with_weight`]; an epoch is each of them once,
+    less an incomplete batch at its end.
 
     TRL draws each epoch's permutation from one generator, seeded once, so a run that resumes in its second epoch is
     given the first epoch's order. Here epoch e is the e-th permutation of that generator: the same orders as TRL's in
     a run that is not interrupted.
     """
+
+    def __iter__(self) -> Iterator[int]:
+        rows: Any = self.data_source
+        return (rows[index] for index in super().__iter__())
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order the next iteration gives; accelerate's data loader calls it."""

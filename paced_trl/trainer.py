@@ -3,8 +3,10 @@ PACED training: TRL's `DistillationTrainer` with a weight per problem, a KL sche
 
 Overrides only; nothing of TRL's is copied. What each override is for:
 
-- `_get_train_sampler`: problems drawn in proportion to their weight; epochs that a resumed run finds again.
-- `_generate_single_turn`: completions from the dataset in place of generated ones.
+- `_get_train_sampler`: problems drawn in proportion to their weight, or all that have one; epochs that a resumed run
+  finds again.
+- `_generate_single_turn`: completions from the dataset in place of generated ones; a prompt's prefill shared by its
+  completions.
 - `_generate_and_score_completions`: per-row loss weights, verdicts on the student's own completions, and pass rates
   that keep up with it (`refresh.py`).
 - `_compute_loss`: the divergence of the current stage, multiplied by the rows' weights.
@@ -17,7 +19,8 @@ Who teaches, and when it runs, is its base class's business (`teacher_states.py`
 The loss of a generation batch is sum_i w_i sum_t D_it / N, with w_i the problem weight of mean 1 over the *dataset*,
 D_it the divergence at completion token t in nats, and N the completion tokens of the whole batch over all processes.
 Weights are never normalised over a micro-batch: there, one row has weight w / w = 1 and the method is off. With all
-weights 1 this is exactly TRL's loss.
+weights 1 this is exactly TRL's loss. Problems of weight 0 add nothing to the sum and are left out of the batches; w_i
+is then normalised over the others, which leaves the mean over an epoch what it was.
 """
 
 from __future__ import annotations
@@ -25,11 +28,13 @@ from __future__ import annotations
 import math
 import textwrap
 from collections import deque
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 import torch
+from accelerate import DistributedType
 from accelerate.utils import gather_object
 from datasets import Dataset
 from torch.utils.data import Sampler
@@ -39,9 +44,10 @@ from .completions_table import EXTRA_COLUMNS, write_completions
 from .config import PacedConfig
 from .first_sample import FirstSamples
 from .preflight import check_before_loading
-from .refresh import Refresh
-from .sampling import FrontierSampler, ResumableRepeatSampler, draw_batch
-from .schedule import JSD_COEFFICIENT, KL, completion_source_for, kl_at_step
+from .refresh import Refresh, refresh_in_force
+from .sampling import FrontierSampler, ResumableRepeatSampler, draw_batch, rows_with_weight
+from .schedule import JSD_COEFFICIENT, KL, METRICS, Flattening, completion_source_for, kl_at_step, stages, switch_step
+from .shared_prefill import can_share_prefill, shared_prefill
 from .teacher_states import TeacherStatesTrainer
 from .training_data import ROW_COLUMN as _ROW
 from .training_data import check_training_columns, numbered, problem_weights_of
@@ -134,7 +140,12 @@ class PacedTrainer(TeacherStatesTrainer):
         self.problem_weights = problem_weights_of(
             train_dataset, prior_features=args.prior_features, **args.weighting_arguments
         )
+        self._first_weights = self.problem_weights
+        args.refresh = refresh_in_force(args, train_dataset, verifier)
         self.refresh = None if args.refresh == "never" else Refresh(args, train_dataset, verifier)
+        self._flattening = None
+        if args.kl_switch_patience is not None:
+            self._flattening = Flattening(args.kl_switch_patience, args.kl_switch_threshold)
         self._measured_problems = train_dataset
         self.figures = ProblemFigures(train_dataset, self.refresh)
         # A row's number finds its weight, whatever became of the weights by then.
@@ -142,6 +153,7 @@ class PacedTrainer(TeacherStatesTrainer):
         self._train_problems = train_dataset
         self.verifier = verifier
         self._dataset_completions: list[list[int]] | None = None
+        self._completions_per_prompt = 1
         self._first_samples = FirstSamples()
         self._validation = Validation(args.num_validation_generations if verifier is not None else 1)
         sizes = check_before_loading(
@@ -174,7 +186,8 @@ class PacedTrainer(TeacherStatesTrainer):
         super()._load_state(checkpoint)
         if self.refresh is not None:
             self.refresh.load(checkpoint)
-            self.problem_weights = self.refresh.weights(self.problem_weights)
+            if self.refresh.pass_rates.num_observed:
+                self.problem_weights = self.refresh.weights(self.problem_weights)
 
     def _save_state(self, checkpoint: Path) -> None:
         super()._save_state(checkpoint)
@@ -185,16 +198,32 @@ class PacedTrainer(TeacherStatesTrainer):
     def kl_in_force(self) -> KL:
         """The divergence of the current optimizer step."""
         return kl_at_step(
-            self.state.global_step, kl=self.args.kl, max_steps=self.state.max_steps, kl_switch=self.args.kl_switch
+            self.state.global_step,
+            kl=self.args.kl,
+            max_steps=self.state.max_steps,
+            kl_switch=self.args.kl_switch,
+            flat_at=self._flat_at,
         )
+
+    @property
+    def _flat_at(self) -> int | None:
+        return None if self._flattening is None else self._flattening.flat_at(self.state.log_history)
+
+    @property
+    def _switch(self) -> int | None:
+        """The first step of the second stage, as far as it is known by now; None where there is one stage."""
+        if len(stages(self.args.kl, self.args.kl_switch)) == 1:
+            return None
+        return switch_step(self.state.max_steps, self.args.kl_switch, self._flat_at)
 
     def _get_train_sampler(self, dataset: Dataset | None = None) -> Sampler:
         accumulation = self.args.gradient_accumulation_steps
         batch_size = self.args.per_device_train_batch_size * self.accelerator.num_processes * accumulation
+        # The first weights, so that epochs are as long in a resumed run; `_refreshed` draws by those of the step.
         if self.args.apply_weights == "sampling":
-            return FrontierSampler(self.problem_weights, batch_size, repeat_count=accumulation, seed=self.args.seed)
+            return FrontierSampler(self._first_weights, batch_size, repeat_count=accumulation, seed=self.args.seed)
         return ResumableRepeatSampler(
-            self._train_problems if dataset is None else dataset,
+            rows_with_weight(self._first_weights, batch_size),
             mini_repeat_count=1,
             batch_size=batch_size,
             repeat_count=accumulation,
@@ -214,15 +243,28 @@ class PacedTrainer(TeacherStatesTrainer):
 
     def _generate_single_turn(self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any) -> list[list[int]]:
         if self._dataset_completions is None:
-            return super()._generate_single_turn(prompt_ids, *args, **kwargs)
+            with self._shared_prefill():
+                return super()._generate_single_turn(prompt_ids, *args, **kwargs)
         return self._dataset_completions
+
+    def _shared_prefill(self) -> AbstractContextManager[None]:
+        """Prompts run once for all their completions, where this process alone holds the student."""
+        student, count = self.accelerator.unwrap_model(self.model), self._completions_per_prompt
+        is_alone = self.accelerator.distributed_type is DistributedType.NO and not self.use_vllm
+        if count == 1 or not is_alone or not can_share_prefill(student, self.generation_config):
+            return nullcontext()
+        return shared_prefill(student, count)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         training = self.model.training
-        if training and self.refresh is not None:
-            inputs = self._refreshed(inputs)
         # Evaluation is always on the student's own completions: it asks what the student can do.
         source = completion_source_for(self.kl_in_force, self.args.completion_source) if training else "student"
+        count = self.args.num_train_generations if training and source == "student" else 1
+        inputs = inputs[: len(inputs) // count]
+        if training and self.refresh is not None:
+            inputs = self._refreshed(inputs)
+        inputs = [row for row in inputs for _ in range(count)]
+        self._completions_per_prompt = count
         if source == "dataset":
             self._dataset_completions = self._reference_ids(inputs)
         try:
@@ -233,7 +275,8 @@ class PacedTrainer(TeacherStatesTrainer):
         outputs |= self._teacher_outputs(inputs, outputs, cache_rows=rows if source == "dataset" else None)
         # Held-out rows have no weight, and problems drawn by weight have been weighted.
         is_weighted = training and self.args.apply_weights == "loss"
-        weights = [self.problem_weights[row[_ROW]] if is_weighted else 1.0 for row in inputs]
+        share = np.mean(self.problem_weights > 0)
+        weights = [self.problem_weights[row[_ROW]] * share if is_weighted else 1.0 for row in inputs]
         problem_weight = torch.tensor(weights, dtype=torch.float32, device=self.accelerator.device)
         outputs["row_weight"] = self._row_weights(problem_weight, outputs["completion_mask"], training)
         metrics = self._metrics["train" if training else "eval"]
@@ -273,20 +316,22 @@ class PacedTrainer(TeacherStatesTrainer):
         """
         Measure pass rates again if it is time; return this process's part of a generation batch.
 
-        Problems that are drawn by weight are drawn here, by the weights of this step: the sampler's batches are
-        fetched ahead, and it knows no weights of a resumed run.
+        Problems are drawn here, by the weights of this step: the sampler's batches are fetched ahead, and it knows no
+        weights of a resumed run. With weights in the loss, all problems of weight above 0 are drawn alike. Until
+        something is known that was not when the run began, its batches are those of a run without refresh.
         """
         assert self.refresh is not None
         student = self.accelerator.unwrap_model(self.model)
-        step, max_steps = self.state.global_step, self.state.max_steps
+        step = self.state.global_step
         if self.refresh.estimate_if_due(
-            self._measured_problems, student, self._tokenizer, step=step, max_steps=max_steps
+            self._measured_problems, student, self._tokenizer, step=step, switch=self._switch
         ):
             self.problem_weights = self.refresh.weights(self.problem_weights)
-        if self.args.apply_weights == "loss":
+        if not self.refresh.pass_rates.num_observed:
             return inputs
+        rates = self.problem_weights if self.args.apply_weights == "sampling" else 1.0 * (self.problem_weights > 0)
         rng = np.random.default_rng([self.args.seed, step])
-        rows = draw_batch(self.problem_weights, len(inputs) * self.accelerator.num_processes, rng)
+        rows = draw_batch(rates, len(inputs) * self.accelerator.num_processes, rng)
         first = len(inputs) * self.accelerator.process_index
         return [self._train_problems[int(row)] for row in rows[first : first + len(inputs)]]
 
@@ -338,8 +383,9 @@ class PacedTrainer(TeacherStatesTrainer):
             metrics[f"paced/verdicts/{kind.value}"].append(total / sum(totals.values()))
 
     def _compute_loss(self, unwrapped_student: Any, inputs: dict[str, Any], num_items_in_batch: Any) -> Any:
-        self.beta = JSD_COEFFICIENT[self.kl_in_force]
-        divergence = WeightedDivergence(inputs["row_weight"], inputs["completion_mask"], self._vocab_size)
+        kl = self.kl_in_force
+        self.beta = JSD_COEFFICIENT.get(kl, 0.0)
+        divergence = WeightedDivergence(inputs["row_weight"], inputs["completion_mask"], kl, self._vocab_size)
         with divergence.in_force():
             outputs = super()._compute_loss(unwrapped_student, inputs, num_items_in_batch)
         assert divergence.divergence_sums is not None
@@ -354,9 +400,7 @@ class PacedTrainer(TeacherStatesTrainer):
         if not (math.isfinite(divergence) and math.isfinite(weighted)):
             self._stop_with_batch(inputs, divergence, weighted)
         metrics = self._metrics["train" if self.model.training else "eval"]
-        metrics[f"paced/{self.kl_in_force}_kl" if self.kl_in_force != "jsd" else "paced/jsd"].append(
-            divergence / tokens
-        )
+        metrics[METRICS[self.kl_in_force]].append(divergence / tokens)
         metrics["paced/weighted_divergence"].append(weighted / tokens)
         return output
 

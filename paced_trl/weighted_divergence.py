@@ -14,6 +14,9 @@ from typing import Any
 import torch
 from trl.trainer import distillation_trainer as trl_distillation
 
+from .adaptive_kl import adaptive_divergence
+from .schedule import KL
+
 
 class WeightedDivergence:
     """
@@ -27,12 +30,20 @@ class WeightedDivergence:
     Args:
         row_weights (`torch.Tensor`): Weight of each row's tokens, **shape (B,)**.
         loss_mask (`torch.Tensor`): 1 at completion positions in the loss, **shape (B, C)**.
+        kl (`str`, *optional*): `"akl"` computes the adaptive KL, whatever `beta` TRL asks for.
         vocab_size (`int`, *optional*):
             Token ids that enter the softmaxes, from 0. `None`: all rows of the heads; less where one head is padded.
     """
 
-    def __init__(self, row_weights: torch.Tensor, loss_mask: torch.Tensor, vocab_size: int | None = None) -> None:
+    def __init__(
+        self,
+        row_weights: torch.Tensor,
+        loss_mask: torch.Tensor,
+        kl: KL | None = None,
+        vocab_size: int | None = None,
+    ) -> None:
         self.loss_mask = loss_mask
+        self.kl = kl
         self.vocab_size = vocab_size
         self.token_weights = row_weights.unsqueeze(1).expand(loss_mask.shape).reshape(-1)
         self.divergence_sums: torch.Tensor | None = None
@@ -44,7 +55,10 @@ class WeightedDivergence:
                 arg[: self.vocab_size] if index in (1, 2, 4, 5) and arg is not None else arg
                 for index, arg in enumerate(args)
             )
-        divergence, entropy = self.kernel.apply(*args)
+        if self.kl == "akl":
+            divergence, entropy = adaptive_divergence(self.kernel, *args)
+        else:
+            divergence, entropy = self.kernel.apply(*args)
         valid = self.loss_mask.reshape(-1) != 0
         # On Triton devices TRL hands over the valid positions only, elsewhere all B * C of them.
         compact = divergence.numel() != valid.numel()

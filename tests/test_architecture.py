@@ -20,6 +20,7 @@ ALLOWED = {
     "weighting": {"pass_rate", "prior", "prior_fit"},
     "schedule": set(),
     "sampling": set(),
+    "adaptive_kl": set(),
     "run_directory": set(),
     "arguments": set(),
     "callbacks": {"trackers", "training_advice"},
@@ -36,7 +37,7 @@ ALLOWED = {
 LIGHT = ["__init__", "pass_rate", "weighting", "schedule", "arguments", "verification", "store", "evaluation"]
 LIGHT += ["report/__init__", "report/page"]
 MAY_IMPORT_TRAINER = {"distillation", "__init__"}
-MAY_USE_PRIVATE_TRL = {"weighted_divergence", "sampling", "teacher_states", "completions_table"}
+MAY_USE_PRIVATE_TRL = {"weighted_divergence", "adaptive_kl", "sampling", "teacher_states", "completions_table"}
 
 
 def imports(path: Path, *, at_load: bool) -> set[tuple[int, str]]:

@@ -60,6 +60,7 @@ def test_step_by_step(tmp_path: Path, held_out: list[str], capsys: pytest.Captur
     training += ["--validation_set", str(tmp_path / "test.jsonl"), "--num_validation_generations", "2"]
     training += ["--eval_strategy", "steps", "--eval_steps", "2"]
     train.run(training)
+    assert json.loads((run / "run.json").read_text())["settings"]["refresh"] == "online"  # what "auto" became
     history = json.loads((run / "trainer_state.json").read_text())["log_history"]
     validated = [entry for entry in history if "eval_paced/mean@2" in entry]
     assert [(entry["step"], entry["eval_paced/num_problems"]) for entry in validated] == [(2, 24), (4, 24)]

@@ -138,3 +138,13 @@ def test_refreshed_pass_rates_agree_on_all_processes(tmp_path: Path, settings: d
     # The verifier fails everything: what was generated weighs less than before.
     assert sum(first) < sum(count / 8 for count in COUNTS)
     assert len(result["loss"]) == 4
+
+
+@pytest.mark.parametrize("refresh", ["never", "online"])
+def test_two_processes_leave_problems_of_weight_zero_out(tmp_path: Path, refresh: str) -> None:
+    settings = {"kl": "reverse", "refresh": refresh, "loss_aggregation": "sequence"}
+    columns = {"num_passed": [4, 8, 0, 6, *[8] * 11, 2]}
+    result = launch(2, tmp_path / "two.json", 4, settings | {"columns": columns})
+    # Three problems of weight above 0 fill batches of eight; online, the verifier fails them all and none is mastered.
+    assert result["num_processes"] == 2 and len(result["loss"]) == 4
+    assert min(result["loss"]) > 0

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from trl.trainer.utils import RepeatSampler
 
 from paced_trl import FrontierSampler
-from paced_trl.sampling import systematic_counts
+from paced_trl.sampling import ResumableRepeatSampler, rows_with_weight, systematic_counts
 
 
 WEIGHTS = np.array([0.0, 0.5, 3.0, 1.0, 0.0, 0.25, 1.75, 1.5])
@@ -81,3 +82,31 @@ def test_fewer_problems_than_a_batch_still_fill_one() -> None:
 def test_bad_weights_are_refused(weights: list[float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         FrontierSampler(weights, batch_size=2)
+
+
+def epochs_of(rows: list[int], batch_size: int, num_epochs: int) -> list[list[int]]:
+    sampler = ResumableRepeatSampler(rows, mini_repeat_count=1, batch_size=batch_size, shuffle=True, seed=0)
+    epochs = []
+    for epoch in range(num_epochs):
+        sampler.set_epoch(epoch)
+        epochs.append(list(sampler))
+        assert len(epochs[-1]) == len(sampler)
+    return epochs
+
+
+def test_an_epoch_in_turn_is_every_problem_with_weight_once() -> None:
+    epochs = epochs_of(rows_with_weight(WEIGHTS, batch_size=3), batch_size=3, num_epochs=20)
+    assert all(sorted(epoch) == [1, 2, 3, 5, 6, 7] for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) > 10
+
+
+def test_weights_above_zero_leave_trl_s_order_as_it_is() -> None:
+    stock = RepeatSampler(range(7), mini_repeat_count=1, batch_size=3, shuffle=True, seed=0)
+    assert epochs_of(rows_with_weight(np.ones(7), batch_size=3), 3, num_epochs=3) == [list(stock) for _ in range(3)]
+
+
+def test_fewer_problems_with_weight_than_a_batch_are_repeated_alike() -> None:
+    epochs = epochs_of(rows_with_weight(np.array([0.0, 1.0, 2.0, 0.0, 1.0]), batch_size=7), 7, num_epochs=300)
+    assert {len(epoch) for epoch in epochs} == {7}
+    counts = np.bincount(np.concatenate(epochs), minlength=5) / 300
+    np.testing.assert_allclose(counts, [0, 7 / 3, 7 / 3, 0, 7 / 3], atol=0.15)

@@ -11,6 +11,7 @@ import torch
 from conftest import build_tiny_model, build_tiny_tokenizer
 from datasets import Dataset
 from peft import LoraConfig
+from test_adaptive_kl import naive_adaptive_kl
 from transformers import PreTrainedModel
 from trl import DistillationConfig, DistillationTrainer
 
@@ -44,6 +45,7 @@ def make_trainer(tmp_path: Path) -> Callable[..., PacedTrainer]:
         dataset: Dataset | None = None,
         architecture: str = "llama",
         trainer_kwargs: dict[str, Any] | None = None,
+        student: PreTrainedModel | None = None,
         **settings: Any,
     ) -> PacedTrainer:
         defaults = {
@@ -57,7 +59,7 @@ def make_trainer(tmp_path: Path) -> Callable[..., PacedTrainer]:
             "lr_scheduler_type": "constant",
         }
         return PacedTrainer(
-            model=build_tiny_model(architecture, seed=0),
+            model=build_tiny_model(architecture, seed=0) if student is None else student,
             teacher_model=build_tiny_model(architecture, seed=1),
             args=PacedConfig(**CPU, **(defaults | settings)),
             train_dataset=problems() if dataset is None else dataset,
@@ -95,6 +97,8 @@ def naive_loss(
             divergence = (log_t.exp() * (log_t - log_s)).sum(-1)
         elif kl == "reverse":
             divergence = (log_s.exp() * (log_s - log_t)).sum(-1)
+        elif kl == "akl":
+            divergence = naive_adaptive_kl(log_s, log_t)
         else:
             mixture = (0.5 * (log_s.exp() + log_t.exp())).log()
             divergence = 0.5 * (log_t.exp() * (log_t - mixture) + log_s.exp() * (log_s - mixture)).sum(-1)
@@ -120,7 +124,7 @@ def hand_made_inputs(trainer: PacedTrainer) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("aggregation", ["token", "sequence"])
-@pytest.mark.parametrize("kl", ["forward", "reverse", "jsd"])
+@pytest.mark.parametrize("kl", ["forward", "reverse", "jsd", "akl"])
 def test_unequal_weights_equal_the_naive_definition(make_trainer: Callable, kl: str, aggregation: str) -> None:
     trainer = make_trainer(kl=kl, loss_aggregation=aggregation, completion_source="dataset")
     inputs = hand_made_inputs(trainer)
@@ -287,6 +291,60 @@ def test_weights_in_the_loss_have_mean_one_over_the_dataset(make_trainer: Callab
     torch.testing.assert_close(torch.tensor(trainer.problem_weights), expected)
 
 
+@pytest.mark.parametrize(("batch_size", "accumulation"), [(4, 1), (2, 2), (8, 1)])
+def test_the_gradient_of_an_epoch_without_the_problems_of_weight_zero_is_that_of_all(
+    make_trainer: Callable, batch_size: int, accumulation: int
+) -> None:
+    dataset = problems(num_passed=[count if row % 2 else 8 for row, count in enumerate(COUNTS)])
+    trainer = make_trainer(
+        dataset,
+        kl="forward",
+        loss_aggregation="sequence",
+        max_steps=-1,
+        num_train_epochs=1,
+        learning_rate=0.0,
+        optim="sgd",
+        max_grad_norm=0.0,
+        per_device_train_batch_size=batch_size,
+        gradient_accumulation_steps=accumulation,
+    )
+    assert sum(trainer.problem_weights > 0) == 8
+    drawn: list[str] = []
+    gradients: list[torch.Tensor] = []
+    generate = trainer._generate_and_score_completions
+    trainer._generate_and_score_completions = lambda rows: drawn.extend(r["prompt"] for r in rows) or generate(rows)
+    trainer.create_optimizer()
+    step = trainer.optimizer.step
+    trainer.optimizer.step = lambda *args, **kw: gradients.append(gradient_of(trainer.model)) or step(*args, **kw)
+    trainer.train()
+    assert sorted(drawn) == sorted(PROMPTS[1::2])
+    student, teacher, tokenizer = build_tiny_model(seed=0), build_tiny_model(seed=1), build_tiny_tokenizer()
+    total = torch.zeros(())
+    for row, weight in zip(dataset, trainer.problem_weights, strict=True):
+        prompt = tokenizer(row["prompt"], return_tensors="pt")["input_ids"]
+        completion = torch.tensor([[*tokenizer(row["reference"])["input_ids"], tokenizer.eos_token_id]])
+        inputs = {"prompt_ids": prompt, "prompt_mask": torch.ones_like(prompt), "completion_ids": completion}
+        inputs["completion_mask"] = torch.ones_like(completion)
+        total = total + naive_loss(student, teacher, inputs, [weight], "forward", "sequence") / 16
+    total.backward()
+    torch.testing.assert_close(torch.stack(gradients).mean(dim=0), gradient_of(student), atol=1e-6, rtol=1e-4)
+
+
+def gradient_of(model: PreTrainedModel) -> torch.Tensor:
+    return torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+
+
+@pytest.mark.parametrize("refresh", ["never", "online"])
+def test_fewer_problems_of_weight_above_zero_than_a_batch(make_trainer: Callable, refresh: str) -> None:
+    dataset = problems(num_passed=[4, 4, 4] + [8] * 13)
+    trainer = make_trainer(
+        dataset, kl="reverse", refresh=refresh, max_steps=3, trainer_kwargs={"verifier": passes_by_prompt}
+    )
+    trainer.train()
+    assert len(logged(trainer, "loss")) == 3
+    assert logged(trainer, "paced/problem_weight_mean")[0] == pytest.approx(1.0)
+
+
 def test_sampling_draws_by_weight_and_trains_with_weight_one(make_trainer: Callable) -> None:
     trainer = make_trainer(kl="forward", apply_weights="sampling")
     trainer.train()
@@ -399,9 +457,10 @@ def test_online_weights_follow_the_verdicts(make_trainer: Callable, apply_weight
     def verifier(completions: list[str], solutions: list[str], *, prompt: list[str], **columns: Any) -> list[Verdict]:
         assert set(columns) == {"reference", "num_passed", "num_valid"}
         weights = dict(zip(PROMPTS, naive.weights(), strict=True))
-        expected.append(sum(weights[text] for text in prompt) / 4)
+        share = sum(weight > 0 for weight in weights.values()) / 16
+        expected.append(sum(weights[text] * share for text in prompt) / 4)
         seen.append(prompt)
-        assert apply_weights == "loss" or all(weights[text] > 0 for text in prompt)
+        assert all(weights[text] > 0 for text in prompt)
         verdicts = passes_by_prompt(completions, solutions, prompt=prompt)
         naive.observe(prompt, verdicts, step=len(expected) - 1)
         return verdicts
@@ -465,6 +524,49 @@ def test_refresh_without_verifier_or_counts_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         make_trainer(problems(**columns), **ONLINE, trainer_kwargs={"verifier": verifier})
+
+
+@pytest.mark.parametrize(
+    ("settings", "columns", "has_verifier", "expected"),
+    [
+        ({}, {}, True, "online"),
+        ({"kl": "reverse", "weight_estimator": "posterior"}, {}, True, "online"),
+        ({"kl": "akl", "completion_source": "student"}, {}, True, "online"),
+        ({}, {}, False, "never"),
+        ({"kl": "forward"}, {}, True, "never"),
+        ({"kl": "akl"}, {}, True, "never"),
+        ({"weighting": "uniform"}, {}, True, "never"),
+        ({"weighting": "hard_filter"}, {}, True, "never"),
+        ({"weight_estimator": "unbiased"}, {}, True, "never"),
+        ({"weight_estimator": "posterior", "prior_features": ["prompt_length"]}, {}, True, "never"),
+        ({}, {"problem_weight": [1.0] * 16}, True, "never"),
+        ({}, {"num_valid": None, "pass_rate": [0.5] * 16}, True, "never"),
+        ({"refresh": "never"}, {}, True, "never"),
+    ],
+)
+def test_pass_rates_are_refreshed_where_that_is_free(
+    make_trainer: Callable, settings: dict[str, Any], columns: dict[str, Any], has_verifier: bool, expected: str
+) -> None:
+    dataset = problems().remove_columns([name for name in columns if name in problems().column_names])
+    for name, values in columns.items():
+        dataset = dataset if values is None else dataset.add_column(name, values)
+    trainer = make_trainer(
+        dataset, **settings, trainer_kwargs={"verifier": passes_by_prompt if has_verifier else None}
+    )
+    assert trainer.args.refresh == expected
+    assert (trainer.refresh is not None) == (expected != "never")
+
+
+@pytest.mark.parametrize("apply_weights", ["loss", "sampling"])
+def test_a_stage_on_references_is_that_of_a_run_without_refresh(make_trainer: Callable, apply_weights: str) -> None:
+    shared = {"apply_weights": apply_weights, "max_steps": 8, "per_device_train_batch_size": 4, "kl_switch": 0.75}
+    runs = []
+    for refresh in ("auto", "never"):
+        trainer = make_trainer(**shared, refresh=refresh, trainer_kwargs={"verifier": passes_by_prompt})
+        trainer.train()
+        runs.append(logged(trainer, "loss"))
+    assert runs[0][:7] == runs[1][:7]  # the first step on the student's completions observes, the next one draws
+    assert runs[0][7] != runs[1][7]
 
 
 def passes_by_text(completions: list[str], solutions: list[str], *, prompt: list[str], **_: Any) -> list[Verdict]:
@@ -534,6 +636,57 @@ def test_a_resumed_run_goes_on_with_its_re_estimated_pass_rates(
         assert logged(resumed, f"paced/{key}") == logged(whole, f"paced/{key}")
 
 
+FLAT = ESTIMATE | {
+    "kl_switch": 6.0,
+    "kl_switch_patience": 1,
+    "kl_switch_threshold": 0.5,  # no log halves the divergence of the one before
+    "refresh_steps": None,
+    "logging_steps": 2,
+}
+
+
+@pytest.mark.parametrize(("stop_at", "estimated"), [(2, [4]), (4, [4]), (6, [])])
+def test_a_flat_divergence_switches_once_and_at_the_same_step_after_a_resume(
+    make_trainer: Callable, tmp_path: Path, stop_at: int, estimated: list[int]
+) -> None:
+    def make(**settings: Any) -> tuple[PacedTrainer, list[int]]:
+        trainer, steps = make_trainer(**FLAT | settings), []
+        estimate = trainer.refresh.estimate_if_due
+        trainer.refresh.estimate_if_due = lambda *args, **kw: estimate(*args, **kw) and not steps.append(kw["step"])
+        return trainer, steps
+
+    whole, steps = make()
+    saving = {"save_strategy": "steps", "save_steps": stop_at, "output_dir": str(tmp_path / "stopped")}
+    whole.train()
+    # The first log cannot be worse than what was before, the second is.
+    assert steps == [4] and whole._switch == 4
+    stages = [[key for key in entry if key.endswith("_kl")] for entry in whole.state.log_history if "loss" in entry]
+    assert stages == [["paced/forward_kl"]] * 2 + [["paced/reverse_kl"]] * 2
+    make(**saving)[0].train()
+    resumed, steps = make(**saving)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "stopped" / f"checkpoint-{stop_at}"))
+    assert steps == estimated
+    assert logged(resumed, "loss") == logged(whole, "loss")
+    if stop_at == 2:
+        patient, steps = make(kl_switch_patience=3)
+        patient.train()
+        assert steps == [6] and patient._switch == 6
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kl": "reverse"}, "there is one stage and no switch"),
+        ({"kl_switch": 1.0}, "there is one stage and no switch"),
+        ({"kl_switch_patience": 0}, "the patience is a number of logs from 1"),
+        ({"kl_switch_threshold": 1.0}, "`kl_switch_threshold` is 1.0"),
+    ],
+)
+def test_patience_that_cannot_work_is_refused(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PacedConfig(output_dir=str(tmp_path), **CPU, **({"kl_switch_patience": 2} | settings))
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -568,13 +721,27 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_batch(make_trainer: Cal
         ("sqrt", lambda p: (p * (1 - p)) ** 0.5),
         ("dapo", lambda p: ((p > 0) & (p < 1)).double()),
         ("paced_sampling", lambda p: p * (1 - p)),
+        ("paced_sampling_refreshed", lambda p: p * (1 - p)),
+        ("hard_filter_refreshed", lambda p: ((p >= 0.2) & (p <= 0.8)).double()),
     ],
 )
 def test_presets_are_the_weightings_of_their_papers(make_trainer: Callable, preset: str, expected: Callable) -> None:
-    trainer = make_trainer(kl="forward", **PRESETS[preset])
+    trainer = make_trainer(kl="forward", **PRESETS[preset], trainer_kwargs={"verifier": passes_by_prompt})
+    assert trainer.args.refresh == ("estimate" if preset.endswith("refreshed") else "never")
     weights = expected(torch.tensor(COUNTS, dtype=torch.float64) / 8)
     torch.testing.assert_close(torch.tensor(trainer.problem_weights), weights / weights.mean())
     assert trainer.args.apply_weights == "sampling"
+
+
+def test_adaptive_kl_is_unweighted_on_references_and_logged(make_trainer: Callable) -> None:
+    trainer = make_trainer(**PRESETS["akl"])
+    trainer.train()
+    assert set(trainer.problem_weights) == {1.0}
+    assert max(logged(trainer, "completions/max_length")) == 4.0  # the longest reference
+    divergences = logged(trainer, "paced/akl")
+    assert len(divergences) == 4 and divergences == logged(trainer, "paced/weighted_divergence")
+    assert divergences == pytest.approx(logged(trainer, "loss"), rel=1e-4)
+    assert divergences[-1] < divergences[0]
 
 
 def test_stock_card_gains_the_method(make_trainer: Callable, tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ from paced_trl import PacedConfig, PacedTrainer, Verdict
 
 def main(output: str, batch_size: int, settings: str) -> None:
     options = json.loads(settings)
+    columns = options.pop("columns", {})
     teaches_itself = "self_distillation" in options
-    dataset = problems()
+    dataset = problems(**columns)
     if teaches_itself:
         dataset = dataset.add_column("privileged_context", [f"It is {s}." for s in dataset["solution"]])
     trainer = PacedTrainer(

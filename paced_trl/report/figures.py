@@ -24,7 +24,12 @@ from .run_contents import LogHistory
 
 
 _WIDTH = 9.0  # inches
-_DIVERGENCES = {"paced/forward_kl": "forward KL", "paced/reverse_kl": "reverse KL", "paced/jsd": "JSD"}
+_DIVERGENCES = {
+    "paced/forward_kl": "forward KL",
+    "paced/reverse_kl": "reverse KL",
+    "paced/jsd": "JSD",
+    "paced/akl": "adaptive KL",
+}
 _PASS_RATE = "paced/pass_rate"
 # Points of a training curve that are left after smoothing over steps.
 _CURVE_POINTS = 40

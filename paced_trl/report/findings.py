@@ -25,6 +25,7 @@ _KL = {
     "forward": "forward KL",
     "reverse": "reverse KL",
     "jsd": "JSD",
+    "akl": "adaptive KL",
     "forward_then_reverse": "forward KL first and reverse KL after",
 }
 
