@@ -4,10 +4,12 @@ Callbacks of a training run: a bar with the figures that matter, advice, histogr
 
 from __future__ import annotations
 
+import json
 import logging
 import signal
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -17,12 +19,14 @@ import torch
 from accelerate import PartialState
 from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from .run_directory import write_json
 from .trackers import log_histograms
 from .training_advice import training_advice
 
 
 logger = logging.getLogger(__name__)
 
+ADVICE = "advice.json"
 # A log of training has one of these: which divergence is in force.
 _STAGES = ("paced/forward_kl", "paced/reverse_kl", "paced/jsd")
 
@@ -51,7 +55,7 @@ class CompactProgress(ProgressCallback):
 
 class Advice(TrainerCallback):
     """
-    Log what a run's figures say is going wrong, each thing once.
+    Log what a run's figures say is going wrong, each thing once, and keep it in `advice.json` for the report.
 
     Args:
         num_problems (`int`): Problems in the training set.
@@ -84,6 +88,15 @@ class Advice(TrainerCallback):
             if subject not in self._given:
                 self._given.add(subject)
                 logger.warning("Step %d: %s", state.global_step, text)
+                _keep(Path(str(args.output_dir)) / ADVICE, state.global_step, subject, text)
+
+
+def _keep(path: Path, step: int, subject: str, text: str) -> None:
+    """Add advice to a file, unless the run gave it before it was interrupted."""
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    if subject not in {each["subject"] for each in kept}:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, [*kept, {"step": step, "subject": subject, "text": text}])
 
 
 class Histograms(TrainerCallback):

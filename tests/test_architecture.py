@@ -23,7 +23,7 @@ ALLOWED = {
     "adaptive_kl": set(),
     "run_directory": set(),
     "arguments": set(),
-    "callbacks": {"trackers", "training_advice"},
+    "callbacks": {"run_directory", "trackers", "training_advice"},
     "trackers": set(),
     "trainability": {"arguments"},
     "validation": {"verification"},
