@@ -4,7 +4,6 @@ Callbacks of a training run: a bar with the figures that matter, advice, histogr
 
 from __future__ import annotations
 
-import json
 import logging
 import signal
 import threading
@@ -19,9 +18,9 @@ import torch
 from accelerate import PartialState
 from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from .run_directory import write_json
 from .trackers import log_histograms
 from .training_advice import training_advice
+from .training_notes import keep_note
 
 
 logger = logging.getLogger(__name__)
@@ -88,15 +87,7 @@ class Advice(TrainerCallback):
             if subject not in self._given:
                 self._given.add(subject)
                 logger.warning("Step %d: %s", state.global_step, text)
-                _keep(Path(str(args.output_dir)) / ADVICE, state.global_step, subject, text)
-
-
-def _keep(path: Path, step: int, subject: str, text: str) -> None:
-    """Add advice to a file, unless the run gave it before it was interrupted."""
-    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    if subject not in {each["subject"] for each in kept}:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, [*kept, {"step": step, "subject": subject, "text": text}])
+                keep_note(Path(str(args.output_dir)), subject, text, state.global_step)
 
 
 class Histograms(TrainerCallback):

@@ -23,11 +23,12 @@ from paced_trl.evaluation import Evaluation, compare_runs
 from paced_trl.pass_rate import pass_rate_bins
 from paced_trl.report import write_report
 from paced_trl.report.figure_theme import DARK, LIGHT
-from paced_trl.report.figures import draw_accuracy, draw_before_after, draw_training
+from paced_trl.report.figures import draw_accuracy, draw_before_after
 from paced_trl.report.findings import best_arm, findings, mean_with_interval, verdict_counts, warnings_of
 from paced_trl.report.problem_samples import choose_completions, choose_problems, elide, sample_problems, visible
 from paced_trl.report.run_contents import RunContents, read_run
 from paced_trl.report.run_figures import training_weights
+from paced_trl.report.step_figures import draw_training
 from paced_trl.store import PassRateStore
 from paced_trl.tables import comparison_rows
 from paced_trl.weighting import problem_weights

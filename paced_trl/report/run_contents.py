@@ -26,13 +26,12 @@ from ..evaluation import Evaluation
 from ..gradient_snr import RESULT, GradientSNR
 from ..run_directory import MANIFEST
 from ..store import PassRateStore
+from ..training_notes import ADVICE, read_notes
 from ..verification import VALID_VERDICTS
 
 
 PASS_RATES = "pass_rates.parquet"
 _HISTORY = "trainer_state.json"
-# What `callbacks.Advice` leaves; that module loads torch.
-_ADVICE = "advice.json"
 
 LogHistory = list[dict[str, Any]]
 
@@ -172,11 +171,10 @@ def _add_settings(contents: RunContents, manifest: Path) -> None:
     contents.settings[name] = values["settings"]
     if values["status"] != "finished":
         contents.unfinished.append(name)
-    advice = manifest.with_name(_ADVICE)
-    if advice.exists():
-        with _naming(advice):
-            entries = json.loads(advice.read_text(encoding="utf-8"))
-            contents.advice[name] = [{key: each[key] for key in ("step", "subject", "text")} for each in entries]
+    notes = manifest.with_name(ADVICE)
+    if notes.exists():
+        with _naming(notes):
+            contents.advice[name] = read_notes(notes)
 
 
 def _add_held_out(contents: RunContents, arm: str, directory: Path, eval_sets: Iterable[str]) -> None:
