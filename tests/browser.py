@@ -91,7 +91,7 @@ class Browser:
 
     def wait_for(self, expression: str) -> None:
         """Wait until an expression is true."""
-        end = time.monotonic() + _TIMEOUT
+        end = time.monotonic() + 10.0
         while not self.evaluate(f"Boolean({expression})"):
             assert time.monotonic() < end, f"never true: {expression}"
             time.sleep(0.02)

@@ -44,7 +44,7 @@ def run_verdict(contents: RunContents) -> RunVerdict:
     parts = [against(contents.evaluations[name], f"On {name}", control) for name in contents.eval_sets]
     for name in dict.fromkeys(name for _, name in lost):
         arms = [arm for arm, other in lost if other == name]
-        parts.append(f"{listed(arms)} forgot some of {name}, which no arm trains on.")
+        parts.append(f"Some of {name}, which no arm trains on, was forgotten by {listed(arms)}.")
     if contents.unfinished:
         parts.append(f"Not finished yet: {listed(contents.unfinished)}.")
     sentence = " ".join(filter(None, parts))

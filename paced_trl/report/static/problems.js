@@ -163,7 +163,7 @@
     const start = state.page * PAGE;
     find("rows").replaceChildren(...shown.slice(start, start + PAGE).flatMap(rowElement));
     const range = shown.length > PAGE ? `${start + 1} to ${Math.min(start + PAGE, shown.length)} of ` : "";
-    find("count").textContent = `${range}${shown.length.toLocaleString("en")} problems` +
+    find("count").textContent = `${range}${shown.length.toLocaleString("en")} ${shown.length === 1 ? "problem" : "problems"}` +
       (shown.length < rows.length ? ` (of ${rows.length.toLocaleString("en")})` : "");
     find("page").textContent = `Page ${state.page + 1} of ${pages}`;
     find("previous").disabled = state.page === 0;
