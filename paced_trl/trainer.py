@@ -19,7 +19,6 @@ weights 1 this is exactly TRL's loss.
 from __future__ import annotations
 
 import math
-import textwrap
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -31,6 +30,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoin
 from trl import DistillationTrainer
 
 from .callbacks import Advice
+from .citation import PAPER
 from .config import PacedConfig
 from .refresh import Refresh
 from .sampling import FrontierSampler, ResumableRepeatSampler, draw_batch
@@ -83,19 +83,7 @@ class PacedTrainer(DistillationTrainer):
 
     _tag_names = ["trl", "distillation", "paced"]
     _name = "PACED"
-    _paper = {
-        "title": "PACED: Distillation and On-Policy Self-Distillation at the Frontier of Student Competence",
-        "id": "2603.11178",
-        # docstyle-ignore
-        "citation": textwrap.dedent("""\
-            @article{xu2026paced,
-                title        = {{PACED: Distillation and On-Policy Self-Distillation at the Frontier of Student
-                                Competence}},
-                author       = {Xu and Sang and Zhou and He and Wang},
-                year         = 2026,
-                eprint       = {arXiv:2603.11178},
-            }"""),
-    }
+    _paper = PAPER
 
     def __init__(
         self,
