@@ -118,6 +118,9 @@ def distill(
     if model_args.use_peft and model_args.lora_target_modules is None:
         # All but the head: PEFT leaves it out, and TRL's loss needs it dense.
         model_args = replace(model_args, lora_target_modules=["all-linear"])
+    # The Trainer would push every checkpoint with its training_args.bin, into a repository that is public by default.
+    # A finished run is published from a list of files instead (`publication.py`).
+    args.push_to_hub = False
     stop = StopCleanly()
     trainer = PacedTrainer(
         model=resolve_model_path(student),

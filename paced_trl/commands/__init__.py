@@ -14,6 +14,7 @@ COMMANDS = {
     "evaluate": "accuracy with intervals on held-out and retention problems",
     "compare": "train several arms with the same budget and compare them",
     "report": "figures and one HTML page of a run",
+    "publish": "student, card and pass rates to the Hub",
     "inspect": "what is in a store of completions, and the completions themselves",
     "merge": "bring stores that were made apart into one",
 }
