@@ -215,7 +215,7 @@ def _valid_verdicts(*, count_unparseable: bool, count_truncated: bool) -> list[s
 def pass_rate_table(
     problem_ids: list[str],
     counts: pa.Table,
-    valid_verdicts: Sequence[str] | None = None,
+    valid_verdicts: Sequence[str],
     features: Floats | None = None,
 ) -> Dataset:
     """
@@ -224,7 +224,7 @@ def pass_rate_table(
     Args:
         problem_ids (`list[str]`): Ids of P problems. Those without counts have `num_valid` 0.
         counts (`pyarrow.Table`): As [`PassRateStore.counts`] returns it.
-        valid_verdicts (`Sequence[str]`, *optional*): Verdicts that count as valid. `None`: all that can.
+        valid_verdicts (`Sequence[str]`): Verdicts that count as valid.
         features (`np.ndarray` of **shape (P, F)**, *optional*): What the prior of pass rates depends on.
 
     Returns:
@@ -239,8 +239,6 @@ def pass_rate_table(
     num_passed = by_column.pop("num_passed")
     others = [by_column[f"num_{verdict}"] for verdict in valid_verdicts if verdict != "passed"]
     num_valid = num_passed + sum(others, start=np.zeros_like(num_passed))
-    if valid_verdicts is None:
-        valid_verdicts = _valid_verdicts(count_unparseable=True, count_truncated=True)
     features = np.empty((len(problem_ids), 0)) if features is None else features
     prior = fit_feature_prior(num_passed, num_valid, features) if num_valid.any() else Prior(1.0, 1.0)
     low, high = credible_intervals(num_passed, num_valid, prior)

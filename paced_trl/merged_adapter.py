@@ -173,7 +173,7 @@ def _greedy(
     model: PreTrainedModel | PeftModel, prompt_ids: list[int], max_new_tokens: int, tokenizer: PreTrainedTokenizerBase
 ) -> list[int]:
     inputs = torch.tensor([prompt_ids], device=model.device)
-    generated = model.generate(
+    generated = model.generate(  # type: ignore[operator]
         input_ids=inputs,
         attention_mask=torch.ones_like(inputs),
         do_sample=False,

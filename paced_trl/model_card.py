@@ -23,6 +23,7 @@ from .merged_adapter import Parity
 from .provenance import hub_id, library_versions
 from .published_run import PublishedRun, public_value
 from .report.run_figures import ReportFigure
+from .schedule import completion_source_for, stages
 from .store import VERDICTS, PassRateStore
 from .tables import as_markdown, describe
 
@@ -101,7 +102,7 @@ def model_card(
         model_name=name,
         eval_results=evaluation_results(run) or None,
     )
-    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}")
+    return ModelCard(_card(data, text))
 
 
 def evaluation_results(run: PublishedRun) -> list[EvalResult]:
@@ -170,7 +171,7 @@ def dataset_card(
         source_datasets=[run.dataset] if run.dataset else None,
         configs=configs,
     )
-    return DatasetCard(f"---\n{data.to_yaml()}\n---\n\n{text}")
+    return DatasetCard(_card(data, text))
 
 
 def verdict_counts(store: PassRateStore) -> dict[str, int]:
@@ -187,7 +188,7 @@ def _what_was_done(run: PublishedRun) -> dict[str, str]:
         "problems": f"{settings.get('num_problems', '?')} of {dataset or named or 'data that the run does not name'}",
         "weights": _weights_in_words(settings),
         "divergence": _KL.get(str(settings.get("kl")), str(settings.get("kl"))),
-        "completions": f"`{settings.get('completion_source')}`",
+        "trained on": _completions_in_words(settings),
         "verifier in training": f"`{settings['verifier']}`" if settings.get("verifier") else "none",
         "learning rate": str(settings.get("learning_rate")),
     }
@@ -199,6 +200,16 @@ def _what_was_done(run: PublishedRun) -> dict[str, str]:
     if run.store is not None:
         done |= _measuring_in_words(run.store)
     return done
+
+
+def _completions_in_words(settings: Mapping[str, Any]) -> str:
+    kls = stages(settings.get("kl", "forward_then_reverse"), settings.get("kl_switch", 0.5))
+    words = {
+        "dataset": "verified completions of the teacher, or the data's own",
+        "student": "the student's completions",
+    }
+    sources = [completion_source_for(kl, settings.get("completion_source") or "auto") for kl in kls]
+    return ", then ".join(words[source] for source in dict.fromkeys(sources))
 
 
 def _weights_in_words(settings: Mapping[str, Any]) -> str:
@@ -219,7 +230,9 @@ def _measuring_in_words(store: PassRateStore) -> dict[str, str]:
     generations = list(store.num_generations().values())
     counts = verdict_counts(store)
     generator, verifier = store.record.get("generator", {}), store.record.get("verifier", {})
-    template = {key: generator.get(key) for key in ("tokenizer", "chat_template", "chat_template_kwargs")}
+    template = {
+        key: generator[key] for key in ("tokenizer", "chat_template", "chat_template_kwargs") if generator.get(key)
+    }
     mean = sum(generations) / max(len(generations), 1)
     same = len(set(generations)) == 1
     return {
@@ -293,6 +306,10 @@ def _sections_of_trl(versions: Mapping[str, str]) -> str:
     sections = re.split(r"(?m)^(?=## )", card.text)
     start = next(n for n, section in enumerate(sections) if section.startswith("## Training procedure"))
     return re.sub(r"\n{3,}", "\n\n", re.sub(r"(?m)[ \t]+$", "", "".join(sections[start:]))).strip()
+
+
+def _card(data: ModelCardData | DatasetCardData, text: str) -> str:
+    return f"---\n{data.to_yaml()}\n---\n\n" + re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
 def _template(name: str) -> Any:

@@ -25,8 +25,10 @@ from .estimation import pass_rate_table, read_pass_rates
 from .pass_rate import check_counts
 from .problem_set import ProblemSet
 from .provenance import hub_id
+from .published_run import public_value
 from .run_directory import write_json
 from .store import VERDICTS, PassRateStore
+from .verification import VALID_VERDICTS
 
 
 TABLE = "data/train.parquet"
@@ -50,7 +52,7 @@ def write_pass_rate_dataset(store: PassRateStore, directory: Path, *, completion
         everything = store.completions()
         order = [("problem_id", "ascending"), ("generation_index", "ascending")]
         pq.write_table(everything.sort_by(order), directory / COMPLETIONS)
-    write_json(directory / RECORD, store.record)
+    write_json(directory / RECORD, public_value(store.record))
 
 
 def published_table(store: PassRateStore) -> Dataset:
@@ -111,7 +113,8 @@ def load_pass_rates(name: str, problems: Dataset) -> tuple[Dataset, dict[str, An
     has_tokens = "num_tokens" in published.column_names
     tokens = published["num_tokens"][:] if has_tokens else np.zeros_like(passed)
     counts = pa.table({**columns, **others, "num_tokens": tokens})
-    return pass_rate_table([str(problem_id) for problem_id in problems["problem_id"][:]], counts), _record(name)
+    problem_ids = [str(problem_id) for problem_id in problems["problem_id"][:]]
+    return pass_rate_table(problem_ids, counts, [verdict.value for verdict in VALID_VERDICTS]), _record(name)
 
 
 def _load(name: str) -> Dataset:

@@ -60,7 +60,7 @@ _MODEL_FILES = (
 )
 # What a repository may hold of an earlier publication, as an adapter where there is a merged model now.
 _REPLACED = (*_ADAPTER_FILES, *_MODEL_FILES, "figures/*.png")
-_FIGURES = {"model": ("pass_rates", "before_after", "accuracy"), "dataset": ("pass_rates",)}
+_FIGURES = {"model": ("pass_rates", "before_after"), "dataset": ("pass_rates",)}
 # What the two models are compared on where the run does not hold its prompts.
 _DEFAULT_PROMPTS = ["The capital of France is", "12 + 30 =", "def fibonacci(n):", "Once upon a time"]
 

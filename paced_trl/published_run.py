@@ -258,3 +258,5 @@ def _add_evaluations(run: PublishedRun, root: Path) -> None:
         run.sources |= {name: data for name, data in settings.get("sets", {}).items() if name == file.stem}
         if file.stem in settings.get("retention_sets", []) and file.stem not in run.retention_sets:
             run.retention_sets.append(file.stem)
+    # What was trained for first.
+    run.after = dict(sorted(run.after.items(), key=lambda item: item[0] in run.retention_sets))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import re
 import shutil
 import socket
 import warnings
@@ -20,6 +21,7 @@ from conftest import build_tiny_model, build_tiny_tokenizer
 from fake_hub import TOKEN, Failure, FakeHub
 from huggingface_hub import ModelCard
 from peft import LoraConfig, get_peft_model
+from PIL import Image
 from test_hub import go_online
 
 from paced_trl.arguments import PublishArguments
@@ -31,6 +33,8 @@ from paced_trl.models import load_model, weights_fingerprint
 from paced_trl.privacy import check_nothing_private, private_texts
 from paced_trl.publication import check_repositories, publish_run, stage_run
 from paced_trl.published_run import public_value, read_published_run, store_fingerprint
+from paced_trl.report import figure_theme
+from paced_trl.report.figure_theme import render
 from paced_trl.store import PassRateStore
 
 
@@ -159,12 +163,28 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
         yield hub
 
 
+@pytest.fixture(autouse=True)
+def quick_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes a second a figure, and one test looks at them."""
+    monkeypatch.setattr(figure_theme, "render", lambda draw, theme: b"drawing")
+
+
 def files_of(directory: Path) -> set[str]:
     return {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
 
 
 def stage(run: Path, repo: str = "me/student", **options: Any) -> Path:
     return stage_run(run, repo, PublishArguments(**options))[0]
+
+
+def test_figures_are_drawn_and_the_card_shows_them(adapter_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figure_theme, "render", render)
+    staged = stage(adapter_run)
+    shown = re.findall(r"!\[[^\]]+\]\((.*?)\)", (staged / "README.md").read_text())
+    assert shown == ["figures/pass_rates.png", "figures/before_after.png"]
+    for path in shown:
+        with Image.open(staged / path) as image:
+            assert min(image.size) > 200 and not image.text
 
 
 def test_only_what_makes_an_adapter_is_staged(adapter_run: Path) -> None:
@@ -178,7 +198,6 @@ def test_only_what_makes_an_adapter_is_staged(adapter_run: Path) -> None:
         "chat_template.jinja",
         "figures/pass_rates.png",
         "figures/before_after.png",
-        "figures/accuracy.png",
     }
 
 
