@@ -120,26 +120,27 @@ import sys
 from datasets import Dataset
 from paced_trl.pass_rate_dataset import load_pass_rates
 problems = Dataset.from_list([{"problem_id": f"id-{n}", "prompt": f"p{n}", "solution": f"p{n}"} for n in range(6)])
-try:
-    table, record = load_pass_rates(sys.argv[1], problems)
-    print(table["num_passed"][:], record["generator"]["sampling"])
-except (ValueError, ConnectionError) as error:
-    print(type(error).__name__, error)
+for name in sys.argv[1:]:
+    try:
+        table, record = load_pass_rates(name, problems)
+        print("loaded", table["num_passed"][:], record["generator"]["sampling"])
+    except ValueError as error:
+        print("refused", error)
 """
 
 
-def load_in_a_process(name: str, endpoint: str, home: Path, **environment: str) -> str:
+def load_in_a_process(endpoint: str, home: Path, *names: str) -> list[str]:
     """Load by id with the clients of `datasets` and `huggingface_hub`, which read the endpoint when imported."""
     online = {"HF_ENDPOINT": endpoint, "HF_TOKEN": TOKEN, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0"}
     done = subprocess.run(
-        [sys.executable, "-c", _LOAD, name],
-        env={**os.environ, **online, "HF_HUB_DISABLE_XET": "1", **environment},
+        [sys.executable, "-c", _LOAD, *names],
+        env={**os.environ, **online},
         capture_output=True,
         text=True,
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout.strip().splitlines()[-1]
+    return [line for line in done.stdout.splitlines() if line.startswith(("loaded", "refused"))]
 
 
 @pytest.mark.slow
@@ -151,9 +152,15 @@ def test_a_dataset_is_read_by_its_id(store: PassRateStore, tmp_path: Path) -> No
         files |= {name: (directory / name).read_bytes() for name in (TABLE, RECORD)}
         files["README.md"] = f"---\nconfigs:\n- config_name: default\n  data_files: {TABLE}\n---\n".encode()
         passed = read_pass_rates(Dataset.from_list(PROBLEMS), store)["num_passed"][:]
-        loaded = load_in_a_process("me/rates", hub.endpoint, tmp_path / "home")
-        assert loaded == f"{passed} {{'temperature': 0.7}}"
-        missing = load_in_a_process("me/none", hub.endpoint, tmp_path / "home")
-        assert missing.startswith("ValueError") and "neither a directory here nor a dataset on the Hub" in missing
-        offline = load_in_a_process("me/none", hub.endpoint, tmp_path / "none", HF_HUB_OFFLINE="1")
-        assert offline.startswith("ConnectionError") and "the Hub cannot be reached" in offline
+        loaded, missing = load_in_a_process(hub.endpoint, tmp_path / "home", "me/rates", "me/none")
+        assert loaded == f"loaded {passed} {{'temperature': 0.7}}"
+        assert "neither a directory here nor a dataset on the Hub" in missing
+
+
+def test_an_unreachable_hub_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(name: str, split: str) -> Dataset:
+        raise ConnectionError("Couldn't reach 'me/rates' on the Hub (OfflineModeIsEnabled)")
+
+    monkeypatch.setattr(pass_rate_dataset, "load_dataset", unreachable)
+    with pytest.raises(ConnectionError, match=r"the Hub cannot be reached for it.*write './me/rates'"):
+        load_pass_rates("me/rates", Dataset.from_list(PROBLEMS))
