@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import re
 import shutil
 import socket
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -296,6 +299,24 @@ def test_the_merged_model_is_published_without_its_adapter(adapter_run: Path, hu
     assert "parity.json" not in stored.files
     card = stored.files["README.md"].decode()
     assert "tolerance 10%" in card and "library_name: transformers" in card
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_merged", [False, True])
+def test_the_example_in_the_card_runs(is_merged: bool, adapter_run: Path, hub: FakeHub, tmp_path: Path) -> None:
+    base = adapter_run.parent / "base"
+    hub.add(BASE).files.update({path.name: path.read_bytes() for path in base.iterdir()})
+    publish = PublishArguments(merge=is_merged)
+    publish_run(adapter_run, check_repositories("me/student", publish), publish)
+    card = hub.repositories["models/me/student"].files["README.md"].decode()
+    blocks = re.findall(r"(?s)```python\n(.*?)```", card)
+    code = "\n".join(blocks).replace('"merged"', repr(str(tmp_path / "merged_by_hand")))
+    online = {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": TOKEN, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
+    environment = {**os.environ, **online}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert len(blocks) == (2 if is_merged else 3)
+    assert (tmp_path / "merged_by_hand/model.safetensors").exists() != is_merged
 
 
 def test_only_adapters_are_merged(full_run: Path) -> None:
