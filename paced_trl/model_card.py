@@ -17,6 +17,7 @@ import yaml
 from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from .arguments import as_mapping
 from .citation import PAPER
 from .evaluation import Evaluation, compare_runs
 from .merged_adapter import Parity
@@ -66,7 +67,7 @@ def model_card(
     versions = run.provenance.get("versions") or library_versions()
     prompts = run.example_prompts()
     held_out = [n for n in run.after if n not in run.retention_sets]
-    template_options = run.settings.get("chat_template_kwargs") or {}
+    template_options = as_mapping(run.settings.get("chat_template_kwargs"))
     text = _template("model_card").render(
         name=name,
         repo_id=repo_id,
@@ -76,7 +77,7 @@ def model_card(
         teacher=run.teacher,
         paper=PAPER,
         is_chat=bool(prompts) and not isinstance(prompts[0], str),
-        template_arguments="".join(f", {key}={value!r}" for key, value in dict(template_options).items()),
+        template_arguments="".join(f", {key}={value!r}" for key, value in template_options.items()),
         max_completion_length=run.settings.get("max_completion_length") or 512,
         parity=parity,
         done=_what_was_done(run),

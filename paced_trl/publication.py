@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from transformers.utils import ADAPTER_CONFIG_NAME
 
+from .arguments import as_mapping
 from .comparison import BASE
 from .hub import HubRepository, check_name, check_repository, hub_errors_in_one_sentence, upload
 from .privacy import check_nothing_private, private_texts
@@ -244,7 +245,7 @@ def _merge(run: PublishedRun, directory: Path, publish: PublishArguments) -> Par
         directory,
         prompts=run.example_prompts() or _DEFAULT_PROMPTS,
         base=trained_on if hub_id(trained_on) or Path(trained_on).exists() else run.base_model,
-        chat_template_kwargs=run.settings.get("chat_template_kwargs"),
+        chat_template_kwargs=as_mapping(run.settings.get("chat_template_kwargs")),
     )
     print(f"Merged: {parity}", flush=True)
     return parity
