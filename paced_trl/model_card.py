@@ -22,7 +22,7 @@ from .citation import PAPER
 from .evaluation import Evaluation, compare_runs
 from .merged_adapter import Parity
 from .provenance import hub_id, library_versions
-from .published_run import PublishedRun, public_value
+from .published_run import PublishedRun, last_part, public_value
 from .report.run_figures import ReportFigure
 from .schedule import completion_source_for, stages
 from .store import VERDICTS, PassRateStore
@@ -82,6 +82,7 @@ def model_card(
         parity=parity,
         done=_what_was_done(run),
         has_pass_rates=run.store is not None,
+        published_pass_rates=run.published_pass_rates,
         is_measured_after=bool(held_out),
         is_measured_before=any(n in run.before for n in held_out),
         figures=figures,
@@ -96,7 +97,7 @@ def model_card(
     )
     data = ModelCardData(
         base_model=run.base_model,
-        datasets=list(dict.fromkeys(filter(None, [run.dataset, pass_rates_repo]))) or None,
+        datasets=list(dict.fromkeys(filter(None, [run.dataset, run.published_pass_rates, pass_rates_repo]))) or None,
         library_name="peft" if kind == "adapter" else "transformers",
         pipeline_tag="text-generation",
         tags=[*_TAGS, "lora"] if kind == "adapter" else _TAGS,
@@ -184,9 +185,9 @@ def verdict_counts(store: PassRateStore) -> dict[str, int]:
 def _what_was_done(run: PublishedRun) -> dict[str, str]:
     settings = run.settings
     dataset = f"[{run.dataset}](https://huggingface.co/datasets/{run.dataset})" if run.dataset else None
-    named = public_value(run.provenance.get("problems", {}).get("dataset_name"))
+    local = last_part(run.provenance.get("problems", {}).get("dataset_name"))
     done = {
-        "problems": f"{settings.get('num_problems', '?')} of {dataset or named or 'data that the run does not name'}",
+        "problems": f"{settings.get('num_problems', '?')} of {dataset or local or 'data that the run does not name'}",
         "weights": _weights_in_words(settings),
         "divergence": _KL.get(str(settings.get("kl")), str(settings.get("kl"))),
         "trained on": _completions_in_words(settings),

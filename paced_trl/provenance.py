@@ -20,11 +20,15 @@ from .run_directory import write_json
 
 PROVENANCE = "provenance.json"
 _LIBRARIES = ("paced_trl", "trl", "transformers", "torch", "peft", "datasets", "tokenizers", "accelerate")
+# Names that would do for a repository, and are files.
+_FILES = (".json", ".jsonl", ".csv", ".parquet", ".gguf")
 
 
 def hub_id(name: str | None) -> str | None:
     """Return a name that can be a model or dataset on the Hub, `None` for a local path: what exists here is local."""
-    if not name or name.startswith((".", "~")) or "/" not in name or Path(name).expanduser().exists():
+    if not name or "/" not in name or name.startswith((".", "~")) or name.endswith(_FILES):
+        return None
+    if Path(name).expanduser().exists():
         return None
     try:
         validate_repo_id(name)
@@ -63,6 +67,8 @@ def write_provenance(
         {
             "student": hub_id(student),
             "teacher": hub_id(teacher),
+            "dataset": hub_id(problems.get("dataset_name")),
+            "published_pass_rates": hub_id(pass_rates.get("pass_rates")),
             "problems": problems,
             "pass_rates": pass_rates,
             "references": references,

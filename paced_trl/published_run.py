@@ -76,6 +76,8 @@ class PublishedRun:
         provenance (`dict[str, Any]`): See `provenance.py`.
         base_model (`str`, *optional*): Hub id of the student before training; None if it is not on the Hub.
         teacher (`str`, *optional*): Hub id of the teacher; None if it is not on the Hub.
+        dataset (`str`, *optional*): Hub id of the training problems; None if they are not on the Hub.
+        published_pass_rates (`str`, *optional*): Hub id of the pass rates, if they were not measured by the run.
         store ([`PassRateStore`], *optional*): The completions behind the pass rates.
         before, after (`dict[str, Evaluation]`): Evaluations of the untouched and of the trained student, by set.
         sources (`dict[str, str]`): What the sets of problems are made of, by set, as the user names it.
@@ -87,6 +89,8 @@ class PublishedRun:
     provenance: dict[str, Any]
     base_model: str | None = None
     teacher: str | None = None
+    dataset: str | None = None
+    published_pass_rates: str | None = None
     store: PassRateStore | None = None
     before: dict[str, Evaluation] = field(default_factory=dict)
     after: dict[str, Evaluation] = field(default_factory=dict)
@@ -97,11 +101,6 @@ class PublishedRun:
     def is_adapter(self) -> bool:
         """Whether the run trained an adapter, and not the whole student."""
         return (self.path / ADAPTER_CONFIG_NAME).exists()
-
-    @property
-    def dataset(self) -> str | None:
-        """Hub id of the training problems; None if they are not on the Hub."""
-        return hub_id(self.provenance.get("problems", {}).get("dataset_name"))
 
     @functools.cached_property
     def store_fingerprint(self) -> str | None:
@@ -133,17 +132,24 @@ class PublishedRun:
         if settings["max_steps"] is not None and settings["max_steps"] > 0:
             del settings["num_train_epochs"]  # without effect
         models = {
-            "model_name_or_path": self.base_model or self.settings.get("student.model_name_or_path"),
-            "teacher_model_name_or_path": self.teacher or self.settings.get("teacher_model_name_or_path"),
+            "model_name_or_path": self.base_model or last_part(self.settings.get("student.model_name_or_path")),
+            "teacher_model_name_or_path": self.teacher or last_part(self.settings.get("teacher_model_name_or_path")),
         }
         before = {step: self.provenance.get(step, {}) for step in ("problems", "pass_rates", "references")}
         steps = {name: value for values in before.values() for name, value in values.items()}
+        steps["dataset_name"] = self.dataset or last_part(steps.get("dataset_name"))
+        steps["pass_rates"] = self.published_pass_rates
         everything = {**steps, **models, **settings, **student}
         return {
             name: public_value(value)
             for name, value in everything.items()
             if value is not None and value is not False and value != [] and value != {}
         }
+
+
+def last_part(name: str | None) -> str | None:
+    """Return the last part of a name that is no Hub id: of a path its file or directory, of a generator all of it."""
+    return name if name is None or ":" in name else Path(name).name
 
 
 def public_value(value: Any) -> Any:
@@ -190,12 +196,14 @@ def read_published_run(path: str | os.PathLike[str], *, base_model: str | None =
         )
     settings, provenance = values["settings"], read_provenance(path)
     run = PublishedRun(path, settings, provenance)
-    run.base_model = published_base_model(
-        base_model,
-        provenance.get("student") or hub_id(settings.get("student.model_name_or_path")),
-        is_adapter=run.is_adapter,
-    )
-    run.teacher = provenance.get("teacher") or hub_id(settings.get("teacher_model_name_or_path"))
+    # What was a directory when the run started may be gone by now, or lie elsewhere: its name is no id for that.
+    recorded = provenance or {
+        "student": hub_id(settings.get("student.model_name_or_path")),
+        "teacher": hub_id(settings.get("teacher_model_name_or_path")),
+    }
+    run.base_model = published_base_model(base_model, recorded["student"], is_adapter=run.is_adapter)
+    run.teacher = recorded["teacher"]
+    run.dataset, run.published_pass_rates = recorded.get("dataset"), recorded.get("published_pass_rates")
     # An arm of a comparison shares the pass rates and the untouched student with the others.
     root = path.resolve().parents[1] if path.resolve().parent.name == _ARMS else path
     named = provenance.get("pass_rates", {}).get("pass_rates")

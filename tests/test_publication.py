@@ -190,6 +190,23 @@ def test_figures_are_drawn_and_the_card_shows_them(adapter_run: Path, monkeypatc
             assert min(image.size) > 200 and not image.text
 
 
+def test_a_directory_of_the_past_is_no_id(adapter_run: Path) -> None:
+    """`runs/sft` looks like an id where there is no such directory any more: what training knew counts."""
+    make_settings(adapter_run, **{"student.model_name_or_path": "runs/sft", "teacher_model_name_or_path": "runs/big"})
+    known = {
+        "student": None,
+        "teacher": None,
+        "problems": {"dataset_name": "data/train"},
+        "versions": {"trl": "1.16.0"},
+    }
+    (adapter_run / "provenance.json").write_text(json.dumps(known))
+    with pytest.raises(ValueError, match="--base_model"):
+        stage(adapter_run)
+    staged = stage(adapter_run, base_model=BASE)
+    text = (staged / "README.md").read_text() + (staged / "recipe.yaml").read_text()
+    assert "runs/" not in text and "data/train" not in text and "6 of train" in text
+
+
 def test_only_what_makes_an_adapter_is_staged(adapter_run: Path) -> None:
     assert files_of(stage(adapter_run)) == {
         "README.md",

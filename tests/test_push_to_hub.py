@@ -9,13 +9,15 @@ import pytest
 import yaml
 from datasets import Dataset
 from fake_hub import Failure, FakeHub
-from huggingface_hub import constants
+from huggingface_hub import ModelCard, constants
 from test_hub import go_online
 
 from paced_trl import distillation, recipe
+from paced_trl.arguments import PublishArguments
 from paced_trl.commands import estimate, train
 from paced_trl.data import load_problems
 from paced_trl.estimation import pass_rate_table
+from paced_trl.publication import stage_run
 from paced_trl.report import figure_theme
 
 
@@ -129,6 +131,10 @@ def test_pass_rates_by_id_take_the_place_of_a_store(
     train.run([*CONFIG, *given, *rates])
     assert published_rates == ["someone/rates", "someone/rates"]
     assert (tmp_path / "run/model.safetensors").exists() and not (tmp_path / "run/pass_rates").exists()
+    (staged,) = stage_run(tmp_path / "run", "me/demo", PublishArguments())
+    card = ModelCard.load(staged / "README.md")
+    assert "before training are those of\n[someone/rates]" in card.text and card.data.datasets == ["someone/rates"]
+    assert yaml.safe_load((staged / "recipe.yaml").read_text())["pass_rates"] == "someone/rates"
 
 
 def test_pass_rates_of_other_sampling_are_announced(published_rates: list[str], tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ def run(arguments: Sequence[str]) -> None:
         named_sets,
         pass_rates_path,
         problems_of,
+        record_provenance,
         training_problems,
         verifier_of,
     )
@@ -69,7 +70,9 @@ def run(arguments: Sequence[str]) -> None:
         data = training_problems(problems, args, train_args, estimation, verifier)
 
         def train(settings: dict[str, Any], directory: Path) -> Distilled:
-            return distill(arm_config(args, settings, directory), model_args, data, verifier=verifier)
+            distilled = distill(arm_config(args, settings, directory), model_args, data, verifier=verifier)
+            record_provenance(directory, problem_args, train_args, estimation, args, model_args)
+            return distilled
 
         def evaluate(name_or_path: str | None, directory: Path) -> dict[str, Evaluation]:
             return evaluate_sets(
