@@ -34,6 +34,7 @@ from paced_trl.hub import check_repository
 from paced_trl.model_card import evaluation_results
 from paced_trl.models import load_model, weights_fingerprint
 from paced_trl.privacy import check_nothing_private, private_texts
+from paced_trl.provenance import hub_id
 from paced_trl.publication import check_repositories, publish_run, stage_run
 from paced_trl.published_run import public_value, read_published_run, store_fingerprint
 from paced_trl.report import figure_theme
@@ -431,6 +432,30 @@ def test_a_private_text_in_the_settings_stops_the_publication_before_any_upload(
 )
 def test_of_local_paths_the_last_part_is_shown(value: Any, shown: Any) -> None:
     assert public_value(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("name", "is_id"),
+    [
+        ("org/model", True),
+        ("model", False),
+        (None, False),
+        ("./model", False),
+        ("~/model", False),
+        ("/a/b", False),
+        ("a/b/c", False),
+        ("data/train.jsonl", False),
+        ("models/x.gguf", False),
+        ("reasoning_gym:chain_sum?size=5", False),
+        ("here/model", False),
+    ],
+)
+def test_an_id_is_what_can_be_one_and_does_not_exist_here(
+    name: str | None, is_id: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here/model").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert hub_id(name) == (name if is_id else None)
 
 
 def test_publishing_twice_makes_one_commit_and_loses_nothing_when_interrupted(
