@@ -93,7 +93,9 @@ def distill(
     Train a student and save it to `args.output_dir`; continue an interrupted run, reuse a finished one.
 
     Args:
-        args ([`PacedConfig`]): The run; `teacher_model_name_or_path` names the teacher.
+        args ([`PacedConfig`]):
+            The run; `teacher_model_name_or_path` names the teacher. `push_to_hub` is for the caller: nothing is pushed
+            here.
         model_args ([`~trl.ModelConfig`]): The student, and LoRA or quantisation.
         dataset (`datasets.Dataset`): Training problems, as [`PacedTrainer`] needs them.
         verifier ([`Verifier`], *optional*): Judges the student's own completions while it trains.

@@ -120,8 +120,12 @@ class PublishedRun:
 
         inherited = {f.name for base in PacedConfig.__bases__ for f in dataclasses.fields(base)}
         own = [f.name for f in dataclasses.fields(PacedConfig) if f.name not in inherited]
-        if self.settings.get("refresh") == "never":
-            own = [name for name in own if not name.startswith("refresh_")]
+        without_effect = {
+            "refresh_": self.settings.get("refresh") == "never",
+            "weight_band": self.settings.get("weighting") != "hard_filter",
+            "weight_gate": self.settings.get("weight_estimator") != "posterior",
+        }
+        own = [name for name in own if not any(name.startswith(key) for key, none in without_effect.items() if none)]
         settings = {name: self.settings.get(name) for name in (*own, *_SETTINGS)}
         uses_peft = self.settings.get("student.use_peft")
         student = {
@@ -139,11 +143,15 @@ class PublishedRun:
         steps = {name: value for values in before.values() for name, value in values.items()}
         steps["dataset_name"] = self.dataset or last_part(steps.get("dataset_name"))
         steps["pass_rates"] = self.published_pass_rates
+        if self.store is not None and len(measured := set(self.store.num_generations().values())) == 1:
+            # The store may have been made with another number than training was started with.
+            steps["num_generations"] = measured.pop()
+        switched_off = {name for name, value in {**steps, **student}.items() if value is False}
         everything = {**steps, **models, **settings, **student}
         return {
             name: public_value(value)
             for name, value in everything.items()
-            if value is not None and value is not False and value != [] and value != {}
+            if name not in switched_off and value is not None and value != [] and value != {}
         }
 
 

@@ -40,7 +40,7 @@ def what_was_done(run: PublishedRun) -> dict[str, str]:
         "problems": f"{settings.get('num_problems', '?')} of {dataset or local or 'data that the run does not name'}",
         "weights": _weights_in_words(settings),
         "divergence": _KL.get(str(settings.get("kl")), str(settings.get("kl"))),
-        "trained on": _completions_in_words(settings),
+        "trained on": _completions_in_words(run),
         "verifier in training": f"`{settings['verifier']}`" if settings.get("verifier") else "none",
         "learning rate": str(settings.get("learning_rate")),
     }
@@ -54,12 +54,12 @@ def what_was_done(run: PublishedRun) -> dict[str, str]:
     return done
 
 
-def _completions_in_words(settings: Mapping[str, Any]) -> str:
+def _completions_in_words(run: PublishedRun) -> str:
+    settings = run.settings
     kls = stages(settings.get("kl", "forward_then_reverse"), settings.get("kl_switch", 0.5))
-    words = {
-        "dataset": "verified completions of the teacher, or the data's own",
-        "student": "the student's completions",
-    }
+    has_references = run.provenance.get("problems", {}).get("reference_column") is not None
+    references = "the completions in the data" if has_references else "the teacher's verified completions"
+    words = {"dataset": references, "student": "the student's own completions"}
     sources = [completion_source_for(kl, settings.get("completion_source") or "auto") for kl in kls]
     return ", then ".join(words[source] for source in dict.fromkeys(sources))
 
@@ -98,7 +98,7 @@ def _measuring_in_words(store: PassRateStore) -> dict[str, str]:
 
 
 def _record_in_words(record: Mapping[str, Any]) -> str:
-    public = {key: public_value(value) for key, value in record.items()}
+    public = {key: public_value(value) for key, value in record.items() if value is not None}
     return ", ".join(f"{key} `{str(value).replace('|', chr(92) + '|')}`" for key, value in public.items()) or "unknown"
 
 

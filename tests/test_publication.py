@@ -268,6 +268,17 @@ def test_the_card_says_what_was_done_and_measured(adapter_run: Path) -> None:
     recipe = yaml.safe_load((staged / "recipe.yaml").read_text())
     assert recipe["teacher_model_name_or_path"] == "teacher" and recipe["weight_beta"] == 2.0
     assert "model_init_kwargs" not in recipe and recipe["model_name_or_path"] == BASE
+    assert recipe["num_generations"] == 5
+
+
+def test_the_recipe_has_what_has_an_effect(adapter_run: Path) -> None:
+    always = {"weight_band": [0.2, 0.8], "refresh_steps": 3, "student.load_in_4bit": False, "bf16": False}
+    make_settings(adapter_run, weight_gate=False, **always)
+    recipe = read_published_run(adapter_run).recipe()
+    assert not recipe.keys() & {"weight_gate", "weight_band", "refresh_steps", "load_in_4bit"} and not recipe["bf16"]
+    make_settings(adapter_run, weight_gate=False, weight_estimator="posterior", refresh="estimate", **always)
+    recipe = read_published_run(adapter_run).recipe()
+    assert recipe["weight_gate"] is False and recipe["refresh_steps"] == 3
 
 
 def test_evaluations_are_metadata_with_intervals(adapter_run: Path) -> None:
