@@ -26,7 +26,6 @@ is then normalised over the others, which leaves the mean over an epoch what it 
 from __future__ import annotations
 
 import math
-import textwrap
 from collections import deque
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -40,6 +39,7 @@ from datasets import Dataset
 from torch.utils.data import Sampler
 
 from .callbacks import Advice, Histograms
+from .citation import PAPER
 from .completions_table import EXTRA_COLUMNS, write_completions
 from .config import PacedConfig
 from .first_sample import FirstSamples
@@ -99,19 +99,7 @@ class PacedTrainer(TeacherStatesTrainer):
 
     _tag_names = ["trl", "distillation", "paced"]
     _name = "PACED"
-    _paper = {
-        "title": "PACED: Distillation and On-Policy Self-Distillation at the Frontier of Student Competence",
-        "id": "2603.11178",
-        # docstyle-ignore
-        "citation": textwrap.dedent("""\
-            @article{xu2026paced,
-                title        = {{PACED: Distillation and On-Policy Self-Distillation at the Frontier of Student
-                                Competence}},
-                author       = {Xu and Sang and Zhou and He and Wang},
-                year         = 2026,
-                eprint       = {arXiv:2603.11178},
-            }"""),
-    }
+    _paper = PAPER
 
     def __init__(
         self,
@@ -233,7 +221,7 @@ class PacedTrainer(TeacherStatesTrainer):
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Sampler:
         return ResumableRepeatSampler(
-            eval_dataset, mini_repeat_count=self._validation.num_generations, seed=self.args.seed
+            range(len(eval_dataset)), mini_repeat_count=self._validation.num_generations, seed=self.args.seed
         )
 
     def get_eval_dataloader(self, eval_dataset: str | Dataset | None = None) -> Any:
