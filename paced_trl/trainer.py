@@ -275,7 +275,8 @@ class PacedTrainer(TeacherStatesTrainer):
                 add_generated_tokens(self.state, int(outputs["num_items_in_batch"]))
         columns: dict[str, list[Any]] = {name: [None] * len(rows) for name in EXTRA_COLUMNS}
         if training and self.log_completions:
-            columns |= {"problem_weight": weights, "pass_rate": self.figures.pass_rates_of(rows)}
+            columns["problem_weight"] = self.problem_weights[rows].tolist()
+            columns["pass_rate"] = self.figures.pass_rates_of(rows)
         if self.verifier is not None and source == "student":
             verdicts = self._verify(inputs, outputs)
             self._log_verdicts(verdicts, metrics)
