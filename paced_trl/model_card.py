@@ -23,7 +23,14 @@ from .merged_adapter import Parity
 from .provenance import hub_id, library_versions
 from .published_run import PublishedRun, public_value
 from .report.run_figures import ReportFigure
-from .run_in_words import evaluation_table, num_measured, verdict_counts, verdicts_in_words, what_was_done
+from .run_in_words import (
+    evaluation_table,
+    num_measured,
+    teacher_in_words,
+    verdict_counts,
+    verdicts_in_words,
+    what_was_done,
+)
 
 
 Kind = Literal["adapter", "merged", "full"]
@@ -65,7 +72,7 @@ def model_card(
         kind=kind,
         what=_WHAT[kind],
         base_model=run.base_model,
-        teacher=run.teacher,
+        teacher=teacher_in_words(run),
         paper=PAPER,
         is_chat=bool(prompts) and not isinstance(prompts[0], str),
         template_arguments="".join(f", {key}={value!r}" for key, value in template_options.items()),

@@ -114,6 +114,11 @@ class PublishedRun:
             return []
         return pq.read_table(path, columns=["prompt"])["prompt"].slice(0, count).to_pylist()
 
+    @property
+    def teaches_itself(self) -> bool:
+        """Whether the student was its own teacher."""
+        return self.settings.get("self_distillation", "none") != "none"
+
     def recipe(self) -> dict[str, Any]:
         """Return the settings that reproduce the run, for one YAML file."""
         from .config import PacedConfig
@@ -124,6 +129,11 @@ class PublishedRun:
             "refresh_": self.settings.get("refresh") == "never",
             "weight_band": self.settings.get("weighting") != "hard_filter",
             "weight_gate": self.settings.get("weight_estimator") != "posterior",
+            "self_distillation": not self.teaches_itself,
+            "privileged_template": not self.teaches_itself,
+            # How this machine went about it.
+            "teacher_cache": True,
+            "teacher_offload": True,
         }
         own = [name for name in own if not any(name.startswith(key) for key, none in without_effect.items() if none)]
         settings = {name: self.settings.get(name) for name in (*own, *_SETTINGS)}
@@ -137,7 +147,9 @@ class PublishedRun:
             del settings["num_train_epochs"]  # without effect
         models = {
             "model_name_or_path": self.base_model or last_part(self.settings.get("student.model_name_or_path")),
-            "teacher_model_name_or_path": self.teacher or last_part(self.settings.get("teacher_model_name_or_path")),
+            "teacher_model_name_or_path": None
+            if self.teaches_itself
+            else self.teacher or last_part(self.settings.get("teacher_model_name_or_path")),
         }
         before = {step: self.provenance.get(step, {}) for step in ("problems", "pass_rates", "references")}
         steps = {name: value for values in before.values() for name, value in values.items()}
@@ -210,7 +222,8 @@ def read_published_run(path: str | os.PathLike[str], *, base_model: str | None =
         "teacher": hub_id(settings.get("teacher_model_name_or_path")),
     }
     run.base_model = published_base_model(base_model, recorded["student"], is_adapter=run.is_adapter)
-    run.teacher = recorded["teacher"]
+    # A file that serves several runs may name a teacher which this one did without.
+    run.teacher = None if run.teaches_itself else recorded["teacher"]
     run.dataset, run.published_pass_rates = recorded.get("dataset"), recorded.get("published_pass_rates")
     # An arm of a comparison shares the pass rates and the untouched student with the others.
     root = path.resolve().parents[1] if path.resolve().parent.name == _ARMS else path

@@ -21,8 +21,24 @@ _KL = {
     "forward": "forward KL(teacher \\|\\| student)",
     "reverse": "reverse KL(student \\|\\| teacher)",
     "jsd": "Jensen-Shannon divergence",
+    "akl": "adaptive KL (arXiv 2404.02657)",
     "forward_then_reverse": "forward KL(teacher \\|\\| student), then reverse KL(student \\|\\| teacher)",
 }
+_SELF_TEACHERS = {
+    "base": "itself without its adapter",
+    "ema": "itself with the average of its adapter over the steps",
+    "copy": "a frozen copy of itself",
+}
+
+
+def teacher_in_words(run: PublishedRun) -> str:
+    """Return who taught the student."""
+    if run.teaches_itself:
+        teacher = _SELF_TEACHERS[run.settings["self_distillation"]]
+        return f"{teacher}, which saw privileged context (`privileged_template`) that the student did not,"
+    if run.teacher is None:
+        return "a teacher that is not on the Hub"
+    return f"[{run.teacher}](https://huggingface.co/{run.teacher})"
 
 
 def verdict_counts(store: PassRateStore) -> dict[str, int]:

@@ -271,6 +271,15 @@ def test_the_card_says_what_was_done_and_measured(adapter_run: Path) -> None:
     assert recipe["num_generations"] == 5
 
 
+def test_a_student_that_taught_itself_is_said_to_have(adapter_run: Path) -> None:
+    make_settings(adapter_run, self_distillation="base", privileged_template="{prompt}{privileged_context}")
+    staged = stage(adapter_run)
+    text = " ".join(ModelCard.load(staged / "README.md").text.split())
+    assert "distilled from itself without its adapter, which saw privileged context" in text
+    recipe = yaml.safe_load((staged / "recipe.yaml").read_text())
+    assert recipe["self_distillation"] == "base" and "teacher_model_name_or_path" not in recipe
+
+
 def test_the_recipe_has_what_has_an_effect(adapter_run: Path) -> None:
     always = {"weight_band": [0.2, 0.8], "refresh_steps": 3, "student.load_in_4bit": False, "bf16": False}
     make_settings(adapter_run, weight_gate=False, **always)
