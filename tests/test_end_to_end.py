@@ -18,7 +18,7 @@ from paced_trl import Evaluation, PassRateStore
 from paced_trl.arguments import ProblemArguments
 from paced_trl.commands import compare, diagnose, estimate, evaluate, report, train
 from paced_trl.comparison import Comparison, ComparisonArguments, arm_config
-from paced_trl.config import PacedConfig
+from paced_trl.config import PRESETS, PacedConfig
 from paced_trl.gradient_sketch import GradientSketch
 from paced_trl.gradient_snr import GradientSNR
 from paced_trl.recipe import problems_of
@@ -270,8 +270,8 @@ def test_held_out_sets_take_the_test_split(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_grid_of_learning_rates_becomes_arms() -> None:
     expanded = ComparisonArguments(arms={"uniform": {}, "mine": {"weight_beta": 2.0}}, learning_rates=[1e-4, 1e-3])
     assert expanded.arms == {
-        "uniform@0.0001": {"weighting": "uniform", "learning_rate": 1e-4},
-        "uniform@0.001": {"weighting": "uniform", "learning_rate": 1e-3},
+        "uniform@0.0001": PRESETS["uniform"] | {"learning_rate": 1e-4},
+        "uniform@0.001": PRESETS["uniform"] | {"learning_rate": 1e-3},
         "mine@0.0001": {"weight_beta": 2.0, "learning_rate": 1e-4},
         "mine@0.001": {"weight_beta": 2.0, "learning_rate": 1e-3},
     }
