@@ -147,7 +147,9 @@ def distill(
     Train a student and save it to `args.output_dir`; continue an interrupted run, reuse a finished one.
 
     Args:
-        args ([`PacedConfig`]): The run; `teacher_model_name_or_path` names the teacher.
+        args ([`PacedConfig`]):
+            The run; `teacher_model_name_or_path` names the teacher. `push_to_hub` is for the caller: nothing is pushed
+            here.
         model_args ([`~trl.ModelConfig`]): The student, and LoRA or quantisation.
         dataset (`datasets.Dataset`): Training problems, as [`PacedTrainer`] needs them.
         verifier ([`Verifier`], *optional*): Judges the student's own completions while it trains.
@@ -162,6 +164,9 @@ def distill(
     history = run.path / "trainer_state.json"
     if run.status == "finished":
         return Distilled(run.path, json.loads(history.read_text())["log_history"], reused=True)
+    # The Trainer would push every checkpoint with its training_args.bin, into a repository that is public by default.
+    # A finished run is published from a list of files instead (`publication.py`).
+    args.push_to_hub = False
     stop = StopCleanly()
     with keeping_warnings(run.path) if PartialState().is_main_process else nullcontext():
         trainer = make_trainer(args, model_args, dataset, validation=validation, verifier=verifier, callbacks=[stop])

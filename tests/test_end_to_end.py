@@ -16,9 +16,11 @@ import torch
 
 from paced_trl import Evaluation, PassRateStore
 from paced_trl.arguments import ProblemArguments
-from paced_trl.commands import compare, estimate, evaluate, report, train
+from paced_trl.commands import compare, diagnose, estimate, evaluate, report, train
 from paced_trl.comparison import Comparison, ComparisonArguments, arm_config
-from paced_trl.config import PacedConfig
+from paced_trl.config import PRESETS, PacedConfig
+from paced_trl.gradient_sketch import GradientSketch
+from paced_trl.gradient_snr import GradientSNR
 from paced_trl.recipe import problems_of
 from paced_trl.report import read_run
 from paced_trl.report.problem_table import problem_table
@@ -135,6 +137,47 @@ def interrupt(process: subprocess.Popen[str], ready: Callable[[], bool]) -> str:
     return process.communicate(timeout=120)[0]
 
 
+def test_a_student_teaches_itself_from_the_command_line(tmp_path: Path) -> None:
+    few = ["--weighting", "uniform", "--max_steps", "1", "--per_device_train_batch_size", "4", "--kl", "reverse"]
+    own = [
+        "--self_distillation",
+        "base",
+        "--use_peft",
+        "true",
+        "--privileged_template",
+        "{privileged_context}={prompt}",
+    ]
+    column = ["--privileged_context_column", "solution"]
+    with pytest.raises(ValueError, match="no column `privileged_context`"):
+        train.run(arguments(tmp_path / "run", *few, *own))
+    train.run(arguments(tmp_path / "run", *few, *own, *column, "--disable_tqdm", "true"))
+    assert (tmp_path / "run" / "adapter_model.safetensors").exists()
+    with pytest.raises(ValueError, match="there is no teacher to write them"):
+        train.run(arguments(tmp_path / "other", *few, *own, *column, "--kl", "forward"))
+
+
+def test_diagnose_keeps_what_it_has_computed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    estimate.run(arguments(tmp_path / "run"))
+    few = arguments(tmp_path / "run", "--problems_per_pass_rate", "6", "--sketch_size", "64", "--reference_column")
+    diagnose.run([*few, "solution"])
+    printed = capsys.readouterr().out
+    assert "SNR [95 % interval]" in printed and "The data" in printed
+    assert (tmp_path / "run" / "figures" / "gradient_snr.png").exists()
+    found = GradientSNR.from_dict(json.loads((tmp_path / "run" / "gradient_snr.json").read_text()))
+    assert sum(b.num_problems for b in found.bins) <= 5 * 6
+    # Nothing is computed twice.
+    monkeypatch.setattr(GradientSketch, "of_gradients", lambda self: pytest.fail("a gradient was made again"))
+    diagnose.run([*few, "solution"])
+    assert GradientSNR.from_dict(json.loads((tmp_path / "run" / "gradient_snr.json").read_text())) == found
+
+
+def test_diagnose_needs_counts(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no `num_passed` and `num_valid`"):
+        diagnose.run(arguments(tmp_path, "--weighting", "uniform", "--reference_column", "solution"))
+
+
 @pytest.mark.slow
 def test_ctrl_c_ends_training_with_a_checkpoint_and_the_next_run_continues(tmp_path: Path) -> None:
     run = tmp_path / "run"
@@ -238,8 +281,8 @@ def test_held_out_sets_take_the_test_split(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_grid_of_learning_rates_becomes_arms() -> None:
     expanded = ComparisonArguments(arms={"uniform": {}, "mine": {"weight_beta": 2.0}}, learning_rates=[1e-4, 1e-3])
     assert expanded.arms == {
-        "uniform@0.0001": {"weighting": "uniform", "learning_rate": 1e-4},
-        "uniform@0.001": {"weighting": "uniform", "learning_rate": 1e-3},
+        "uniform@0.0001": PRESETS["uniform"] | {"learning_rate": 1e-4},
+        "uniform@0.001": PRESETS["uniform"] | {"learning_rate": 1e-3},
         "mine@0.0001": {"weight_beta": 2.0, "learning_rate": 1e-4},
         "mine@0.001": {"weight_beta": 2.0, "learning_rate": 1e-3},
     }

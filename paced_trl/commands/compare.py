@@ -54,6 +54,7 @@ def run(arguments: Sequence[str]) -> None:
         named_sets,
         pass_rates_path,
         problems_of,
+        record_provenance,
         training_problems,
         validation_problems,
         verifier_of,
@@ -72,7 +73,9 @@ def run(arguments: Sequence[str]) -> None:
 
         def train(settings: dict[str, Any], directory: Path) -> Distilled:
             arm = arm_config(args, settings, directory)
-            return distill(arm, model_args, data, verifier=verifier, validation=held_out)
+            distilled = distill(arm, model_args, data, verifier=verifier, validation=held_out)
+            record_provenance(directory, problem_args, train_args, estimation, args, model_args)
+            return distilled
 
         def evaluate(name_or_path: str | None, directory: Path) -> dict[str, Evaluation]:
             return evaluate_sets(
