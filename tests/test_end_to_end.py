@@ -85,7 +85,7 @@ def test_step_by_step(tmp_path: Path, held_out: list[str], capsys: pytest.Captur
     assert f"Report: {run / 'report.html'}" in printed and "On test, " in printed
     assert {file.stem for file in (run / "figures").iterdir()} >= {
         "pass_rates",
-        "learning_curves",
+        "held_out_curves",
         "weights_over_steps",
     }
     table = problem_table(read_run(run))

@@ -107,7 +107,7 @@ def column(page: Browser, key: str) -> list[str]:
 def see_all(page: Browser) -> None:
     """Scroll through the page, so that every chart is drawn, and open what can be opened."""
     page.evaluate("document.querySelectorAll('figure[data-chart]').forEach(each => each.scrollIntoView())")
-    for name in ("pass_rates", "before_after", "accuracy", "training", "learning_curves", "weights_over_steps"):
+    for name in ("pass_rates", "before_after", "accuracy", "training", "held_out_curves", "weights_over_steps"):
         page.evaluate(f"document.querySelector('[data-chart={name}]').scrollIntoView({{behavior: 'instant'}})")
         page.wait_for(f"document.querySelector('[data-chart={name}] .panels svg')")
     page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")

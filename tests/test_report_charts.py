@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,12 @@ from scipy.stats import binomtest
 from paced_trl.comparison import BASE
 from paced_trl.gradient_snr import gradient_snr
 from paced_trl.report.charts import charts
-from paced_trl.report.curves import Stage, learning_curves, logged, smoothed, stage_switches, stages
+from paced_trl.report.curves import Stage, held_out_curves, logged, smoothed, stage_switches, stages
 from paced_trl.report.figure_theme import LIGHT
 from paced_trl.report.findings import difference, mean_with_interval
-from paced_trl.report.run_contents import RunContents, read_run
+from paced_trl.report.run_contents import Checkpoint, RunContents, _checkpoints, read_run
 from paced_trl.report.run_figures import report_figures, training_weights
-from paced_trl.report.step_figures import draw_learning_curves, draw_weights_over_steps
+from paced_trl.report.step_figures import draw_held_out_curves, draw_weights_over_steps
 from paced_trl.report.terminal import terminal_summary
 from paced_trl.report.verdict import run_verdict
 
@@ -55,21 +56,43 @@ def contents(tmp_path_factory: pytest.TempPathFactory) -> RunContents:
     return read_run(directory)
 
 
-def test_learning_curves_average_seeds_under_wilsons_interval() -> None:
-    curves = learning_curves({"one": [make_validated([0.2, 0.4]), make_validated([0.4, 0.6, 1.0])], "none": [[]]})
-    assert list(curves) == ["one"]
-    assert [(point.step, point.mean) for point in curves["one"]] == [(10, pytest.approx(0.3)), (20, 0.5), (30, 1.0)]
-    for point in curves["one"]:
+def test_validation_curves_average_seeds_under_wilsons_interval() -> None:
+    contents = RunContents(Path("run"))
+    contents.histories = {"one": [make_validated([0.2, 0.4]), make_validated([0.4, 0.6, 1.0])], "none": [[]]}
+    (curve,) = held_out_curves(contents)["validation"].values()
+    assert [(point.step, point.mean) for point in curve] == [(10, pytest.approx(0.3)), (20, 0.5), (30, 1.0)]
+    for point in curve:
         expected = binomtest(round(50 * point.mean), 50).proportion_ci(method="wilson")
         assert (point.low, point.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
-    assert learning_curves({"one": [make_history(0)]}) == {}
+    contents.histories = {"one": [make_history(0)]}
+    assert held_out_curves(contents) == {}
 
 
 def test_the_interval_is_no_narrower_than_that_of_pass_rates() -> None:
     evaluation = make_evaluation("test", 0.5, num_problems=50)
-    point = learning_curves({"one": [make_validated([evaluation.mean_at_k])]})["one"][0]
+    contents = RunContents(Path("run"), histories={"one": [make_validated([evaluation.mean_at_k])]})
+    ((point,),) = held_out_curves(contents)["validation"].values()
     low, high = evaluation.mean_at_k_interval
     assert point.low <= low and high <= point.high
+
+
+def test_evaluations_on_the_way_stand_between_start_and_end(contents: RunContents, tmp_path: Path) -> None:
+    curve = [{"step": 20, "accuracy": {"test": 0.5}, "seconds": 3.0}, {"step": 40, "accuracy": {"test": 0.6}}]
+    found = _checkpoints([{"arm": BASE}, {"arm": "paced", "curve": curve}, {"arm": "paced", "curve": curve}])
+    assert found == {"paced": [[Checkpoint(20, {"test": 0.5}), Checkpoint(40, {"test": 0.6})]] * 2}
+    both = held_out_curves(replace(contents, checkpoints=found))
+    assert list(both) == ["validation", "test"] and list(both["test"]) == ["paced"]
+    by_arm = contents.evaluations["test"]
+    end = np.mean([evaluation.mean_at_k for evaluation in by_arm["paced"]])
+    expected = [(0, by_arm[BASE][0].mean_at_k), (20, 0.5), (40, 0.6), (60, end)]
+    assert [(point.step, point.mean) for point in both["test"]["paced"]] == [
+        (step, pytest.approx(mean, abs=1e-12)) for step, mean in expected
+    ]
+    shares = [
+        binomtest(30, 60).proportion_ci(method="wilson").low,
+        binomtest(36, 60).proportion_ci(method="wilson").low,
+    ]
+    assert [point.low for point in both["test"]["paced"][1:3]] == pytest.approx(shares, abs=1e-12)
 
 
 def test_smoothing_is_a_moving_average() -> None:
@@ -93,8 +116,9 @@ def test_stages_cover_the_steps_between_entries() -> None:
 
 
 def test_figures_of_the_steps_show_the_numbers(contents: RunContents) -> None:
-    (axes,) = draw_learning_curves(contents.histories).axes
-    curves = learning_curves(contents.histories)
+    by_set = held_out_curves(contents)
+    (axes,) = draw_held_out_curves(by_set, contents.arms).axes
+    curves = by_set["validation"]
     assert len(axes.lines) == len(axes.collections) == len(curves) == 3
     for line, points in zip(axes.lines, curves.values(), strict=True):
         np.testing.assert_allclose(np.asarray(line.get_xydata()), [point[:2] for point in points])
@@ -108,7 +132,7 @@ def test_every_figure_has_a_chart(contents: RunContents) -> None:
     weights = training_weights(contents)
     names = [figure.name for figure in report_figures(contents, weights)]
     assert sorted(charts(contents, weights)) == sorted(names)
-    assert {"learning_curves", "weights_over_steps", "gradient_snr"} < set(names)
+    assert {"held_out_curves", "weights_over_steps", "gradient_snr"} < set(names)
     # JSON has no NaN, and numpy's numbers are none of its own.
     json.dumps(charts(contents, weights), allow_nan=False)
     assert charts(RunContents(Path("run")), None) == {}

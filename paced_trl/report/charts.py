@@ -23,8 +23,9 @@ from .curves import (
     DIVERGENCES,
     EFFECTIVE_SAMPLE_SIZE,
     PASS_RATE,
+    HeldOutPoint,
     has_logged,
-    learning_curves,
+    held_out_curves,
     logged,
     smoothed,
     stage_switches,
@@ -68,6 +69,9 @@ def charts(contents: RunContents, weights: TrainingWeights | None) -> dict[str, 
         made["accuracy"] = _accuracy(contents, colors)
     if contents.histories:
         made |= _training(contents, colors)
+    curves = held_out_curves(contents)
+    if curves:
+        made["held_out_curves"] = _held_out_curves(curves, colors)
     if contents.gradient_snr is not None:
         made["gradient_snr"] = _gradient_snr(contents.gradient_snr)
     return made
@@ -192,15 +196,6 @@ def _training(contents: RunContents, colors: Mapping[str, str]) -> dict[str, Cha
     if own:
         panels.append(_panel("The student's own completions", "step", "pass rate while training", own, top=_top(own)))
     made = {"training": {"panels": panels}}
-    curves = learning_curves(histories)
-    if curves:
-        layers = [
-            _layer("band", colors[arm], [[p.step, p.low, p.high] for p in points], arm)
-            for arm, points in curves.items()
-        ]
-        layers += [_layer("ranges", colors[arm], [[*p] for p in points], arm) for arm, points in curves.items()]
-        layers += [_layer("line", colors[arm], [p[:2] for p in points], arm) for arm, points in curves.items()]
-        made["learning_curves"] = {"panels": [_panel("Held-out problems", "step", "mean@k", layers)]}
     if any(has_logged(logs, EFFECTIVE_SAMPLE_SIZE) for logs in histories.values()):
         sizes = _curves(contents, EFFECTIVE_SAMPLE_SIZE, colors)
         spans, rows = [], []
@@ -222,6 +217,18 @@ def _training(contents: RunContents, colors: Mapping[str, str]) -> dict[str, Cha
             ]
         }
     return made
+
+
+def _held_out_curves(curves: Mapping[str, Mapping[str, list[HeldOutPoint]]], colors: Mapping[str, str]) -> Chart:
+    panels = []
+    for name, by_arm in curves.items():
+        layers = []
+        for arm, points in by_arm.items():
+            layers.append(_layer("band", colors[arm], [[p.step, p.low, p.high] for p in points], arm))
+            layers.append(_layer("ranges", colors[arm], points, arm))
+            layers.append(_layer("line", colors[arm], [p[:2] for p in points], arm))
+        panels.append(_panel(name, "step", "mean@k", layers))
+    return {"panels": panels}
 
 
 def _curves(contents: RunContents, key: str, colors: Mapping[str, str]) -> list[Layer]:

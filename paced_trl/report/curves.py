@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 
+from ..comparison import BASE
 from ..evaluation import CONFIDENCE
 from ..pass_rate import Floats
-from .run_contents import LogHistory
+from .run_contents import LogHistory, RunContents
 
 
 DIVERGENCES = {
@@ -73,40 +74,64 @@ def smoothed(values: Floats) -> Floats:
     return averages
 
 
-def held_out_metric(histories: Mapping[str, Sequence[LogHistory]]) -> str | None:
-    """Return the name under which mean@k on held-out problems was logged while training, or None."""
-    keys = {key for logs in histories.values() for history in logs for entry in history for key in entry}
-    return min((key for key in keys if _HELD_OUT.fullmatch(key)), default=None)
-
-
-def learning_curves(histories: Mapping[str, Sequence[LogHistory]]) -> dict[str, list[HeldOutPoint]]:
+def held_out_curves(contents: RunContents) -> dict[str, dict[str, list[HeldOutPoint]]]:
     """
-    Return, by arm, mean@k on held-out problems over the steps, seeds averaged.
+    Return mean@k over the steps by set of held-out problems and by arm, seeds averaged.
 
-    Of each problem only the mean over all is logged, so the interval is Wilson's for as many single generations as
-    there are problems. It is never narrower than that of pass rates, whose variance is at most m (1 - m).
+    The sets are `"validation"`, as training logged it, and those that a comparison evaluated on the way; these start
+    at the untouched student and end at the trained one. On the way only the mean over all problems is known, so the
+    interval is Wilson's for as many single generations as there are problems. It is never narrower than that of pass
+    rates, whose variance is at most m (1 - m).
 
     Args:
-        histories (`Mapping[str, Sequence[LogHistory]]`): What training logged, by arm, one history per seed.
+        contents ([`RunContents`]): The run.
     """
-    key = held_out_metric(histories)
+    curves = {"validation": _validation_curves(contents)}
+    for name, by_arm in contents.evaluations.items():
+        curves[name] = {
+            arm: _averaged([point for seed in seeds for point in seed], len(by_arm[arm][0].problem_ids))
+            for arm in contents.checkpoints
+            if arm in by_arm and (seeds := _checkpoints_of(contents, arm, name))
+        }
+    return {name: by_arm for name, by_arm in curves.items() if by_arm}
+
+
+def _validation_curves(contents: RunContents) -> dict[str, list[HeldOutPoint]]:
+    entries = [e for logs in contents.histories.values() for history in logs for e in history]
+    key = min((key for entry in entries for key in entry if _HELD_OUT.fullmatch(key)), default=None)
     if key is None:
         return {}
     number = key.rpartition("/")[0] + "/num_problems"
     curves = {}
-    for arm, logs in histories.items():
-        by_step: dict[float, list[tuple[float, float]]] = {}
-        for history in logs:
-            for entry in history:
-                if key in entry and "step" in entry:
-                    by_step.setdefault(entry["step"], []).append((entry[key], entry.get(number, 1)))
-        points = []
-        for step, seeds in sorted(by_step.items()):
-            mean = float(np.mean([value for value, _ in seeds]))
-            points.append(HeldOutPoint(step, mean, *_wilson(mean, min(count for _, count in seeds))))
-        if points:
-            curves[arm] = points
+    for arm, logs in contents.histories.items():
+        entries_of_arm = [entry for history in logs for entry in history if key in entry and "step" in entry]
+        if entries_of_arm:
+            count = min(entry.get(number, 1) for entry in entries_of_arm)
+            curves[arm] = _averaged([(entry["step"], entry[key]) for entry in entries_of_arm], count)
     return curves
+
+
+def _checkpoints_of(contents: RunContents, arm: str, eval_set: str) -> list[list[tuple[float, float]]]:
+    """Return steps and mean@k of an arm on a set, one list per seed with points on the way, from start to end."""
+    by_arm = contents.evaluations[eval_set]
+    start = [(0.0, by_arm[BASE][0].mean_at_k)] if BASE in by_arm else []
+    last = max((entry.get("step", 0) for h in contents.histories.get(arm, []) for entry in h), default=0)
+    curves = []
+    for seed, points in enumerate(contents.checkpoints[arm]):
+        on_the_way = [(float(point.step), point.accuracy[eval_set]) for point in points if eval_set in point.accuracy]
+        is_last_known = last and seed < len(by_arm[arm])
+        end = [(float(last), by_arm[arm][seed].mean_at_k)] if is_last_known else []
+        if on_the_way:
+            curves.append([*start, *on_the_way, *end])
+    return curves
+
+
+def _averaged(points: Iterable[tuple[float, float]], num_problems: float) -> list[HeldOutPoint]:
+    by_step: dict[float, list[float]] = {}
+    for step, mean in points:
+        by_step.setdefault(step, []).append(mean)
+    means = {step: float(np.mean(values)) for step, values in sorted(by_step.items())}
+    return [HeldOutPoint(step, mean, *_wilson(mean, num_problems)) for step, mean in means.items()]
 
 
 def stages(history: LogHistory) -> list[Stage]:

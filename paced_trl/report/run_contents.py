@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -36,6 +36,13 @@ _HISTORY = "trainer_state.json"
 LogHistory = list[dict[str, Any]]
 
 
+class Checkpoint(NamedTuple):
+    """Mean@k by set of a student that has not ended its training, after so many steps."""
+
+    step: int
+    accuracy: dict[str, float]
+
+
 @dataclass
 class RunContents:
     """
@@ -49,6 +56,7 @@ class RunContents:
             arms of a single run are the models that were evaluated.
         retention_sets (`list[str]`): Sets of problems that no arm trains on.
         histories (`dict[str, list[LogHistory]]`): What training logged, by arm, one history per seed.
+        checkpoints (`dict[str, list[list[Checkpoint]]]`): Evaluations on the way, by arm, one list per seed.
         settings (`dict[str, dict[str, Any]]`): Settings of each training run, by name of its directory.
         unfinished (`list[str]`): Names of the training runs that started and have not finished.
         pass_rates (`pyarrow.Table`, *optional*):
@@ -69,6 +77,7 @@ class RunContents:
     evaluations: dict[str, dict[str, list[Evaluation]]] = field(default_factory=dict)
     retention_sets: list[str] = field(default_factory=list)
     histories: dict[str, list[LogHistory]] = field(default_factory=dict)
+    checkpoints: dict[str, list[list[Checkpoint]]] = field(default_factory=dict)
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     unfinished: list[str] = field(default_factory=list)
     pass_rates: pa.Table | None = None
@@ -128,6 +137,7 @@ def read_run(output_dir: str | os.PathLike[str]) -> RunContents:
 def _add_comparison(contents: RunContents) -> None:
     with _naming(contents.path / RESULTS):
         comparison = Comparison.load(contents.path)
+        contents.checkpoints = _checkpoints(_read_json(contents.path / RESULTS)["runs"])
     contents.comparison = comparison
     contents.retention_sets = comparison.retention_sets
     for eval_set in [*comparison.eval_sets, *comparison.retention_sets]:
@@ -140,6 +150,16 @@ def _add_comparison(contents: RunContents) -> None:
         _add_held_out(contents, run.arm, directory, run.evaluations)
     for manifest in sorted(contents.path.glob(f"arms/*/{MANIFEST}")):
         _add_settings(contents, manifest)
+
+
+def _checkpoints(runs: list[dict[str, Any]]) -> dict[str, list[list[Checkpoint]]]:
+    """Return the evaluations on the way that the runs of a comparison have, where they have any."""
+    found: dict[str, list[list[Checkpoint]]] = {}
+    for run in runs:
+        if run.get("curve"):
+            points = [Checkpoint(point["step"], point["accuracy"]) for point in run["curve"]]
+            found.setdefault(run["arm"], []).append(points)
+    return found
 
 
 def _add_single_run(contents: RunContents) -> None:

@@ -16,13 +16,13 @@ from matplotlib.figure import Figure
 
 from ..pass_rate import Floats, FrontierShares, pass_rates
 from ..weighting import beta_kernel, problem_weights
-from .curves import EFFECTIVE_SAMPLE_SIZE, has_logged, held_out_metric
+from .curves import EFFECTIVE_SAMPLE_SIZE, has_logged, held_out_curves
 from .figure_theme import Theme
 from .figures import draw_accuracy, draw_before_after, draw_training_pass_rates
 from .findings import mean_with_interval, training_shares
 from .run_contents import RunContents
 from .snr_figure import draw_gradient_snr
-from .step_figures import draw_learning_curves, draw_training, draw_weights_over_steps
+from .step_figures import draw_held_out_curves, draw_training, draw_weights_over_steps
 
 
 @dataclass(frozen=True)
@@ -133,15 +133,16 @@ def report_figures(contents: RunContents, weights: TrainingWeights | None) -> li
                 lambda theme: draw_accuracy(contents.evaluations, contents.retention_sets, theme),
             )
         )
-    if held_out_metric(contents.histories) is not None:
+    curves = held_out_curves(contents)
+    if curves:
         figures.append(
             ReportFigure(
-                "learning_curves",
+                "held_out_curves",
                 "Held-out problems while training",
-                "Mean@k on the validation problems over the steps, seeds averaged. The band is at least as wide as "
-                "the 95 % interval over problems: training logs the mean only, not the single problems.",
-                f"Accuracy on held-out problems over the training steps, for {', '.join(contents.histories)}.",
-                lambda theme: draw_learning_curves(contents.histories, theme),
+                "Mean@k over the steps, seeds averaged. The band is at least as wide as the 95 % interval over "
+                "problems: on the way only the mean is known, not the single problems.",
+                f"Accuracy on held-out problems over the training steps, by arm, on {', '.join(curves)}.",
+                lambda theme: draw_held_out_curves(curves, contents.arms, theme),
             )
         )
     if contents.histories:

@@ -18,8 +18,8 @@ from .curves import (
     DIVERGENCES,
     EFFECTIVE_SAMPLE_SIZE,
     PASS_RATE,
+    HeldOutPoint,
     has_logged,
-    learning_curves,
     logged,
     smoothed,
     stage_switches,
@@ -65,23 +65,28 @@ def draw_training(histories: Mapping[str, Sequence[LogHistory]], theme: Theme = 
     return figure
 
 
-def draw_learning_curves(histories: Mapping[str, Sequence[LogHistory]], theme: Theme = LIGHT) -> Figure:
+def draw_held_out_curves(
+    curves: Mapping[str, Mapping[str, Sequence[HeldOutPoint]]], arms: Sequence[str], theme: Theme = LIGHT
+) -> Figure:
     """
-    Draw mean@k on held-out problems over the steps, a line per arm with its interval.
+    Draw mean@k on held-out problems over the steps, a panel per set, a line per arm with its interval.
 
     Args:
-        histories (`Mapping[str, Sequence[LogHistory]]`): What training logged, by arm, one history per seed.
+        curves (`Mapping[str, Mapping[str, Sequence[HeldOutPoint]]]`): Points by set and by arm.
+        arms (`Sequence[str]`): All arms of the run, so that each has its colour.
         theme ([`Theme`], *optional*): Colours.
     """
-    colors = theme.arm_colors(histories)
-    figure, (axes,) = panels(1, most_columns=1, height=3.6)
-    for arm, points in learning_curves(histories).items():
-        steps, means, lows, highs = np.array(points).T
-        axes.fill_between(steps, lows, highs, color=colors[arm], alpha=0.15, linewidth=0)
-        axes.plot(steps, means, "o-", color=colors[arm], linewidth=1.8, markersize=4, label=short(arm))
-    axes.set(title="Held-out problems while training", ylabel="mean@k", xlabel="step")
-    if len(axes.lines) > 1:
-        figure.legend(loc="outside right upper")
+    colors = theme.arm_colors(arms)
+    figure, grid = panels(len(curves), most_columns=3, height=3.4)
+    lines = {}
+    for axes, (name, by_arm) in zip(grid, curves.items(), strict=True):
+        for arm, points in by_arm.items():
+            steps, means, lows, highs = np.array(points).T
+            axes.fill_between(steps, lows, highs, color=colors[arm], alpha=0.15, linewidth=0)
+            (lines[short(arm)],) = axes.plot(steps, means, "o-", color=colors[arm], linewidth=1.8, markersize=4)
+        axes.set(title=short(name), ylabel="mean@k", xlabel="step")
+    if len(lines) > 1:
+        figure.legend(lines.values(), lines.keys(), loc="outside upper center", ncols=min(4, len(lines)))
     return figure
 
 
