@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from .models import load_tokenizer, resolve_model_path
 from .refresh import refresh_in_force
 from .run_directory import RunDirectory
 from .trainer import PacedTrainer
+from .training_notes import keeping_warnings
 from .verification import Verifier
 
 
@@ -166,13 +168,14 @@ def distill(
     # A finished run is published from a list of files instead (`publication.py`).
     args.push_to_hub = False
     stop = StopCleanly()
-    trainer = make_trainer(args, model_args, dataset, validation=validation, verifier=verifier, callbacks=[stop])
-    if not args.disable_tqdm:
-        trainer.remove_callback(ProgressCallback)
-        trainer.add_callback(CompactProgress())
-    if PartialState().is_main_process:
-        run.mark("started")
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(args.output_dir))
+    with keeping_warnings(run.path) if PartialState().is_main_process else nullcontext():
+        trainer = make_trainer(args, model_args, dataset, validation=validation, verifier=verifier, callbacks=[stop])
+        if not args.disable_tqdm:
+            trainer.remove_callback(ProgressCallback)
+            trainer.add_callback(CompactProgress())
+        if PartialState().is_main_process:
+            run.mark("started")
+        trainer.train(resume_from_checkpoint=get_last_checkpoint(args.output_dir))
     if stop.stopped:
         raise KeyboardInterrupt
     trainer.save_model()

@@ -443,6 +443,7 @@ def evaluate_sets(
     if Processes.current().is_main:
         for name, result in results.items():
             result.save(directory / f"{name}.json")
+            problems[name].to_parquet(directory / f"{name}_problems.parquet")
         run.mark("finished")
     return results
 

@@ -22,6 +22,8 @@ from paced_trl.config import PRESETS, PacedConfig
 from paced_trl.gradient_sketch import GradientSketch
 from paced_trl.gradient_snr import GradientSNR
 from paced_trl.recipe import problems_of
+from paced_trl.report import read_run
+from paced_trl.report.problem_table import problem_table
 from paced_trl.tables import comparison_rows
 
 
@@ -79,8 +81,17 @@ def test_step_by_step(tmp_path: Path, held_out: list[str], capsys: pytest.Captur
     for model in ("student", "run"):
         assert len(Evaluation.load(run / "evaluation" / model / "test.json").problem_ids) == 24
     report.run(["--output_dir", str(run)])
-    assert (run / "report.html").stat().st_size > 50_000
-    assert (run / "figures" / "pass_rates.png").exists()
+    printed = capsys.readouterr().out
+    assert f"Report: {run / 'report.html'}" in printed and "On test, " in printed
+    assert {file.stem for file in (run / "figures").iterdir()} >= {
+        "pass_rates",
+        "learning_curves",
+        "weights_over_steps",
+    }
+    table = problem_table(read_run(run))
+    assert table is not None
+    held_out_rows = [row for row in table["rows"] if row["set"] == table["sets"].index("test")]
+    assert len(held_out_rows) == 24 and all(row["prompt"] and row["made"] == {0: 2, 1: 2} for row in held_out_rows)
 
 
 @pytest.mark.slow
