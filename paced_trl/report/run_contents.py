@@ -153,13 +153,12 @@ def _add_comparison(contents: RunContents) -> None:
 
 
 def _checkpoints(runs: list[dict[str, Any]]) -> dict[str, list[list[Checkpoint]]]:
-    """Return the evaluations on the way that the runs of a comparison have, where they have any."""
+    """Return the evaluations on the way that the runs of a comparison have, by arm, for arms that have any."""
     found: dict[str, list[list[Checkpoint]]] = {}
     for run in runs:
-        if run.get("curve"):
-            points = [Checkpoint(point["step"], point["accuracy"]) for point in run["curve"]]
-            found.setdefault(run["arm"], []).append(points)
-    return found
+        points = [Checkpoint(point["step"], point["accuracy"]) for point in run.get("curve") or []]
+        found.setdefault(run["arm"], []).append(points)
+    return {arm: seeds for arm, seeds in found.items() if any(seeds)}
 
 
 def _add_single_run(contents: RunContents) -> None:
