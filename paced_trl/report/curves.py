@@ -16,7 +16,6 @@ from typing import NamedTuple
 import numpy as np
 
 from ..comparison import BASE
-from ..evaluation import CONFIDENCE
 from ..pass_rate import Floats
 from .run_contents import LogHistory, RunContents
 
@@ -32,7 +31,7 @@ EFFECTIVE_SAMPLE_SIZE = "paced/effective_sample_size"
 # Points of a training curve that are left after smoothing over steps.
 _CURVE_POINTS = 40
 _HELD_OUT = re.compile(r"eval_(?:.*_)?paced/mean@(\d+)")
-_Z = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
+_Z = NormalDist().inv_cdf(0.975)  # of 95 %, as everywhere
 
 
 class HeldOutPoint(NamedTuple):

@@ -52,6 +52,18 @@ def difference(by_arm: Mapping[str, list[Evaluation]], arm: str, other: str = BA
         return None
 
 
+def differences(contents: RunContents, eval_sets: Sequence[str], other: str) -> list[tuple[str, str, Difference]]:
+    """Return set, arm and paired difference of every arm that can be compared with another one, but the untouched."""
+    found = []
+    for name in eval_sets:
+        by_arm = contents.evaluations[name]
+        for arm in by_arm:
+            one = difference(by_arm, arm, other) if arm != BASE else None
+            if one is not None:
+                found.append((name, arm, one))
+    return found
+
+
 def summary(contents: RunContents) -> str:
     """Return what was measured and trained, in a sentence or two."""
     settings = next(iter(contents.settings.values()), {})

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..comparison import BASE
-from ..evaluation import Difference
 from ..pass_rate import MIN_FRONTIER_SHARE
-from .findings import against, difference, listed, training_shares
+from .findings import against, differences, listed, training_shares
 from .run_contents import RunContents
 
 
@@ -35,12 +34,12 @@ def run_verdict(contents: RunContents) -> RunVerdict:
     """
     comparison = contents.comparison
     control = BASE if comparison is None or comparison.control not in contents.arms else comparison.control
-    found = _differences(contents, contents.eval_sets, control)
+    found = differences(contents, contents.eval_sets, control)
     if not found:
         return _without_evaluation(contents)
     better = [arm for _, arm, one in found if one.low > 0]
     worse = [arm for _, arm, one in found if one.high < 0]
-    lost = [(arm, name) for name, arm, one in _differences(contents, contents.retention_sets, BASE) if one.high < 0]
+    lost = [(arm, name) for name, arm, one in differences(contents, contents.retention_sets, BASE) if one.high < 0]
     parts = [against(contents.evaluations[name], f"On {name}", control) for name in contents.eval_sets]
     for name in dict.fromkeys(name for _, name in lost):
         arms = [arm for arm, other in lost if other == name]
@@ -55,18 +54,6 @@ def run_verdict(contents: RunContents) -> RunVerdict:
     if worse:
         return RunVerdict("worse", "Worse.", sentence)
     return RunVerdict("open", "No difference shown.", sentence)
-
-
-def _differences(contents: RunContents, eval_sets: list[str], other: str) -> list[tuple[str, str, Difference]]:
-    """Return set, arm and difference of every arm that can be compared with another one."""
-    found = []
-    for name in eval_sets:
-        by_arm = contents.evaluations[name]
-        for arm in by_arm:
-            one = difference(by_arm, arm, other) if arm != BASE else None
-            if one is not None:
-                found.append((name, arm, one))
-    return found
 
 
 def _without_evaluation(contents: RunContents) -> RunVerdict:
