@@ -37,7 +37,7 @@ from .run_contents import RunContents
 from .run_figures import TrainingWeights
 
 
-# Points of a curve that the page draws: more than it has pixels across would only make it large.
+# Points of a curve that the page draws, in a panel of a few hundred pixels.
 _MAX_POINTS = 200
 
 Chart = dict[str, Any]
@@ -50,8 +50,9 @@ def charts(contents: RunContents, weights: TrainingWeights | None) -> dict[str, 
 
     A chart has `panels`, each with `title`, `x`, `y` and `layers`. A layer has a `type`, a `color`, a `series` (what
     the legend calls it) and `points`: `bars` `[left, right, height]`, `line` and `steps` `[x, y]`, `band`
-    `[x, low, high]`, `ranges` `[x, y, low, high]`, `rows` `[name, x, low, high]`, `seeds` `[name, x]`, `spans`
-    `[name, from, to, what]`, `vertical` `[x]`. Where the heights of a panel begin at 0, `top` is where they end.
+    `[x, low, high]`, `points` and `ranges` `[x, y, low, high]`, `rows` `[name, x, low, high]`, `seeds` `[name, x]`,
+    `spans` `[name, from, to, what]`, `vertical` `[x]`. Where the heights of a panel begin at 0, `top` is where they
+    end.
 
     Args:
         contents ([`RunContents`]): The run.
@@ -225,7 +226,7 @@ def _held_out_curves(curves: Mapping[str, Mapping[str, list[HeldOutPoint]]], col
         layers = []
         for arm, points in by_arm.items():
             layers.append(_layer("band", colors[arm], [[p.step, p.low, p.high] for p in points], arm))
-            layers.append(_layer("ranges", colors[arm], points, arm))
+            layers.append(_layer("points", colors[arm], points, arm))
             layers.append(_layer("line", colors[arm], [p[:2] for p in points], arm))
         panels.append(_panel(name, "step", "mean@k", layers))
     return {"panels": panels}

@@ -125,7 +125,7 @@ def report_figures(contents: RunContents, weights: TrainingWeights | None) -> li
             ReportFigure(
                 "accuracy",
                 "Accuracy and retention",
-                "Dots are mean@k with its 95 % interval over problems, small ticks single seeds, the dashed line the "
+                "Dots are mean@k with its 95 % interval over problems, small marks single seeds, the dashed line the "
                 "untouched student. Retention is the paired difference to it, on problems that no arm trains on. All "
                 "arms answered the same problems, so intervals that overlap here can still hold a clear difference: "
                 "the paired differences in the table decide.",

@@ -37,6 +37,6 @@ def terminal_summary(contents: RunContents) -> Group:
         table.columns[0].no_wrap = True
         parts.append(table)
     notes = warnings_of(contents)
-    notes += [f"{text} ({', '.join(where)})" for text, where in advice_by_text(contents).items()]
+    notes += [f"{text} ({'; '.join(where)})" for text, where in advice_by_text(contents).items()]
     parts += [Text.assemble(("Warning: ", "yellow"), seen(note)) for note in notes]
     return Group(*parts)

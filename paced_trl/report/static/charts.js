@@ -20,6 +20,7 @@
     const series = layer.series ?? panel.y;
     switch (layer.type) {
       case "bars": return [series, at(Math.round(500 * (point[0] + point[1])) / 1000), show(point[2]), ""];
+      case "points": // as ranges, under a band
       case "ranges": return [series, at(point[0]), show(point[1]), interval(point[2], point[3])];
       case "rows": return [point[0], "", show(point[1]), interval(point[2], point[3])];
       case "spans": return [point[0], `${at(point[1])} to ${at(point[2])}`, point[3], ""];
@@ -43,6 +44,8 @@
         return [Plot.line(layer.points, { x: first, y: second, stroke: color, strokeWidth: 1.5, curve: "step-after" })];
       case "band":
         return [Plot.areaY(layer.points, { x: first, y1: second, y2: third, fill: color, fillOpacity: 0.15 })];
+      case "points":
+        return [Plot.dot(layer.points, { x: first, y: second, fill: color, r: 3 })];
       case "ranges":
         return [
           Plot.ruleX(layer.points, { x: first, y1: third, y2: fourth, stroke: color, strokeWidth: 2 }),
@@ -95,7 +98,7 @@
       ? { domain: panel.rows, label: null, tickFormat: shorten, type: "band" }
       : { label: panel.y, grid: true, nice: true, tickFormat: panel.percent ? "%" : undefined, ticks: 6 };
     if (panel.top) y.domain = [0, panel.top];
-    const dotted = panel.layers.some((layer) => ["ranges", "rows"].includes(layer.type));
+    const dotted = panel.layers.some((layer) => ["points", "ranges", "rows"].includes(layer.type));
     return Plot.plot({
       width,
       height: panel.rows ? Math.min(600, 75 + 32 * panel.rows.length) : 260,
@@ -105,7 +108,7 @@
       marginBottom: 40,
       ariaLabel: [panel.title, panel.x, panel.y].filter(Boolean).join(", "),
       style: { fontSize: "12px", overflow: "visible" },
-      x: { label: panel.x, ticks: Math.max(3, Math.round(width / 80)), grid: Boolean(panel.rows), inset: dotted ? 8 : 0 },
+      x: { label: panel.x, ticks: Math.max(3, Math.round((width - left) / 80)), grid: Boolean(panel.rows), inset: dotted ? 8 : 0 },
       y,
       marks: [
         ...layers.flatMap(marks),
