@@ -167,7 +167,7 @@ def _bootstrap(groups: list[Floats], name: str, *, num_resamples: int = 10_000, 
         name (`str`): Name of the set, for the message.
     """
     # Sums over seeds in another order must not make a difference of 1e-17 out of none.
-    values = np.round(np.concatenate(groups), 12)
+    values: Floats = np.concatenate(groups).round(12)
     values = values[:, ~np.isnan(values).any(axis=0)]
     if not values.size:
         raise ValueError(
@@ -176,8 +176,11 @@ def _bootstrap(groups: list[Floats], name: str, *, num_resamples: int = 10_000, 
         )
     mean = sum(part.mean() for part in np.split(values, np.cumsum([len(group) for group in groups])[:-1]))
     rng = np.random.default_rng([seed, 1])
-    shares = [rng.multinomial(len(group), [1 / len(group)] * len(group), size=num_resamples) for group in groups]
-    run_weights: Floats = np.concatenate([share / share.shape[1] for share in shares], axis=1)
+    weights: list[Floats] = [
+        rng.multinomial(len(group), [1 / len(group)] * len(group), size=num_resamples).astype(np.float64) / len(group)
+        for group in groups
+    ]
+    run_weights = np.concatenate(weights, axis=1)
     return Difference(round(float(mean), 12), *_interval(values, run_weights, seed=seed), num_problems=values.shape[1])
 
 

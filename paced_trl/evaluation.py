@@ -320,7 +320,7 @@ def _majority(
     verdicts = completions["verdict"].to_pylist()
     # What passed needs no reading, and what failed to be read once would again.
     rows = [row for row, verdict in enumerate(verdicts) if verdict in ("failed", "truncated")]
-    read = read_answers(completions["completion"].take(rows).to_pylist())
+    read = read_answers(completions["completion"].take(pa.array(rows, pa.int64())).to_pylist())
     if read is None:
         return None
     answers = dict(zip(rows, read, strict=True))

@@ -401,6 +401,8 @@ def test_an_evaluation_counts_votes_where_the_verifier_can():
         )
         skipped = evaluate_model(PROBLEMS, generator, verifier, name="sums", majority=False, progress=False)
         assert skipped.maj_at_k is None
+        all_right = evaluate_model(PROBLEMS[:2], ScriptedGenerator(num_right=4), verifier, name="sums", progress=False)
+        assert all_right.maj_at_k == 1.0
     old = {key: value for key, value in skipped.to_dict().items() if key != "majority"}
     assert Evaluation.from_dict(old) == skipped
     with load_verifier("json") as verifier:
