@@ -190,6 +190,8 @@ def distill(
         )
     if PartialState().is_main_process:
         run.mark("started")
+    # The others look for checkpoints in the directory that the first makes.
+    PartialState().wait_for_everyone()
     trainer.train(resume_from_checkpoint=get_last_checkpoint(args.output_dir))
     if stop.stopped:
         raise KeyboardInterrupt

@@ -15,6 +15,13 @@ from .comparison import BASE, Comparison
 from .evaluation import Difference, Evaluation, compare_runs
 
 
+COST_COLUMNS = {
+    "generated": "tokens_generated",
+    "student tokens": "student_tokens",
+    "teacher tokens": "teacher_tokens",
+}
+
+
 def with_interval(mean: Difference) -> str:
     """Return a mean with its interval."""
     return f"{mean.estimate:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
@@ -80,9 +87,8 @@ def comparison_rows(comparison: Comparison) -> list[dict[str, str]]:
         for name in comparison.retention_sets:
             row[f"{name} (retention)"] = "" if arm == BASE else describe(comparison.difference(arm, BASE, name))
         costs = comparison.costs(arm)
-        row["generated"] = f"{costs['tokens_generated']:,.0f}" if costs else ""
-        row["student tokens"] = f"{costs['student_tokens']:,.0f}" if costs else ""
-        row["teacher tokens"] = f"{costs['teacher_tokens']:,.0f}" if costs else ""
+        for column, cost in COST_COLUMNS.items():
+            row[column] = f"{costs[cost]:,.0f}" if costs else ""
         seconds = [run.train_seconds for run in runs if run.train_seconds]
         row["train"] = f"{sum(seconds) / len(seconds):.0f} s" if seconds else ""
         rows.append(row)
@@ -142,7 +148,7 @@ def as_rich(rows: Sequence[Mapping[str, str]], **options: Any) -> Table:
     """Return rows with the same keys as a table for the terminal."""
     table = Table(**options)
     for column in rows[0]:
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*row.values())
     return table

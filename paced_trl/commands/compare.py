@@ -123,12 +123,16 @@ def _show(comparison: Comparison, output_dir: Path) -> None:
     from ..report import write_report
     from ..report.comparison_figures import write_comparison_figures
     from ..run_directory import write_json
-    from ..tables import as_rich, comparison_markdown, comparison_rows, cost_rows, shared_costs
+    from ..tables import COST_COLUMNS, as_rich, comparison_markdown, comparison_rows, cost_rows, shared_costs
 
     write_json(output_dir / "results.json", comparison.results())
     (output_dir / "comparison.md").write_text(comparison_markdown(comparison))
     console = Console()
-    console.print(as_rich(comparison_rows(comparison)))
+    rows = comparison_rows(comparison)
+    costs = ["arm", *COST_COLUMNS, "train"]
+    # One table in the files; a terminal is too narrow for it.
+    console.print(as_rich([{name: cell for name, cell in row.items() if name not in costs[1:]} for row in rows]))
+    console.print(as_rich([{name: row[name] for name in costs} for row in rows[1:]]))
     console.print(shared_costs(comparison))
     reached = cost_rows(comparison)
     if reached:
