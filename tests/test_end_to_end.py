@@ -19,6 +19,7 @@ from paced_trl.arguments import ProblemArguments
 from paced_trl.commands import compare, estimate, evaluate, report, train
 from paced_trl.comparison import Comparison
 from paced_trl.recipe import problems_of
+from paced_trl.standard_sets import StandardSet
 from paced_trl.tables import comparison_rows
 
 
@@ -48,7 +49,9 @@ def arguments(output_dir: Path, *more: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_step_by_step(tmp_path: Path, held_out: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_step_by_step(
+    tmp_path: Path, held_out: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = tmp_path / "run"
     estimate.run(arguments(run))
     assert "frontier" in capsys.readouterr().out
@@ -73,7 +76,12 @@ def test_step_by_step(tmp_path: Path, held_out: list[str], capsys: pytest.Captur
         arguments(run, *held_out, "--model_name_or_path", str(run), "--baseline", str(run / "evaluation/student"))
     )
     printed = capsys.readouterr().out
-    assert "- baseline" in printed and "maj@k" in printed
+    assert "- baseline" in printed and "maj@k" in printed and "lighteval" not in printed
+    known = StandardSet(f"{tmp_path}/test.jsonl", "math_500|0", "hendrycks_math500")
+    monkeypatch.setattr("paced_trl.standard_sets.STANDARD_SETS", (known,))
+    evaluate.run(arguments(run, *held_out))
+    printed = capsys.readouterr().out
+    assert "lighteval accelerate" in printed and "--tasks hendrycks_math500\n" in printed
     for model in ("student", "run"):
         assert len(Evaluation.load(run / "evaluation" / model / "test.json").problem_ids) == 24
     report.run(["--output_dir", str(run)])
