@@ -157,7 +157,8 @@ class EstimationArguments:
     )
     pass_rates: str | None = _setting(
         None,
-        "Directory of the pass-rate store: `estimate` writes it, `train` reads it. Default: OUTPUT_DIR/pass_rates.",
+        "Directory of the pass-rate store: `estimate` writes it, `train` reads it. Default: OUTPUT_DIR/pass_rates. "
+        "USER/NAME, where there is no directory USER: published pass rates on the Hub.",
     )
 
 
@@ -235,3 +236,32 @@ class DiagnoseArguments:
     sketch_size: int = _setting(
         8192, "Numbers kept of each gradient: all where it has no more, else a random projection."
     )
+
+
+@dataclass
+class PublishArguments:
+    """How a run is published: by `publish`, and by `train` with `push_to_hub`."""
+
+    base_model: str | None = _setting(
+        None, "Hub id of the student before training, for runs that loaded it from a directory."
+    )
+    merge: bool = _setting(
+        False, "Publish the adapter merged into its 16-bit base, after checking that it is the same model."
+    )
+    pass_rates_repo: str | None = _setting(
+        None, "Publish the pass rates too, as the Hub dataset USER/NAME; `train --pass_rates USER/NAME` reads it."
+    )
+    publish_completions: bool = _setting(False, "With pass_rates_repo, publish the student's completions too.")
+    not_private: list[str] = _setting(
+        [], "Texts that look private and are meant to be published, such as an address in a problem."
+    )
+
+
+@dataclass
+class RepositoryArguments:
+    """Which run `publish` publishes, and where."""
+
+    run: str | None = _setting(None, "Directory of a finished run, e.g. runs/mine.")
+    repo: str | None = _setting(None, "Repository on the Hub, USER/NAME; made if there is none.")
+    public: bool = _setting(False, "Let everybody see the repository. Default: private.")
+    dry_run: bool = _setting(False, "Write what would be published to RUN/publish, and upload nothing.")

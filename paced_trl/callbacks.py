@@ -8,6 +8,7 @@ import logging
 import signal
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -19,10 +20,12 @@ from transformers import ProgressCallback, TrainerCallback, TrainerControl, Trai
 
 from .trackers import log_histograms
 from .training_advice import training_advice
+from .training_notes import keep_note
 
 
 logger = logging.getLogger(__name__)
 
+ADVICE = "advice.json"
 # A log of training has one of these: which divergence is in force.
 _STAGES = ("paced/forward_kl", "paced/reverse_kl", "paced/jsd")
 
@@ -51,7 +54,7 @@ class CompactProgress(ProgressCallback):
 
 class Advice(TrainerCallback):
     """
-    Log what a run's figures say is going wrong, each thing once.
+    Log what a run's figures say is going wrong, each thing once, and keep it in `advice.json` for the report.
 
     Args:
         num_problems (`int`): Problems in the training set.
@@ -84,6 +87,7 @@ class Advice(TrainerCallback):
             if subject not in self._given:
                 self._given.add(subject)
                 logger.warning("Step %d: %s", state.global_step, text)
+                keep_note(Path(str(args.output_dir)), subject, text, state.global_step)
 
 
 class Histograms(TrainerCallback):

@@ -12,7 +12,8 @@ from typing import Any, Literal
 import torch
 from trl import DistillationConfig
 
-from .privileged_prompts import DEFAULT_TEMPLATE, check_template
+from .config_checks import check_config, check_switch_step
+from .privileged_prompts import DEFAULT_TEMPLATE
 from .schedule import JSD_COEFFICIENT, CompletionSourceSchedule, KLSchedule, completion_source_for, stages
 from .trainability import check_precision
 
@@ -286,11 +287,7 @@ class PacedConfig(DistillationConfig):
     )
 
     def __post_init__(self) -> None:
-        if self.kl_switch < 0.0 or (self.kl_switch > 1.0 and not float(self.kl_switch).is_integer()):
-            raise ValueError(
-                f"`kl_switch` is {self.kl_switch}; it is a fraction of the steps in [0, 1], or a whole number of "
-                "steps above 1."
-            )
+        check_switch_step(self.kl_switch)
         first_kl = stages(self.kl, self.kl_switch)[0]
         coefficient = JSD_COEFFICIENT.get(first_kl, 0.0)
         if self.beta is not None and self.beta != coefficient:
@@ -304,99 +301,11 @@ class PacedConfig(DistillationConfig):
             if self.bf16 is None:
                 self.bf16 = False  # TRL's default of True is refused on a CPU
         check_precision(bf16=self.bf16, fp16=self.fp16, use_cpu=self.use_cpu)
-        if self.num_validation_generations < 1:
-            raise ValueError(
-                f"`num_validation_generations` is {self.num_validation_generations}; a held-out problem needs at "
-                "least 1 completion. To have no evaluation, leave out `eval_strategy`."
-            )
         if self.activation_checkpointing is None:
             # The new name in transformers; TRL 1.16 still sets its default under the deprecated one, with a warning.
             self.activation_checkpointing = self.gradient_checkpointing
         super().__post_init__()
-        if self.use_vllm and self.completion_sources == {"dataset"}:
-            raise ValueError(
-                f"`use_vllm` is set, but with `kl`={self.kl!r} and `completion_source`={self.completion_source!r} all "
-                "completions come from the dataset, so vLLM would only hold memory. Remove `use_vllm`."
-            )
-        local_batch = self.per_device_train_batch_size * self.gradient_accumulation_steps
-        if self.num_train_generations < 1 or local_batch % self.num_train_generations:
-            raise ValueError(
-                f"`num_train_generations` is {self.num_train_generations}, which does not divide the {local_batch} "
-                "completions that a process trains on in a step (`per_device_train_batch_size * "
-                "gradient_accumulation_steps`). Choose one that does."
-            )
-        self._check_switch()
-        self._check_refresh()
-        self._check_teacher()
-        if len(self.weight_band) != 2:
-            raise ValueError(f"`weight_band` is {self.weight_band}; it takes two pass rates, lowest and highest.")
-
-    def _check_switch(self) -> None:
-        if self.kl_switch_patience is None:
-            return
-        if len(stages(self.kl, self.kl_switch)) == 1:
-            raise ValueError(
-                f"`kl_switch_patience` is {self.kl_switch_patience}, but with `kl`={self.kl!r} and "
-                f"`kl_switch`={self.kl_switch} there is one stage and no switch. Remove it, or set "
-                "`kl='forward_then_reverse'` and the latest switch between 0 and 1."
-            )
-        if self.kl_switch_patience < 1 or not 0.0 <= self.kl_switch_threshold < 1.0:
-            raise ValueError(
-                f"`kl_switch_patience` is {self.kl_switch_patience} and `kl_switch_threshold` is "
-                f"{self.kl_switch_threshold}; the patience is a number of logs from 1, the threshold in [0, 1)."
-            )
-
-    def _check_refresh(self) -> None:
-        if self.refresh == "online" and self.completion_sources == {"dataset"}:
-            raise ValueError(
-                f"`refresh` is 'online', but with `kl`={self.kl!r} and "
-                f"`completion_source`={self.completion_source!r} the student makes no completions to learn pass rates "
-                "from. Set `refresh='estimate'` with `refresh_steps`, or a `kl` with a stage on its completions."
-            )
-        if self.refresh == "estimate" and self.refresh_steps is None and len(stages(self.kl, self.kl_switch)) == 1:
-            raise ValueError(
-                f"`refresh` is 'estimate', but `kl`={self.kl!r} has no switch to do it at, and `refresh_steps` is not "
-                "given. Set it, e.g. `--refresh_steps 100`."
-            )
-        if self.refresh in ("online", "estimate") and (
-            self.weighting == "uniform" or self.weight_estimator == "unbiased"
-        ):
-            raise ValueError(
-                f"`refresh` is {self.refresh!r}, and `weighting`={self.weighting!r} with "
-                f"`weight_estimator`={self.weight_estimator!r} takes no fading pass rates. Use 'plugin' or "
-                "'posterior' weights, or `refresh='never'`."
-            )
-        for name, value, is_possible in (
-            ("refresh_half_life", self.refresh_half_life, self.refresh_half_life > 0),
-            ("refresh_steps", self.refresh_steps, self.refresh_steps is None or self.refresh_steps > 0),
-            ("refresh_share", self.refresh_share, 0.0 < self.refresh_share <= 1.0),
-            ("refresh_num_generations", self.refresh_num_generations, self.refresh_num_generations >= 2),
-        ):
-            if not is_possible:
-                raise ValueError(
-                    f"`{name}` is {value}, which cannot be: steps and half-life are above 0, the share is in (0, 1], "
-                    "and adaptive allocation needs at least 2 generations."
-                )
-
-    def _check_teacher(self) -> None:
-        check_template(self.privileged_template)
-        if not 0.0 <= self.self_distillation_decay < 1.0:
-            raise ValueError(
-                f"`self_distillation_decay` is {self.self_distillation_decay}; it is a share in [0, 1) that stays."
-            )
-        if self.teacher_cache is not None and "dataset" not in self.completion_sources:
-            raise ValueError(
-                f"`teacher_cache` is {self.teacher_cache!r}, but with `kl`={self.kl!r} and "
-                f"`completion_source`={self.completion_source!r} nothing is trained on references, and the student's "
-                "own completions never come twice. Leave it out."
-            )
-        shares_weights = self.self_distillation in ("base", "ema")
-        for name, value in (("teacher_cache", self.teacher_cache), ("teacher_offload", self.teacher_offload)):
-            if value and shares_weights:
-                raise ValueError(
-                    f"`{name}` is for a teacher with weights of its own, and with "
-                    f"`self_distillation`={self.self_distillation!r} the student's are its. Leave `{name}` out."
-                )
+        check_config(self)
 
     @property
     def weighting_arguments(self) -> dict[str, Any]:

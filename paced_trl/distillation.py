@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from .models import load_tokenizer, resolve_model_path
 from .refresh import refresh_in_force
 from .run_directory import RunDirectory, write_json
 from .trainer import PacedTrainer
+from .training_notes import keeping_warnings
 from .verification import Verifier
 
 
@@ -157,7 +159,9 @@ def distill(
     Train a student and save it to `args.output_dir`; continue an interrupted run, reuse a finished one.
 
     Args:
-        args ([`PacedConfig`]): The run; `teacher_model_name_or_path` names the teacher.
+        args ([`PacedConfig`]):
+            The run; `teacher_model_name_or_path` names the teacher. `push_to_hub` is for the caller: nothing is pushed
+            here.
         model_args ([`~trl.ModelConfig`]): The student, and LoRA or quantisation.
         dataset (`datasets.Dataset`): Training problems, as [`PacedTrainer`] needs them.
         verifier ([`Verifier`], *optional*): Judges the student's own completions while it trains.
@@ -174,25 +178,29 @@ def distill(
         history = json.loads((run.path / "trainer_state.json").read_text())["log_history"]
         costs = json.loads((run.path / COSTS).read_text()) if (run.path / COSTS).exists() else {}
         return Distilled(run.path, history, costs, reused=True)
+    # The Trainer would push every checkpoint with its training_args.bin, into a repository that is public by default.
+    # A finished run is published from a list of files instead (`publication.py`).
+    args.push_to_hub = False
     stop = StopCleanly()
-    trainer = make_trainer(args, model_args, dataset, validation=validation, verifier=verifier, callbacks=[stop])
-    if not args.disable_tqdm:
-        trainer.remove_callback(ProgressCallback)
-        trainer.add_callback(CompactProgress())
-    if curve is not None:
-        trainer.add_callback(
-            CurveEvaluation(
-                curve,
-                student=lambda: (trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class),
-                costs=lambda: trainer.figures.costs(trainer.state),
-                clock=trainer.clock,
+    with keeping_warnings(run.path) if PartialState().is_main_process else nullcontext():
+        trainer = make_trainer(args, model_args, dataset, validation=validation, verifier=verifier, callbacks=[stop])
+        if not args.disable_tqdm:
+            trainer.remove_callback(ProgressCallback)
+            trainer.add_callback(CompactProgress())
+        if curve is not None:
+            trainer.add_callback(
+                CurveEvaluation(
+                    curve,
+                    student=lambda: (trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class),
+                    costs=lambda: trainer.figures.costs(trainer.state),
+                    clock=trainer.clock,
+                )
             )
-        )
-    if PartialState().is_main_process:
-        run.mark("started")
-    # The others look for checkpoints in the directory that the first makes.
-    PartialState().wait_for_everyone()
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(args.output_dir))
+        if PartialState().is_main_process:
+            run.mark("started")
+        # The others look for checkpoints in the directory that the first makes.
+        PartialState().wait_for_everyone()
+        trainer.train(resume_from_checkpoint=get_last_checkpoint(args.output_dir))
     if stop.stopped:
         raise KeyboardInterrupt
     trainer.save_model()

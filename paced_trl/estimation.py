@@ -149,7 +149,7 @@ def estimate_pass_rates(
             filler.progress.note(
                 f"All completions of {len(checked)} problems are in {str(filler.store.path)!r} already."
             )
-    return _pass_rate_table(checked.ids, filler.store, valid_verdicts, features)
+    return pass_rate_table(checked.ids, filler.store.counts(), valid_verdicts, features)
 
 
 def _fill_adaptively(
@@ -199,9 +199,9 @@ def read_pass_rates(
     opened = store if isinstance(store, PassRateStore) else PassRateStore(store)
     if not isinstance(problems, Dataset):
         problems = Dataset.from_list(list(problems))
-    return _pass_rate_table(
+    return pass_rate_table(
         [str(problem_id) for problem_id in problems["problem_id"][:]],
-        opened,
+        opened.counts(),
         _valid_verdicts(count_unparseable=count_unparseable, count_truncated=count_truncated),
         problem_features(problems, prior_features),
     )
@@ -212,10 +212,24 @@ def _valid_verdicts(*, count_unparseable: bool, count_truncated: bool) -> list[s
     return [verdict.value for verdict in VALID_VERDICTS if not left_out.get(verdict.value)]
 
 
-def _pass_rate_table(
-    problem_ids: list[str], store: PassRateStore, valid_verdicts: Sequence[str], features: Floats
+def pass_rate_table(
+    problem_ids: list[str],
+    counts: pa.Table,
+    valid_verdicts: Sequence[str],
+    features: Floats | None = None,
 ) -> Dataset:
-    counts = store.counts()
+    """
+    Make the table of pass rates of counts.
+
+    Args:
+        problem_ids (`list[str]`): Ids of P problems. Those without counts have `num_valid` 0.
+        counts (`pyarrow.Table`): As [`PassRateStore.counts`] returns it.
+        valid_verdicts (`Sequence[str]`): Verdicts that count as valid.
+        features (`np.ndarray` of **shape (P, F)**, *optional*): What the prior of pass rates depends on.
+
+    Returns:
+        `datasets.Dataset`: As [`estimate_pass_rates`] returns it.
+    """
     rows = pc.index_in(pa.array(problem_ids, pa.string()), counts["problem_id"].combine_chunks())
     by_column = {
         name: pc.fill_null(counts[name].take(rows), 0).to_numpy().astype(np.int64)
@@ -225,6 +239,7 @@ def _pass_rate_table(
     num_passed = by_column.pop("num_passed")
     others = [by_column[f"num_{verdict}"] for verdict in valid_verdicts if verdict != "passed"]
     num_valid = num_passed + sum(others, start=np.zeros_like(num_passed))
+    features = np.empty((len(problem_ids), 0)) if features is None else features
     prior = fit_feature_prior(num_passed, num_valid, features) if num_valid.any() else Prior(1.0, 1.0)
     low, high = credible_intervals(num_passed, num_valid, prior)
     return Dataset.from_dict(

@@ -26,6 +26,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .differences import CONFIDENCE as CONFIDENCE
 from .differences import Difference as Difference
 from .differences import bootstrap_interval
 from .differences import compare_runs as compare_runs

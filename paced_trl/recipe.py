@@ -33,7 +33,9 @@ from .data import load_problems
 from .estimation import estimate_pass_rates, read_pass_rates
 from .evaluation import Evaluation, evaluate_model
 from .feature_prior import SOLUTION_LOG_PROBABILITY, problem_features
+from .pass_rate_dataset import load_pass_rates, names_hub_dataset
 from .processes import Processes
+from .provenance import PROVENANCE, write_provenance
 from .references import generate_references
 from .run_directory import MANIFEST, RunDirectory
 from .store import PassRateStore
@@ -153,8 +155,11 @@ def estimate_student(
     """
     Measure the student's pass rates; what the store holds already is not generated again.
 
-    Beside the store, `<store>.parquet` gets the problems with `num_passed`, `num_valid` and `pass_rate`.
+    Beside the store, `<store>.parquet` gets the problems with `num_passed`, `num_valid` and `pass_rate`. In place of a
+    store `USER/NAME` may name published pass rates: then nothing is generated.
     """
+    if names_hub_dataset(store):
+        return published_pass_rates(problems, store, sampling)
     generator = generator_of(model.model_name_or_path, sampling, **engine_options(estimation), **model_options(model))
     problems = with_prior_features(problems, weights, store, generator)
     table = estimate_pass_rates(
@@ -171,6 +176,13 @@ def estimate_student(
     )
     if Processes.current().is_main:
         with_pass_rates(problems, table).to_parquet(store.with_suffix(".parquet"))
+    return table
+
+
+def published_pass_rates(problems: Dataset, name: Path, sampling: SamplingSettings) -> Dataset:
+    """Return the pass rates of problems that a dataset on the Hub holds, as `estimate_pass_rates` returns them."""
+    table, record = load_pass_rates(str(name), problems)
+    warn_of_other_sampling(record, sampling)
     return table
 
 
@@ -276,10 +288,14 @@ def training_problems(
         ValueError: If the pass rates have not been measured.
     """
     path = pass_rates_path(estimation, args.output_dir)
-    if path.exists():
-        store = PassRateStore(path)
-        warn_of_other_sampling(store, args)
-        problems = with_pass_rates(problems, read_pass_rates(problems, store))
+    if path.exists() or names_hub_dataset(path):
+        if path.exists():
+            store = PassRateStore(path)
+            warn_of_other_sampling(store.record, args)
+            table = read_pass_rates(problems, store)
+        else:
+            table = published_pass_rates(problems, path, args)
+        problems = with_pass_rates(problems, table)
         check_measured(problems, path)
         problems = with_prior_features(problems, args, path)
     elif args.weighting != "uniform":
@@ -303,6 +319,29 @@ def training_problems(
     return problems
 
 
+def record_provenance(
+    path: Path,
+    problem_args: ProblemArguments,
+    train: TrainArguments,
+    estimation: EstimationArguments,
+    args: PacedConfig,
+    model: ModelConfig,
+) -> None:
+    """Write beside a finished run, once, what its settings do not say; see `provenance.py`."""
+    if (path / PROVENANCE).exists():
+        return
+    measuring = ("num_generations", "allocation", "target_error", "pass_rates")
+    teaching = ("num_reference_attempts", "unsolved")
+    write_provenance(
+        path,
+        student=model.model_name_or_path,
+        teacher=args.teacher_model_name_or_path,
+        problems=vars(problem_args),
+        pass_rates={name: getattr(estimation, name) for name in measuring},
+        references={name: getattr(train, name) for name in teaching},
+    )
+
+
 def check_measured(problems: Dataset, path: Path) -> None:
     """Refuse problems none of which has a pass rate in the store at `path`; warn where some have none."""
     num_unmeasured = sum(num_valid == 0 for num_valid in problems["num_valid"])
@@ -319,16 +358,16 @@ def check_measured(problems: Dataset, path: Path) -> None:
         )
 
 
-def warn_of_other_sampling(store: PassRateStore, args: PacedConfig) -> None:
-    """Warn where the student samples otherwise in training than when its pass rates were measured."""
-    measured = store.record.get("generator", {}).get("sampling", {})
+def warn_of_other_sampling(record: dict[str, Any], args: SamplingSettings) -> None:
+    """Warn where the student samples otherwise now than when its pass rates were measured."""
+    measured = record.get("generator", {}).get("sampling", {})
     now = vars(SamplingParameters.of(args))
     differing = [
         f"`{name}` {measured[name]} and {now[name]}" for name in now if measured.get(name, now[name]) != now[name]
     ]
     if differing:
         warnings.warn(
-            f"Pass rates were measured with other sampling parameters than training uses ({', '.join(differing)}), so "
+            f"Pass rates were measured with other sampling parameters than are used now ({', '.join(differing)}), so "
             "they describe another policy than the one that is trained. Use one configuration for both.",
             stacklevel=2,
         )
@@ -406,6 +445,7 @@ def evaluate_sets(
     if Processes.current().is_main:
         for name, result in results.items():
             result.save(directory / f"{name}.json")
+            problems[name].to_parquet(directory / f"{name}_problems.parquet")
         run.mark("finished")
     return results
 

@@ -55,11 +55,6 @@ class SelfTeacher(nn.Module):
         head: nn.Module = self._student[0].get_output_embeddings()
         return head
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the student as its teacher."""
-        with self.in_place_of_student() as student:
-            return student(*args, **kwargs)
-
     @contextmanager
     def in_place_of_student(self) -> Iterator[PeftModel]:
         """Let the student be its teacher: in eval mode, the adapter off or averaged. For use without gradients."""

@@ -186,7 +186,8 @@ class TeacherStatesTrainer(DistillationTrainer):
             return torch.cat(parts)
         if missing:
             cache.write([rows[i] for i in missing], torch.cat(parts))
-        self._metrics["train"]["paced/teacher_cached"].append(1.0 - len(missing) / num_rows)
+        found = torch.tensor(1.0 - len(missing) / num_rows, device=self.accelerator.device)
+        self._metrics["train"]["paced/teacher_cached"].append(self.accelerator.gather(found).mean().item())
         return cache.read(rows, num_tokens).to(self.accelerator.device)
 
     def _teacher_turn(self) -> AbstractContextManager[None]:

@@ -26,7 +26,6 @@ is then normalised over the others, which leaves the mean over an epoch what it 
 from __future__ import annotations
 
 import math
-import textwrap
 from collections import deque
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -40,6 +39,7 @@ from datasets import Dataset
 from torch.utils.data import Sampler
 
 from .callbacks import Advice, Histograms
+from .citation import PAPER
 from .completions_table import EXTRA_COLUMNS, write_completions
 from .config import PacedConfig
 from .first_sample import FirstSamples
@@ -48,13 +48,14 @@ from .refresh import Refresh, refresh_in_force
 from .sampling import FrontierSampler, ResumableRepeatSampler, draw_batch, rows_with_weight
 from .schedule import JSD_COEFFICIENT, KL, METRICS, Flattening, completion_source_for, kl_at_step, stages, switch_step
 from .shared_prefill import can_share_prefill, shared_prefill
+from .student_verdicts import verdict_metrics, verify_completions
 from .teacher_states import TeacherStatesTrainer
 from .training_costs import TrainingClock, add_cost
 from .training_data import ROW_COLUMN as _ROW
 from .training_data import check_training_columns, numbered, problem_weights_of
 from .training_metrics import ProblemFigures
 from .validation import Validation
-from .verification import Verdict, Verifier, mark_truncated
+from .verification import Verdict, Verifier
 from .weighted_divergence import WeightedDivergence
 
 
@@ -100,19 +101,7 @@ class PacedTrainer(TeacherStatesTrainer):
 
     _tag_names = ["trl", "distillation", "paced"]
     _name = "PACED"
-    _paper = {
-        "title": "PACED: Distillation and On-Policy Self-Distillation at the Frontier of Student Competence",
-        "id": "2603.11178",
-        # docstyle-ignore
-        "citation": textwrap.dedent("""\
-            @article{xu2026paced,
-                title        = {{PACED: Distillation and On-Policy Self-Distillation at the Frontier of Student
-                                Competence}},
-                author       = {Xu and Sang and Zhou and He and Wang},
-                year         = 2026,
-                eprint       = {arXiv:2603.11178},
-            }"""),
-    }
+    _paper = PAPER
 
     def __init__(
         self,
@@ -236,7 +225,7 @@ class PacedTrainer(TeacherStatesTrainer):
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Sampler:
         return ResumableRepeatSampler(
-            eval_dataset, mini_repeat_count=self._validation.num_generations, seed=self.args.seed
+            range(len(eval_dataset)), mini_repeat_count=self._validation.num_generations, seed=self.args.seed
         )
 
     def get_eval_dataloader(self, eval_dataset: str | Dataset | None = None) -> Any:
@@ -289,15 +278,13 @@ class PacedTrainer(TeacherStatesTrainer):
             self._count_tokens(source, outputs)
         columns: dict[str, list[Any]] = {name: [None] * len(rows) for name in EXTRA_COLUMNS}
         if training and self.log_completions:
-            columns |= {"problem_weight": weights, "pass_rate": self.figures.pass_rates_of(rows)}
+            columns["problem_weight"] = self.problem_weights[rows].tolist()
+            columns["pass_rate"] = self.figures.pass_rates_of(rows)
         if self.verifier is not None and source == "student":
-            verdicts = self._verify(inputs, outputs)
-            self._log_verdicts(verdicts, metrics)
+            ids, mask = outputs["completion_ids"], outputs["completion_mask"]
+            verdicts = verify_completions(self.verifier, self._tokenizer, inputs, ids, mask, self.eos_token_ids)
             columns["verdict"] = [verdict.value for verdict in verdicts]
-            if training and self.args.refresh == "online":
-                self._observe(rows, verdicts)
-            elif not training and -1 not in rows:
-                self._validation.observe(gather_object(rows), gather_object(verdicts))
+            self._observe(gather_object(rows), gather_object(verdicts), metrics)
         if self.log_completions:
             for name, values in columns.items():
                 self._logs[name].extend(gather_object(values))
@@ -346,17 +333,16 @@ class PacedTrainer(TeacherStatesTrainer):
         first = len(inputs) * self.accelerator.process_index
         return [self._train_problems[int(row)] for row in rows[first : first + len(inputs)]]
 
-    def _observe(self, rows: list[int], verdicts: list[Verdict]) -> None:
-        """Let the verdicts of all processes be known to all, as evidence of pass rates."""
-        assert self.refresh is not None
-        codes = torch.tensor(
-            [[row, list(Verdict).index(verdict)] for row, verdict in zip(rows, verdicts, strict=True)],
-            device=self.accelerator.device,
-        )
-        observed = self.accelerator.gather(codes).tolist()
-        kinds = [list(Verdict)[code] for _, code in observed]
-        self.refresh.pass_rates.observe([row for row, _ in observed], kinds, self.state.global_step)
-        self.problem_weights = self.refresh.weights(self.problem_weights)
+    def _observe(self, rows: list[int], verdicts: list[Verdict], metrics: dict[str, list[float]]) -> None:
+        """Take note of the verdicts of all processes: in the log, and as evidence of pass rates or of mean@k."""
+        for name, value in verdict_metrics(verdicts).items():
+            metrics[name].append(value)
+        if not self.model.training:
+            if -1 not in rows:
+                self._validation.observe(rows, verdicts)
+        elif self.refresh is not None and self.args.refresh == "online":
+            self.refresh.pass_rates.observe(rows, verdicts, self.state.global_step)
+            self.problem_weights = self.refresh.weights(self.problem_weights)
 
     def _row_weights(
         self, problem_weight: torch.Tensor, completion_mask: torch.Tensor, training: bool
@@ -373,25 +359,6 @@ class PacedTrainer(TeacherStatesTrainer):
         lengths = completion_mask.sum(dim=1)
         mean_length = (self.accelerator.gather(lengths) if training else lengths).float().mean()
         return problem_weight * mean_length / lengths.clamp(min=1)
-
-    def _verify(self, inputs: list[dict[str, Any]], outputs: dict[str, Any]) -> list[Verdict]:
-        assert self.verifier is not None
-        lengths = outputs["completion_mask"].sum(dim=1).tolist()
-        token_ids = [ids[:n].tolist() for ids, n in zip(outputs["completion_ids"], lengths, strict=True)]
-        texts = self._tokenizer.batch_decode(token_ids, skip_special_tokens=True)
-        columns = {key: [row[key] for row in inputs] for key in inputs[0] if key not in ("solution", _ROW)}
-        verdicts = self.verifier(texts, [row["solution"] for row in inputs], **columns)
-        truncated = [ids[-1] not in self.eos_token_ids for ids in token_ids]
-        return mark_truncated(verdicts, truncated)
-
-    def _log_verdicts(self, verdicts: list[Verdict], metrics: dict[str, list[float]]) -> None:
-        counts = torch.tensor([sum(v is kind for v in verdicts) for kind in Verdict], device=self.accelerator.device)
-        totals = dict(zip(Verdict, self.accelerator.reduce(counts, reduction="sum").tolist(), strict=True))
-        num_valid = sum(totals[kind] for kind in Verdict if kind.is_valid)
-        if num_valid:
-            metrics["paced/pass_rate"].append(totals[Verdict.PASSED] / num_valid)
-        for kind, total in totals.items():
-            metrics[f"paced/verdicts/{kind.value}"].append(total / sum(totals.values()))
 
     def _compute_loss(self, unwrapped_student: Any, inputs: dict[str, Any], num_items_in_batch: Any) -> Any:
         kl = self.kl_in_force

@@ -84,7 +84,7 @@ def test_help_teaches_by_example(command: str) -> None:
     result = run_command(command, "--help")
     assert result.returncode == 0
     assert f"paced-trl {command} " in result.stdout.partition("\n\n")[2]
-    assert ("STORE" if command == "inspect" else "--output_dir") in result.stdout
+    assert {"inspect": "STORE", "publish": "--run"}.get(command, "--output_dir") in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -96,6 +96,8 @@ def test_help_teaches_by_example(command: str) -> None:
         (["estimate", "--output_dir", "x", "--dataset_name", "none.jsonl"], "There is no file 'none.jsonl'"),
         (["evaluate", "--output_dir", "x"], "`model_name_or_path` is not given"),
         (["report", "--output_dir", "none"], "none"),
+        (["publish", "--repo", "me/x"], "`run` is not given"),
+        (["publish", "--run", "none", "--repo", "me/x"], "'none' holds no run"),
     ],
 )
 def test_what_is_missing_is_named_before_any_model_loads(arguments: list[str], message: str) -> None:

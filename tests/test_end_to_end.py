@@ -16,9 +16,13 @@ import torch
 
 from paced_trl import Evaluation, PassRateStore
 from paced_trl.arguments import ProblemArguments
-from paced_trl.commands import compare, estimate, evaluate, report, train
+from paced_trl.commands import compare, diagnose, estimate, evaluate, report, train
 from paced_trl.comparison import Comparison
+from paced_trl.gradient_sketch import GradientSketch
+from paced_trl.gradient_snr import GradientSNR
 from paced_trl.recipe import problems_of
+from paced_trl.report import read_run
+from paced_trl.report.problem_table import problem_table
 from paced_trl.standard_sets import StandardSet
 from paced_trl.tables import comparison_rows
 
@@ -85,8 +89,17 @@ def test_step_by_step(
     for model in ("student", "run"):
         assert len(Evaluation.load(run / "evaluation" / model / "test.json").problem_ids) == 24
     report.run(["--output_dir", str(run)])
-    assert (run / "report.html").stat().st_size > 50_000
-    assert (run / "figures" / "pass_rates.png").exists()
+    printed = capsys.readouterr().out
+    assert f"Report: {run / 'report.html'}" in printed and "On test, " in printed
+    assert {file.stem for file in (run / "figures").iterdir()} >= {
+        "pass_rates",
+        "learning_curves",
+        "weights_over_steps",
+    }
+    table = problem_table(read_run(run))
+    assert table is not None
+    held_out_rows = [row for row in table["rows"] if row["set"] == table["sets"].index("test")]
+    assert len(held_out_rows) == 24 and all(row["prompt"] and row["made"] == {0: 2, 1: 2} for row in held_out_rows)
 
 
 @pytest.mark.slow
@@ -144,6 +157,47 @@ def interrupt(process: subprocess.Popen[str], ready: Callable[[], bool]) -> str:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     return process.communicate(timeout=120)[0]
+
+
+def test_a_student_teaches_itself_from_the_command_line(tmp_path: Path) -> None:
+    few = ["--weighting", "uniform", "--max_steps", "1", "--per_device_train_batch_size", "4", "--kl", "reverse"]
+    own = [
+        "--self_distillation",
+        "base",
+        "--use_peft",
+        "true",
+        "--privileged_template",
+        "{privileged_context}={prompt}",
+    ]
+    column = ["--privileged_context_column", "solution"]
+    with pytest.raises(ValueError, match="no column `privileged_context`"):
+        train.run(arguments(tmp_path / "run", *few, *own))
+    train.run(arguments(tmp_path / "run", *few, *own, *column, "--disable_tqdm", "true"))
+    assert (tmp_path / "run" / "adapter_model.safetensors").exists()
+    with pytest.raises(ValueError, match="there is no teacher to write them"):
+        train.run(arguments(tmp_path / "other", *few, *own, *column, "--kl", "forward"))
+
+
+def test_diagnose_keeps_what_it_has_computed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    estimate.run(arguments(tmp_path / "run"))
+    few = arguments(tmp_path / "run", "--problems_per_pass_rate", "6", "--sketch_size", "64", "--reference_column")
+    diagnose.run([*few, "solution"])
+    printed = capsys.readouterr().out
+    assert "SNR [95 % interval]" in printed and "The data" in printed
+    assert (tmp_path / "run" / "figures" / "gradient_snr.png").exists()
+    found = GradientSNR.from_dict(json.loads((tmp_path / "run" / "gradient_snr.json").read_text()))
+    assert sum(b.num_problems for b in found.bins) <= 5 * 6
+    # Nothing is computed twice.
+    monkeypatch.setattr(GradientSketch, "of_gradients", lambda self: pytest.fail("a gradient was made again"))
+    diagnose.run([*few, "solution"])
+    assert GradientSNR.from_dict(json.loads((tmp_path / "run" / "gradient_snr.json").read_text())) == found
+
+
+def test_diagnose_needs_counts(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no `num_passed` and `num_valid`"):
+        diagnose.run(arguments(tmp_path, "--weighting", "uniform", "--reference_column", "solution"))
 
 
 @pytest.mark.slow

@@ -366,7 +366,8 @@ def test_estimate_goes_through_servers_and_goes_on_after_a_kill(
         return f"{text} --num_generations 4 --max_completion_length 16".split()
 
     dying = serve(dies_after=5)
-    with pytest.raises(ConnectionError, match="No server is left"):
+    # Which of the two depends on whether the other request was answered in between.
+    with pytest.raises(ConnectionError, match=r"No server is left|failed 2 times while others were answered"):
         run(arguments(dying.url))
     kept = PassRateStore(tmp_path / "run" / "pass_rates").completions()
     assert 0 < len(kept) < 48

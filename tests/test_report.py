@@ -3,182 +3,46 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from report_runs import (
+    ARMS,
+    RECORD,
+    VERDICTS,
+    Page,
+    make_comparison,
+    make_evaluation,
+    make_history,
+    make_pass_rates,
+    make_settings,
+    make_store,
+)
 
-from paced_trl.comparison import BASE, ArmRun, Comparison
-from paced_trl.evaluation import Evaluation, compare_runs
+from paced_trl.comparison import BASE, Comparison
+from paced_trl.evaluation import compare_runs
 from paced_trl.pass_rate import pass_rate_bins
 from paced_trl.report import write_report
 from paced_trl.report.figure_theme import DARK, LIGHT
-from paced_trl.report.figures import draw_accuracy, draw_before_after, draw_training
+from paced_trl.report.figures import draw_accuracy, draw_before_after
 from paced_trl.report.findings import best_arm, findings, mean_with_interval, verdict_counts, warnings_of
 from paced_trl.report.problem_samples import choose_completions, choose_problems, elide, sample_problems, visible
 from paced_trl.report.run_contents import RunContents, read_run
 from paced_trl.report.run_figures import training_weights
+from paced_trl.report.step_figures import draw_training
 from paced_trl.store import PassRateStore
 from paced_trl.tables import comparison_rows
 from paced_trl.weighting import problem_weights
-
-
-ARMS = {
-    "uniform": {"weighting": "uniform"},
-    "paced": {"weighting": "beta", "apply_weights": "loss"},
-    "paced_sampling": {"weighting": "beta", "apply_weights": "sampling"},
-}
-HOSTILE = "<script>alert(1)</script>\x1b[31m red \u202e txet </pre><img src=x onerror=alert(2)>"
-VERDICTS = ["passed", "failed", "unparseable", "truncated", "timeout", "unverifiable"]
-RECORD = {"generator": {"model": "demo/student", "sampling": {"temperature": 1.0}}, "verifier": {"name": "exact"}}
-
-
-def make_evaluation(
-    name: str, pass_rate: float, *, model: str = "m", seed: int = 0, num_problems: int = 60, k: int = 4
-) -> Evaluation:
-    """An evaluation whose problems range from hard to easy, with `pass_rate` on average."""
-    difficulty = np.linspace(-0.3, 0.3, num_problems)
-    num_passed = np.random.default_rng(seed).binomial(k, np.clip(pass_rate + difficulty, 0, 1))
-    total = num_problems * k
-    return Evaluation(
-        name=name,
-        model=model,
-        record={"generator": {"model": model, "temperature": 1.0}},
-        seed=0,
-        num_generations=k,
-        problem_ids=[f"{name}-{row}" for row in range(num_problems)],
-        num_passed=num_passed.tolist(),
-        num_valid=[k] * num_problems,
-        mean_completion_length=7.5,
-        clipped_ratio=0.0,
-        verdicts={"passed": int(num_passed.sum()), "failed": total - int(num_passed.sum())},
-    )
-
-
-def make_history(seed: int, steps: int = 60) -> list[dict[str, Any]]:
-    """What training logs: forward KL in the first half, reverse KL and pass rates in the second."""
-    rng = np.random.default_rng(seed)
-    history: list[dict[str, Any]] = []
-    for step in range(1, steps + 1):
-        entry = {"step": step, "loss": 1.0, "entropy": 0.5}
-        if step <= steps // 2:
-            entry["paced/forward_kl"] = float(2.0 / step**0.3 + rng.normal(0, 0.05))
-        else:
-            entry |= {"paced/reverse_kl": float(0.8 / step**0.2), "paced/pass_rate": float(rng.uniform(0.4, 0.6))}
-        history.append(entry)
-    return [*history, {"step": steps, "train_runtime": 12.0}]
-
-
-def make_store(path: Path, num_problems: int = 80, k: int = 8) -> np.ndarray:
-    """A pass-rate store with problems of all pass rates; returns the number of passes of each."""
-    num_passed = np.random.default_rng(0).binomial(k, np.clip(np.linspace(-0.3, 1.3, num_problems), 0, 1))
-    rows = [
-        {
-            "problem_id": f"p{row}",
-            "generation_index": index,
-            "completion": "42" if index < passed else (HOSTILE if index == k - 1 else f"no, {index}"),
-            "num_tokens": 3,
-            "finish_reason": "stop",
-            "verdict": "passed" if index < passed else "failed",
-        }
-        for row, passed in enumerate(num_passed)
-        for index in range(k)
-    ]
-    PassRateStore(path, RECORD).append(rows)
-    return num_passed
-
-
-def make_pass_rates(path: Path, num_passed: np.ndarray, k: int = 8) -> None:
-    """The table that `estimate` and `compare` leave."""
-    columns = {
-        "problem_id": [f"p{row}" for row in range(len(num_passed))],
-        "prompt": [f"What is {row} & {row}?" for row in range(len(num_passed))],
-        "solution": ["42"] * len(num_passed),
-        "num_passed": num_passed,
-        "num_valid": [k] * len(num_passed),
-    }
-    pq.write_table(pa.table(columns), path)
-
-
-def make_settings(directory: Path, status: str = "finished", **settings: Any) -> None:
-    """`run.json` of a training run."""
-    directory.mkdir(parents=True, exist_ok=True)
-    shared = {
-        "student.model_name_or_path": "demo/student",
-        "teacher_model_name_or_path": "demo/teacher",
-        "kl": "forward_then_reverse",
-        "learning_rate": 1e-4,
-        "max_steps": 60,
-        "num_train_epochs": 3.0,
-        "weight_alpha": 1.0,
-        "weight_beta": 1.0,
-        "model_init_kwargs": {"token": "hf_secret"},
-    }
-    (directory / "run.json").write_text(json.dumps({"status": status, "settings": {**shared, **settings}}))
-
-
-def make_comparison(directory: Path) -> Comparison:
-    """A directory as `paced-trl compare` leaves it: three arms, two seeds, one of them clearly better."""
-    directory.mkdir(exist_ok=True)
-    comparison = Comparison("uniform", ["test"], ["reversal"])
-    base = {"test": make_evaluation("test", 0.45), "reversal": make_evaluation("reversal", 0.95, num_problems=30)}
-    comparison.runs.append(ArmRun(BASE, 0, {}, base))
-    rates = {"uniform": (0.30, 0.60), "paced": (0.50, 0.93), "paced_sampling": (0.75, 0.95)}
-    for seed in (0, 1):
-        for number, (arm, settings) in enumerate(ARMS.items()):
-            evaluations = {
-                "test": make_evaluation("test", rates[arm][0], model=arm, seed=10 * number + seed + 1),
-                "reversal": make_evaluation("reversal", rates[arm][1], model=arm, seed=seed, num_problems=30),
-            }
-            history = make_history(10 * number + seed)
-            comparison.runs.append(ArmRun(arm, seed, settings, evaluations, train_seconds=12.0, log_history=history))
-            make_settings(directory / "arms" / f"{arm}-seed{seed}", seed=seed, **settings)
-    comparison.save(directory)
-    num_passed = make_store(directory / "pass_rates")
-    make_pass_rates(directory / "pass_rates.parquet", num_passed)
-    return comparison
-
-
-class Page(HTMLParser):
-    """What a browser would make of a page: elements with attributes, the text, and the cells of each table."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.text = ""
-        self.tables: list[list[list[str]]] = []
-        self._cell = False
-        self.source = path.read_text(encoding="utf-8")
-        self.feed(self.source)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-        if tag == "table":
-            self.tables.append([])
-        elif tag == "tr":
-            self.tables[-1].append([])
-        elif tag in ("td", "th"):
-            self.tables[-1][-1].append("")
-            self._cell = True
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in ("td", "th"):
-            self._cell = False
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-        if self._cell:
-            self.tables[-1][-1][-1] += data
 
 
 @pytest.fixture(scope="module")
@@ -195,31 +59,39 @@ def page(comparison: tuple[Path, Comparison]) -> Page:
     return Page(comparison[0] / "report.html")
 
 
-def test_page_asks_nothing_of_the_network_and_runs_nothing(page: Page) -> None:
+def test_page_asks_nothing_of_the_network_and_runs_its_own_scripts_only(page: Page) -> None:
     for tag, attributes in page.elements:
-        assert tag not in {"script", "iframe", "object", "embed", "form", "base"}
+        assert tag not in {"iframe", "object", "embed", "form", "base"}
         for name, value in attributes.items():
             assert not name.startswith("on")
             if name in {"src", "srcset", "href", "action", "data", "poster", "background"}:
                 assert value.startswith(("#", "data:")), (tag, name, value[:80])
-    assert not re.search(r"url\(|@import", page.source)
+    outside_scripts = re.sub(r"<script.*?</script>", "", page.source, flags=re.DOTALL)
+    assert not re.search(r"url\(|@import", outside_scripts)
     (policy,) = [a["content"] for _, a in page.elements if a.get("http-equiv") == "Content-Security-Policy"]
-    assert "default-src 'none'" in policy and "script-src" not in policy
-    assert len(page.source) < 800_000
+    assert "default-src 'none'" in policy and "require-trusted-types-for 'script'" in policy
+    (allowed,) = re.findall(r"script-src ([^;]+)", policy)
+    scripts = [text for name, text in page.scripts.items() if name not in ("charts", "problem-data")]
+    digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts]
+    assert allowed.split() == [f"'sha256-{digest}'" for digest in digests] and len(scripts) == 4
+    types = [attributes for tag, attributes in page.elements if tag == "script" and "id" in attributes]
+    assert [attributes["type"] for attributes in types] == ["application/json"] * 2
+    assert len(page.source) < 1_700_000
 
 
 def test_links_lead_to_sections_of_the_page(page: Page) -> None:
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     links = [attributes["href"] for tag, attributes in page.elements if tag == "a"]
     assert len(ids) == len(set(ids)) and len(links) == 7
-    assert {link.removeprefix("#") for link in links} == set(ids)
+    assert {link.removeprefix("#") for link in links} == set(ids) - {"browser", "charts", "problem-data"}
 
 
 def test_untrusted_text_is_text(page: Page) -> None:
     assert "<script>alert(1)</script>\u241b[31m red U+202E txet </pre><img src=x onerror=alert(2)>" in page.text
     assert "<u>demo" in page.text
     assert "What is 3 & 3?" in page.text or "What is 13 & 13?" in page.text
-    assert not [tag for tag, attributes in page.elements if tag in ("script", "u") or attributes.get("src") == "x"]
+    assert not [tag for tag, attributes in page.elements if tag == "u" or attributes.get("src") == "x"]
+    assert len([tag for tag, _ in page.elements if tag == "script"]) == len(page.scripts) == 6
     assert not set("\x1b\u202e") & set(page.source)
 
 
@@ -229,7 +101,7 @@ def test_secrets_of_the_settings_are_not_on_the_page(page: Page) -> None:
 
 
 def test_settings_tell_what_counts_from_the_rest_and_the_runs_apart(page: Page) -> None:
-    _, _, main, runs, other, *_ = page.tables
+    _, _, _, main, runs, other, *_ = page.tables
     assert ["max_steps", "60"] in main and ["learning_rate", "0.0001"] in main
     assert ["num_train_epochs", "3.0"] in other and "max_steps" not in dict(other)
     assert runs[0] == ["run", "seed", "weighting", "apply_weights"]

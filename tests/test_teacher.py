@@ -104,6 +104,14 @@ def test_the_student_never_sees_the_privileged_context(
         assert teacher == teacher_prompt(prompt, HINT, DEFAULT_TEMPLATE) + student.removeprefix(prompt)
 
 
+def test_the_prompts_of_both_are_shown_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = {"self_distillation": "base", "max_steps": 2, **SELF}
+    with caplog.at_level("INFO"):
+        make_trainer(tmp_path, peft=True, own_teacher=False, dataset=with_context(), **settings).train()
+    shown = [record.getMessage() for record in caplog.records if "teacher's prompt" in record.getMessage()]
+    assert len(shown) == 1 and shown[0].count(HINT) == 1
+
+
 @pytest.mark.parametrize("variant", ["base", "ema", "copy"])
 def test_without_privileged_text_there_is_nothing_to_learn_at_step_0(tmp_path: Path, variant: str) -> None:
     dataset = with_context("")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -47,7 +49,7 @@ def test_a_collapse_is_measured_against_the_first_value(key: str, subject: str) 
     assert training_advice(HEALTHY | {key: 1.9}, 100) == {}
 
 
-def test_stages_are_not_compared_with_each_other(caplog: pytest.LogCaptureFixture) -> None:
+def test_stages_are_not_compared_with_each_other(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     callback = Advice(100)
     history = [
         {"paced/forward_kl": 1.0, "completions/mean_length": 100.0},
@@ -59,28 +61,40 @@ def test_stages_are_not_compared_with_each_other(caplog: pytest.LogCaptureFixtur
     with caplog.at_level(logging.WARNING, logger="paced_trl.callbacks"):
         for step, logs in enumerate(history):
             state = SimpleNamespace(is_world_process_zero=True, global_step=step, log_history=history[: step + 1])
-            callback.on_log(None, state, None, logs)  # type: ignore[arg-type]
+            callback.on_log(SimpleNamespace(output_dir=tmp_path), state, None, logs)  # type: ignore[arg-type]
             given.append(len(caplog.records))
     assert given == [0, 0, 0, 1]
     assert "from 40 to 19" in caplog.records[0].getMessage()
 
 
-def test_what_is_known_before_the_first_step_is_said_then(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_known_before_the_first_step_is_said_then(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     callback = Advice(100, at_start={"paced/problems/frontier": 0.05})
     state = SimpleNamespace(is_world_process_zero=True, global_step=0, log_history=[])
     with caplog.at_level(logging.WARNING, logger="paced_trl.callbacks"):
-        callback.on_train_begin(None, state, None)  # type: ignore[arg-type]
-        callback.on_log(None, state, None, {"paced/problems/frontier": 0.05})  # type: ignore[arg-type]
+        callback.on_train_begin(SimpleNamespace(output_dir=tmp_path), state, None)  # type: ignore[arg-type]
+        callback.on_log(SimpleNamespace(output_dir=tmp_path), state, None, {"paced/problems/frontier": 0.05})  # type: ignore[arg-type]
     assert [record.getMessage()[:30] for record in caplog.records] == ["Step 0: Only 5.0% of the probl"]
 
 
-def test_it_is_given_once_and_by_one_process(caplog: pytest.LogCaptureFixture) -> None:
+def test_it_is_given_once_and_by_one_process(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     callback, other = Advice(100), Advice(100)
     main, second = (
         SimpleNamespace(is_world_process_zero=is_main, global_step=7, log_history=[]) for is_main in (True, False)
     )
     with caplog.at_level(logging.WARNING, logger="paced_trl.callbacks"):
         for _ in range(3):
-            callback.on_log(None, main, None, {"completions/clipped_ratio": 1.0})  # type: ignore[arg-type]
-            other.on_log(None, second, None, {"completions/clipped_ratio": 1.0})  # type: ignore[arg-type]
+            callback.on_log(SimpleNamespace(output_dir=tmp_path), main, None, {"completions/clipped_ratio": 1.0})  # type: ignore[arg-type]
+            other.on_log(SimpleNamespace(output_dir=tmp_path), second, None, {"completions/clipped_ratio": 1.0})  # type: ignore[arg-type]
     assert [record.getMessage()[:7] for record in caplog.records] == ["Step 7:"]
+
+
+def test_advice_is_kept_once_though_the_run_was_interrupted(tmp_path: Path) -> None:
+    args = SimpleNamespace(output_dir=tmp_path / "run")
+    for step in (3, 5):  # a continued run has a new callback
+        callback = Advice(100)
+        state = SimpleNamespace(is_world_process_zero=True, global_step=step, log_history=[])
+        callback.on_log(args, state, None, {"completions/clipped_ratio": 1.0})  # type: ignore[arg-type]
+        callback.on_log(args, state, None, {"paced/problems/frontier": 0.05})  # type: ignore[arg-type]
+    kept = json.loads((tmp_path / "run" / "advice.json").read_text())
+    assert [(each["step"], each["subject"]) for each in kept] == [(3, "clipped_ratio"), (3, "frontier")]
+    assert kept[0]["text"] == training_advice({"completions/clipped_ratio": 1.0}, 100)["clipped_ratio"]

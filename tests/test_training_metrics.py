@@ -182,6 +182,7 @@ def test_completions_are_written_with_what_is_known_of_them(
 ) -> None:
     trainer = make_trainer(
         kl="forward_then_reverse",
+        refresh="never",
         max_steps=2,
         log_completions=True,
         num_completions_to_print=1,

@@ -15,6 +15,7 @@ COMMANDS = {
     "compare": "train several arms with the same budget and compare them",
     "diagnose": "do gradients agree where the student passes sometimes?",
     "report": "figures and one HTML page of a run",
+    "publish": "student, card and pass rates to the Hub",
     "inspect": "what is in a store of completions, and the completions themselves",
     "merge": "bring stores that were made apart into one",
 }

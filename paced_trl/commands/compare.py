@@ -63,6 +63,7 @@ def run(arguments: Sequence[str]) -> None:
         named_sets,
         pass_rates_path,
         problems_of,
+        record_provenance,
         shared_tokens,
         training_problems,
         validation_problems,
@@ -87,7 +88,10 @@ def run(arguments: Sequence[str]) -> None:
 
         def train(settings: dict[str, Any], directory: Path) -> Distilled:
             arm = arm_config(args, settings, str(directory))
-            return distill(arm, model_args, data, verifier=verifier, validation=held_out, curve=curve)
+            distilled = distill(arm, model_args, data, verifier=verifier, validation=held_out, curve=curve)
+            if processes.is_main:
+                record_provenance(directory, problem_args, train_args, estimation, args, model_args)
+            return distilled
 
         def evaluate(name_or_path: str | None, directory: Path) -> dict[str, Evaluation]:
             return evaluate_sets(

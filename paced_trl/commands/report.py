@@ -9,7 +9,9 @@ from .parsing import entry_point, parse
 
 
 _DESCRIPTION = """\
-Draw the figures of a run or a comparison and write report.html, one file that opens offline.
+Draw the figures of a run or a comparison and write report.html, one file that opens offline: the verdict, charts, the
+table of arms, and all problems with their completions before and after training, to search and to sort. What the page
+says in short is printed; the figures are also in figures/, as PNG, for model cards.
 
   paced-trl report --output_dir runs/demo
 """
@@ -18,11 +20,15 @@ Draw the figures of a run or a comparison and write report.html, one file that o
 def run(arguments: Sequence[str]) -> None:
     """Parse, draw, print."""
     (output,) = parse("report", [OutputArguments], arguments, description=_DESCRIPTION)
-    from ..report import write_report
+    from rich.console import Console
+
+    from ..report import FIGURES, read_run, terminal_summary, write_report
 
     if output.output_dir is None:
         raise ValueError("`output_dir` is not given. Name the directory of a run, e.g. `--output_dir runs/demo`.")
-    print(f"Report: {write_report(output.output_dir)}")
+    page = write_report(output.output_dir)
+    Console().print(terminal_summary(read_run(output.output_dir)))
+    print(f"Report: {page}\nFigures: {page.parent / FIGURES}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

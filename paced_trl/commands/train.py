@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..arguments import EstimationArguments, ProblemArguments, TrainArguments
+from ..arguments import EstimationArguments, ProblemArguments, PublishArguments, TrainArguments
 from .parsing import entry_point, parse
 
 
@@ -16,7 +16,10 @@ reverse KL on the student's own. Every option of TRL's DistillationTrainer works
   paced-trl train --config recipes/demo/recipe.yaml --weighting uniform --output_dir runs/uniform
   accelerate launch --config_file recipes/accelerate/single_gpu.yaml -m paced_trl.commands.train --config X.yaml
 
-Measure pass rates first, with `paced-trl estimate` and the same file. With --validation_set and --eval_strategy,
+  paced-trl train --config recipe.yaml --push_to_hub true --hub_model_id me/student-paced   # private
+
+With push_to_hub, token and repository are checked first, and the finished student is published as `paced-trl publish`
+does. Measure pass rates first, with `paced-trl estimate` and the same file. With --validation_set and --eval_strategy,
 mean@k of held-out problems is logged while it trains. Ctrl-C stops after the current step with a checkpoint; the same
 command continues.
 """
@@ -28,9 +31,9 @@ def run(arguments: Sequence[str]) -> None:
 
     from ..config import PacedConfig
 
-    problem_args, train_args, estimation, args, model_args = parse(
+    problem_args, train_args, estimation, publish, args, model_args = parse(
         "train",
-        [ProblemArguments, TrainArguments, EstimationArguments, PacedConfig, ModelConfig],
+        [ProblemArguments, TrainArguments, EstimationArguments, PublishArguments, PacedConfig, ModelConfig],
         arguments,
         description=_DESCRIPTION,
     )
@@ -38,16 +41,23 @@ def run(arguments: Sequence[str]) -> None:
 
     from ..distillation import distill
     from ..processes import Processes
-    from ..recipe import problems_of, training_problems, validation_problems, verifier_of
+    from ..publication import check_before_training, publish_run
+    from ..recipe import problems_of, record_provenance, training_problems, validation_problems, verifier_of
 
+    processes = Processes.current()
+    repositories = None
+    if args.push_to_hub and processes.is_main:
+        repositories = check_before_training(args, model_args, publish)
     with verifier_of(args) if args.verifier else nullcontext() as verifier:
         problems = problems_of(problem_args)
         held_out = validation_problems(problem_args, train_args, args, problems)
         problems = training_problems(problems, args, train_args, estimation, verifier)
         distilled = distill(args, model_args, problems, verifier=verifier, validation=held_out)
-    processes = Processes.current()
     if processes.is_main:
+        record_provenance(distilled.path, problem_args, train_args, estimation, args, model_args)
         print(f"Student {'reused, it was finished' if distilled.reused else 'saved'}: {distilled.path}")
+    for url, is_new in publish_run(distilled.path, repositories, publish) if repositories else []:
+        print(f"{'Published' if is_new else 'Unchanged'}: {url}")
     processes.leave()
 
 

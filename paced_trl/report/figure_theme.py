@@ -17,6 +17,7 @@ from typing import Any
 
 import matplotlib.style
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
@@ -25,6 +26,7 @@ from ..comparison import BASE
 
 
 DPI = 150
+WIDTH = 9.0  # inches
 FIGURES = "figures"
 # The arms that most comparisons have keep their colour from one report to the next.
 _PRESETS = ("uniform", "hard_filter", "paced", "paced_sampling")
@@ -42,6 +44,7 @@ class Theme:
     weight: str
     base: str
     arms: tuple[str, ...]
+    divergences: tuple[str, ...]  # forward KL, reverse KL, JSD, adaptive KL
 
     def arm_colors(self, arms: Iterable[str]) -> dict[str, str]:
         """Return a colour per arm: grey for the untouched student, a fixed one per preset, else the next free one."""
@@ -61,6 +64,7 @@ LIGHT = Theme(
     weight="#C8500A",
     base="#6B7480",
     arms=("#D58E00", "#009E73", "#0072B2", "#B0568A", "#45A5DF", "#8C510A", "#6A51A3", "#2B2B2B"),
+    divergences=("#9DB2C7", "#3D5A80", "#7A6A9B", "#B07C4F"),
 )
 DARK = Theme(
     paper="#1B2027",
@@ -71,6 +75,7 @@ DARK = Theme(
     weight="#FF9A5C",
     base="#9AA5B1",
     arms=("#F0B030", "#2FC79A", "#4AA8E8", "#E39CC4", "#A8DCF9", "#C99A66", "#A99BDB", "#DADADA"),
+    divergences=("#51657A", "#A9C4E0", "#A797CC", "#D9A679"),
 )
 
 
@@ -95,6 +100,22 @@ def write_figure(output_dir: str | os.PathLike[str], name: str, draw: Callable[[
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(render(draw, LIGHT))
     return path
+
+
+def panels(count: int, *, most_columns: int, height: float, share_y: bool = False) -> tuple[Figure, list[Axes]]:
+    """Return a figure with `count` axes in a grid of at most `most_columns`; `height` is that of a row, in inches."""
+    columns = min(count, most_columns)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(WIDTH if columns > 1 else 0.62 * WIDTH, height * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, sharey=share_y, squeeze=False).ravel().tolist()
+    for unused in grid[count:]:
+        unused.remove()
+    return figure, grid[:count]
+
+
+def short(name: str) -> str:
+    """Return a name, cut in its middle where it would not fit beside others."""
+    return name if len(name) <= 22 else f"{name[:14]}…{name[-7:]}"
 
 
 def _style(theme: Theme) -> dict[str, Any]:

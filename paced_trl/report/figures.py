@@ -1,5 +1,5 @@
 """
-The figures of a run, drawn from counts, evaluations and training logs.
+The figures of a run, drawn from counts and evaluations; curves over the steps are in `step_figures.py`.
 
 Responsible for what is drawn; how it looks is in `figure_theme.py`. An arm has the same colour in every figure. Knows
 nothing of files and pages.
@@ -18,21 +18,8 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from ..comparison import BASE
 from ..evaluation import Evaluation
 from ..pass_rate import Floats, pass_rate_bins
-from .figure_theme import LIGHT, Theme
+from .figure_theme import LIGHT, WIDTH, Theme, panels, short
 from .findings import difference, mean_with_interval
-from .run_contents import LogHistory
-
-
-_WIDTH = 9.0  # inches
-_DIVERGENCES = {
-    "paced/forward_kl": "forward KL",
-    "paced/reverse_kl": "reverse KL",
-    "paced/jsd": "JSD",
-    "paced/akl": "adaptive KL",
-}
-_PASS_RATE = "paced/pass_rate"
-# Points of a training curve that are left after smoothing over steps.
-_CURVE_POINTS = 40
 
 
 def draw_training_pass_rates(
@@ -55,7 +42,7 @@ def draw_training_pass_rates(
     """
     index, last = pass_rate_bins(num_passed, num_valid)
     rates, counts = np.arange(last + 1) / last, np.bincount(index, minlength=last + 1)
-    figure = Figure(figsize=(_WIDTH, 3.5), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 3.5), layout="constrained")
     left, right = figure.subplots(1, 2) if problem_weights is not None else (figure.subplots(), None)
     left.bar(rates, counts, width=0.82 / last, color=theme.problems)
     left.set(ylabel="problems", title="How often the student passes")
@@ -91,10 +78,10 @@ def draw_before_after(by_set: Mapping[str, Mapping[str, list[Evaluation]]], them
         by_set (`Mapping[str, Mapping[str, list[Evaluation]]]`): Evaluations by set and arm, pooled over seeds.
         theme ([`Theme`], *optional*): Colours.
     """
-    panels = [(name, arm) for name, by_arm in by_set.items() for arm in by_arm if arm != BASE or len(by_arm) == 1]
+    shown = [(name, arm) for name, by_arm in by_set.items() for arm in by_arm if arm != BASE or len(by_arm) == 1]
     colors = theme.arm_colors(arm for by_arm in by_set.values() for arm in by_arm)
-    figure, grid = _panels(len(panels), most_columns=4, height=2.5, share_y=True)
-    for axes, (eval_set, arm) in zip(grid, panels, strict=True):
+    figure, grid = panels(len(shown), most_columns=4, height=2.5, share_y=True)
+    for axes, (eval_set, arm) in zip(grid, shown, strict=True):
         by_arm = by_set[eval_set]
         shares = _shares(by_arm[arm])
         last = shares.size - 1
@@ -103,7 +90,7 @@ def draw_before_after(by_set: Mapping[str, Mapping[str, list[Evaluation]]], them
             before = _shares(by_arm[BASE])
             edges = (np.arange(before.size + 1) - 0.5) / (before.size - 1)
             axes.stairs(before, edges, color=theme.ink, linewidth=1.4, label="before training")
-        axes.set_title(_short(arm) if len(by_set) == 1 else f"{_short(arm)}\n{_short(eval_set)}")
+        axes.set_title(short(arm) if len(by_set) == 1 else f"{short(arm)}\n{short(eval_set)}")
         axes.set_xlabel("pass rate")
         _share_axis(axes)
         _pass_rate_axis(axes, last)
@@ -127,7 +114,7 @@ def draw_accuracy(
     """
     arms = sorted(dict.fromkeys(arm for by_arm in by_set.values() for arm in by_arm), key=lambda arm: arm != BASE)
     colors = theme.arm_colors(arms)
-    figure, grid = _panels(len(by_set), most_columns=3, height=1.1 + 0.34 * len(arms), share_y=True)
+    figure, grid = panels(len(by_set), most_columns=3, height=1.1 + 0.34 * len(arms), share_y=True)
     for axes, (eval_set, by_arm) in zip(grid, by_set.items(), strict=True):
         relative = eval_set in retention_sets and BASE in by_arm
         for row, arm in enumerate(arms):
@@ -147,55 +134,14 @@ def draw_accuracy(
             line = 0.0 if relative else mean_with_interval(by_arm[BASE]).estimate
             axes.axvline(line, color=theme.base, linewidth=1.1, linestyle=(0, (4, 3)), zorder=1)
         k = next(iter(by_arm.values()))[0].num_generations
-        axes.set_title(f"{_short(eval_set)} (retention)" if relative else _short(eval_set))
+        axes.set_title(f"{short(eval_set)} (retention)" if relative else short(eval_set))
         axes.set_xlabel(f"mean@{k}, difference from {BASE}" if relative else f"mean@{k}")
-        axes.set_yticks(range(len(arms)), [_short(arm) for arm in arms])
+        axes.set_yticks(range(len(arms)), [short(arm) for arm in arms])
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         axes.grid(axis="y", visible=False)
         axes.margins(x=0.08)
     grid[0].set_ylim(len(arms) - 0.5, -0.6)
     return figure
-
-
-def draw_training(histories: Mapping[str, Sequence[LogHistory]], theme: Theme = LIGHT) -> Figure:
-    """
-    Draw the divergence and, where it was logged, the pass rate of the student's own completions over the steps.
-
-    Args:
-        histories (`Mapping[str, Sequence[LogHistory]]`): What training logged, by arm, one history per seed.
-        theme ([`Theme`], *optional*): Colours.
-    """
-    colors = theme.arm_colors(histories)
-    divergences = {arm: [key for key in _DIVERGENCES if has_logged(logs, key)] for arm, logs in histories.items()}
-    alike = len({tuple(keys) for keys in divergences.values()}) == 1
-    with_pass_rate = [arm for arm, logs in histories.items() if has_logged(logs, _PASS_RATE)]
-    figure, grid = _panels(1 + bool(with_pass_rate), most_columns=2, height=3.3)
-    for arm, logs in histories.items():
-        label = _short(arm)
-        if not alike:
-            label += f" ({', '.join(_DIVERGENCES[key] for key in divergences[arm])})"
-        for key in divergences[arm]:
-            _plot_seeds(grid[0], logs, key, colors[arm], label)
-            label = "_nolegend_"
-    for arm in with_pass_rate:
-        _plot_seeds(grid[1], histories[arm], _PASS_RATE, colors[arm], "_nolegend_")
-        grid[1].set(title="The student's own completions", ylabel="pass rate while training", xlabel="step")
-    grid[0].set(title="Divergence from the teacher", ylabel="nats per token", xlabel="step")
-    grid[0].set_xlim(left=0)
-    for axes in grid:
-        axes.set_ylim(bottom=0)
-    _mark_switches(grid[0], histories, theme)
-    labels = grid[0].get_legend_handles_labels()[1]
-    if len(labels) > 1:
-        # About 120 letters stand beside each other, and a line and its margins take the room of eight.
-        columns = max(1, min(4, 120 // (8 + max(len(label) for label in labels))))
-        figure.legend(loc="outside upper center", ncols=columns)
-    return figure
-
-
-def has_logged(logs: Sequence[LogHistory], key: str) -> bool:
-    """Return whether some entry of some history has the metric."""
-    return any(key in entry for history in logs for entry in history)
 
 
 def _shares(evaluations: Sequence[Evaluation]) -> Floats:
@@ -205,47 +151,6 @@ def _shares(evaluations: Sequence[Evaluation]) -> Floats:
         np.concatenate([evaluation.num_valid for evaluation in evaluations]),
     )
     return np.bincount(index, minlength=last + 1) / index.size
-
-
-def _plot_seeds(axes: Axes, logs: Sequence[LogHistory], key: str, color: str, label: str) -> None:
-    """Plot a metric smoothed over steps, one line per seed."""
-    for history in logs:
-        entries = [entry for entry in history if key in entry and "step" in entry]
-        steps = np.array([entry["step"] for entry in entries], dtype=np.float64)
-        values = np.array([entry[key] for entry in entries], dtype=np.float64)
-        window = np.ones(max(1, steps.size // _CURVE_POINTS))
-        # Divided by the number of points under the window, which is smaller at the ends.
-        smooth = np.convolve(values, window, "same") / np.convolve(np.ones_like(values), window, "same")
-        if window.size > 1:
-            axes.plot(steps, values, color=color, linewidth=0.8, alpha=0.22)
-        marker = "o" if steps.size == 1 else None
-        axes.plot(steps, smooth, color=color, linewidth=1.8, alpha=0.95, marker=marker, label=label)
-        label = "_nolegend_"
-
-
-def _mark_switches(axes: Axes, histories: Mapping[str, Sequence[LogHistory]], theme: Theme) -> None:
-    """Draw a line at each step where some run went from forward to reverse KL, and name the stages if it is one."""
-    switches = set()
-    for history in (history for logs in histories.values() for history in logs):
-        forward = [entry["step"] for entry in history if "paced/forward_kl" in entry]
-        if forward and any("paced/reverse_kl" in entry for entry in history):
-            switches.add(max(forward))
-    for switch in switches:
-        axes.axvline(switch, color=theme.muted, linewidth=1, linestyle=(0, (4, 3)))
-    if len(switches) == 1:
-        at = {"x": switches.pop(), "y": 0.98, "color": theme.muted, "va": "top", "fontsize": 9}
-        axes.text(s="forward KL ", ha="right", transform=axes.get_xaxis_transform(), **at)
-        axes.text(s=" reverse KL", ha="left", transform=axes.get_xaxis_transform(), **at)
-
-
-def _panels(count: int, *, most_columns: int, height: float, share_y: bool = False) -> tuple[Figure, list[Axes]]:
-    columns = min(count, most_columns)
-    rows = -(-count // columns)
-    figure = Figure(figsize=(_WIDTH if columns > 1 else 0.62 * _WIDTH, height * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, sharey=share_y, squeeze=False).ravel().tolist()
-    for unused in grid[count:]:
-        unused.remove()
-    return figure, grid[:count]
 
 
 def _pass_rate_axis(axes: Axes, last: int) -> None:
@@ -258,7 +163,3 @@ def _pass_rate_axis(axes: Axes, last: int) -> None:
 def _share_axis(axes: Axes) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 22 else f"{name[:14]}…{name[-7:]}"

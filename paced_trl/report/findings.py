@@ -82,10 +82,10 @@ def findings(contents: RunContents) -> list[str]:
         if len(by_arm) > 2 or (len(by_arm) > 1 and BASE not in by_arm):
             sentences.append(best_arm(by_arm, eval_set))
         if BASE in by_arm and len(by_arm) > 1:
-            sentences.append(_against_base(by_arm, f"On {eval_set}"))
+            sentences.append(against(by_arm, f"On {eval_set}"))
     for eval_set in contents.retention_sets:
         by_arm = contents.evaluations[eval_set]
-        sentences.append(_against_base(by_arm, f"On {eval_set}, which no arm trains on"))
+        sentences.append(against(by_arm, f"On {eval_set}, which no arm trains on"))
     return [sentence for sentence in sentences if sentence]
 
 
@@ -150,6 +150,16 @@ def warnings_of(contents: RunContents) -> list[str]:
     return notes
 
 
+def advice_by_text(contents: RunContents) -> dict[str, list[str]]:
+    """Return what training warned of, each text with the runs and steps at which it did."""
+    found: dict[str, list[str]] = {}
+    for name, notes in contents.advice.items():
+        for note in notes:
+            step = "" if note["step"] is None else f", step {note['step']}"
+            found.setdefault(note["text"], []).append(f"{name}{step}")
+    return found
+
+
 def training_shares(contents: RunContents) -> FrontierShares | None:
     """Return the shares of the training problems that were mastered, on the frontier and out of reach."""
     table = contents.pass_rates
@@ -176,23 +186,25 @@ def verdict_counts(contents: RunContents) -> dict[str, dict[str, int]]:
     return {what: by_verdict for what, by_verdict in counts.items() if any(by_verdict.values())}
 
 
-def _against_base(by_arm: Mapping[str, list[Evaluation]], where: str) -> str:
-    """Say which arms are better and worse than the untouched student, and of which that cannot be said."""
-    found = {arm: difference(by_arm, arm) for arm in by_arm if arm != BASE}
+def against(by_arm: Mapping[str, list[Evaluation]], where: str, other: str = BASE) -> str:
+    """Say which arms are better and worse than another one, and of which that cannot be said; "" if none can."""
+    than = UNTOUCHED if other == BASE else f"the control arm {other}"
+    found = {arm: difference(by_arm, arm, other) for arm in by_arm if arm != BASE}
     better = [f"{arm} ({one.estimate:+.3f})" for arm, one in found.items() if one and one.low > 0]
     worse = [f"{arm} ({one.estimate:+.3f})" for arm, one in found.items() if one and one.high < 0]
     neither = [arm for arm, one in found.items() if one and not one.excludes_zero]
     parts = [
-        f"{_listed(arms)} {'is' if len(arms) == 1 else 'are'} {word} than {UNTOUCHED}"
+        f"{listed(arms)} {'is' if len(arms) == 1 else 'are'} {word} than {than}"
         for arms, word in ((better, "better"), (worse, "worse"))
         if arms
     ]
     if neither:
-        parts.append(f"no difference from {UNTOUCHED} is shown for {_listed(neither)}")
+        parts.append(f"no difference from {than} is shown for {listed(neither)}")
     return f"{where}, {'; '.join(parts)}." if parts else ""
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Return names as a sentence has them: a, b and c."""
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 

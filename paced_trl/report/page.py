@@ -4,7 +4,8 @@ One self-contained HTML page about a run, and its figures as PNG.
 Responsible for putting together what `run_contents.py` reads, `findings.py` says, `run_figures.py` draws and
 `problem_samples.py` chooses. The page opens from a file, asks the network for nothing, and is the same, byte for byte,
 for the same directory and libraries. Completions are untrusted: everything is escaped, and the page's own policy
-forbids scripts and requests.
+forbids requests and all scripts but its own, which it names by their hashes. Without scripts the page shows the
+figures as images, and some of the problems.
 """
 
 from __future__ import annotations
@@ -23,44 +24,19 @@ from ..comparison import BASE
 from ..store import VERDICTS
 from ..tables import comparison_rows, evaluation_rows
 from ..weighting import effective_sample_size
+from .charts import charts
+from .embedding import as_script_data, policy_hashes, static_text
 from .figure_theme import DARK, FIGURES, LIGHT, render
-from .findings import difference, findings, summary, training_shares, verdict_counts, warnings_of
+from .findings import advice_by_text, difference, findings, summary, training_shares, verdict_counts, warnings_of
 from .problem_samples import MAX_COMPLETION, MAX_PROMPT, elide, sample_problems, visible
+from .problem_table import problem_table
 from .run_contents import RunContents, read_run
 from .run_figures import TrainingWeights, report_figures, training_weights
+from .run_settings import MAIN_SETTINGS, flat, settings_of, versions
+from .verdict import run_verdict
 
 
 REPORT = "report.html"
-
-# What readers ask for first, in this order; all other settings follow below.
-_MAIN_SETTINGS = (
-    "student.model_name_or_path",
-    "teacher_model_name_or_path",
-    "num_problems",
-    "max_steps",
-    "num_train_epochs",
-    "per_device_train_batch_size",
-    "gradient_accumulation_steps",
-    "learning_rate",
-    "lr_scheduler_type",
-    "kl",
-    "kl_switch",
-    "weighting",
-    "weight_alpha",
-    "weight_beta",
-    "weight_estimator",
-    "apply_weights",
-    "loss_aggregation",
-    "student.use_peft",
-    "verifier",
-    "temperature",
-    "top_p",
-    "top_k",
-    "max_completion_length",
-    "seed",
-)
-# A page is made to be passed on: the values of settings whose names end like this are not on it.
-_SECRETS = ("token", "api_key", "password", "secret")
 
 
 def write_report(output_dir: str | os.PathLike[str]) -> Path:
@@ -110,11 +86,24 @@ def _page(contents: RunContents, weights: TrainingWeights | None, figures: list[
     environment.filters["elide_completion"] = functools.partial(elide, max_length=MAX_COMPLETION)
     environment.filters["interval_apart"] = _interval_apart
     environment.filters["setting"] = lambda value: value if isinstance(value, str) else json.dumps(value, default=str)
-    common, by_run = _settings(contents)
-    main = [name for name in _MAIN_SETTINGS if name in common]
+    common, by_run = settings_of(contents)
+    main = [name for name in MAIN_SETTINGS if name in common]
     if common.get("max_steps", -1) > 0 and "num_train_epochs" in main:
         main.remove("num_train_epochs")  # without effect
+    values = weights.values if weights is not None else None
+    table = problem_table(contents, values)
+    data = {"charts": charts(contents, weights)} | ({"problem-data": table} if table is not None else {})
+    names = ["d3-7.9.2.min.js", "plot-0.6.17.min.js", "charts.js", *(["problems.js"] if table is not None else [])]
+    scripts = [static_text(name) for name in names]
     return environment.get_template("report.html.jinja").render(
+        verdict=run_verdict(contents),
+        style=static_text("page.css"),
+        scripts=scripts,
+        script_hashes=policy_hashes(scripts),
+        data={name: as_script_data(value) for name, value in data.items()},
+        problem_notes=table["notes"] if table is not None else [],
+        advice=advice_by_text(contents),
+        themes=[LIGHT, DARK],
         name=contents.path.resolve().name,
         summary=summary(contents),
         tiles=_tiles(contents, weights),
@@ -122,18 +111,18 @@ def _page(contents: RunContents, weights: TrainingWeights | None, figures: list[
         findings=findings(contents),
         warnings=warnings_of(contents),
         figures=figures,
-        rows=_result_rows(contents),
+        rows=result_rows(contents),
         verdicts=VERDICTS,
         verdict_counts=verdict_counts(contents),
-        samples=sample_problems(contents, weights.values if weights is not None else None),
+        samples=sample_problems(contents, values),
         arm_colors=[theme.arm_colors(contents.arms) for theme in (LIGHT, DARK)],
         base=BASE,
         control=contents.comparison.control if contents.comparison is not None else None,
         main_settings={name: common[name] for name in main},
         other_settings={name: common[name] for name in sorted(common) if name not in main},
         settings_by_run=by_run,
-        record=_flat(contents.store.record) if contents.store is not None else {},
-        versions=_versions(contents),
+        record=flat(contents.store.record) if contents.store is not None else {},
+        versions=versions(contents),
     )
 
 
@@ -158,7 +147,7 @@ def _tiles(contents: RunContents, weights: TrainingWeights | None) -> list[tuple
     return tiles
 
 
-def _result_rows(contents: RunContents) -> list[dict[str, str]]:
+def result_rows(contents: RunContents) -> list[dict[str, str]]:
     """Return the result table: an arm per row for a comparison, else a model and set per row."""
     if contents.comparison is not None:
         return comparison_rows(contents.comparison)
@@ -169,38 +158,6 @@ def _result_rows(contents: RunContents) -> list[dict[str, str]]:
         student = {name: by_arm[BASE][0] for name, by_arm in by_sets.items() if difference(by_arm, arm) is not None}
         rows += [{"model": arm, **row} for row in evaluation_rows(results, [student] if BASE in contents.arms else [])]
     return rows
-
-
-def _settings(contents: RunContents) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Return the settings that all runs share, and the others by run."""
-    runs = {name: _flat(settings) for name, settings in contents.settings.items()}
-    names = list(dict.fromkeys(name for settings in runs.values() for name in settings))
-    common = {}
-    for name in names:
-        values = [settings.get(name) for settings in runs.values()]
-        if all(value == values[0] for value in values):
-            common[name] = values[0]
-    differing = {run: {name: values.get(name) for name in names if name not in common} for run, values in runs.items()}
-    return common, differing if len(runs) > 1 else {}
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings by dotted name, without secrets and without what is not set."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
-        elif value is not None:
-            flat[f"{prefix}{name}"] = "(not shown)" if name.endswith(_SECRETS) else value
-    return flat
-
-
-def _versions(contents: RunContents) -> dict[str, str]:
-    """Return the versions of the libraries that the pass rates were measured with."""
-    if contents.store is None:
-        return {}
-    manifest = json.loads((contents.store.path / "manifest.json").read_text(encoding="utf-8"))
-    return manifest.get("information", {})
 
 
 def _interval_apart(cell: str) -> Markup:

@@ -74,17 +74,20 @@ def sample_problems(contents: RunContents, problem_weights: npt.ArrayLike | None
     weights = None if problem_weights is None else np.asarray(problem_weights)
     rows = table.take(chosen).to_pylist()
     ids = [row["problem_id"] for row in rows]
-    completions, references = _by_problem(contents.store, ids), _by_problem(contents.references, ids, "passed")
+    completions, references = (
+        completions_by_problem(contents.store, ids),
+        completions_by_problem(contents.references, ids, "passed"),
+    )
     samples = []
     for index, row in zip(chosen, rows, strict=True):
-        prompt, num_earlier = _last_message(row.get("prompt"))
+        prompt, num_earlier = last_message(row.get("prompt"))
         made = completions.get(row["problem_id"], [])
         samples.append(
             ProblemSample(
                 problem_id=row["problem_id"],
                 prompt=prompt,
                 num_earlier_messages=num_earlier,
-                solution=_as_text(row.get("solution")),
+                solution=as_text(row.get("solution")),
                 num_passed=row["num_passed"],
                 num_valid=row["num_valid"],
                 problem_weight=None if weights is None else float(weights[index]),
@@ -152,10 +155,19 @@ def visible(text: str) -> Markup:
     """
     return Markup("").join(
         escape(character)
-        if character == "\n" or unicodedata.category(character) not in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+        if _is_seen(character)
         else Markup('<span class="unseen" title="U+{:04X}">{}</span>').format(ord(character), _name(character))
         for character in text
     )
+
+
+def seen(text: str) -> str:
+    """Return text for a terminal in which every character can be seen, so that none of them steers it."""
+    return "".join(character if _is_seen(character) else _name(character) for character in text)
+
+
+def _is_seen(character: str) -> bool:
+    return character == "\n" or unicodedata.category(character) not in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
 def _name(character: str) -> str:
@@ -165,7 +177,7 @@ def _name(character: str) -> str:
     return "\N{SYMBOL FOR DELETE}" if code == 0x7F else f"U+{code:04X}"
 
 
-def _by_problem(
+def completions_by_problem(
     store: PassRateStore | None, problem_ids: Sequence[str], verdict: str | None = None
 ) -> dict[str, list[dict[str, Any]]]:
     """Return a store's completions by problem, in the order of generation."""
@@ -176,15 +188,15 @@ def _by_problem(
     return found
 
 
-def _last_message(prompt: Any) -> tuple[str | None, int]:
+def last_message(prompt: Any) -> tuple[str | None, int]:
     """Return the text of a prompt, or of its last message, and the number of messages before it."""
     if not isinstance(prompt, list) or not prompt:
-        return _as_text(prompt), 0
+        return as_text(prompt), 0
     last = prompt[-1]
-    return _as_text(last["content"] if isinstance(last, dict) and "content" in last else last), len(prompt) - 1
+    return as_text(last["content"] if isinstance(last, dict) and "content" in last else last), len(prompt) - 1
 
 
-def _as_text(value: Any) -> str | None:
+def as_text(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False, default=str)

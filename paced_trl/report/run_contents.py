@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +23,10 @@ import pyarrow.parquet as pq
 
 from ..comparison import BASE, RESULTS, Comparison
 from ..evaluation import Evaluation
+from ..gradient_snr import RESULT, GradientSNR
 from ..run_directory import MANIFEST
 from ..store import PassRateStore
+from ..training_notes import ADVICE, read_notes
 from ..verification import VALID_VERDICTS
 
 
@@ -54,6 +56,12 @@ class RunContents:
             `prompt`, `solution` and `problem_weight`.
         store ([`PassRateStore`], *optional*): The completions that the pass rates were counted from.
         references ([`PassRateStore`], *optional*): The teacher's completions of the training problems.
+        held_out_completions (`dict[str, dict[str, PassRateStore]]`):
+            Completions of the evaluations, by set and by arm, of the arm's first seed.
+        held_out_problems (`dict[str, pyarrow.Table]`): `problem_id`, and `prompt` and `solution` where known, by set.
+        gradient_snr ([`GradientSNR`], *optional*): What `paced-trl diagnose` found.
+        advice (`dict[str, list[dict[str, Any]]]`):
+            What training warned of, as `step`, `subject` and `text`, by name of the run's directory.
     """
 
     path: Path
@@ -66,6 +74,10 @@ class RunContents:
     pass_rates: pa.Table | None = None
     store: PassRateStore | None = None
     references: PassRateStore | None = None
+    held_out_completions: dict[str, dict[str, PassRateStore]] = field(default_factory=dict)
+    held_out_problems: dict[str, pa.Table] = field(default_factory=dict)
+    gradient_snr: GradientSNR | None = None
+    advice: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     @property
     def arms(self) -> list[str]:
@@ -101,7 +113,11 @@ def read_run(output_dir: str | os.PathLike[str]) -> RunContents:
     contents.store = _open_store(path / "pass_rates")
     contents.references = _open_store(path / "references")
     contents.pass_rates = _read_pass_rates(path / PASS_RATES, contents.store)
-    if not (contents.evaluations or contents.histories or contents.pass_rates is not None):
+    if (path / RESULT).exists():
+        with _naming(path / RESULT):
+            contents.gradient_snr = GradientSNR.from_dict(_read_json(path / RESULT))
+    found = (contents.evaluations, contents.histories, contents.pass_rates, contents.gradient_snr)
+    if not any(part is not None and part != {} for part in found):
         raise ValueError(
             f"{str(path)!r} holds no pass rates, no training log and no evaluation, so there is nothing to show. Name "
             "the `--output_dir` of `paced-trl estimate`, `train`, `evaluate` or `compare`."
@@ -119,6 +135,9 @@ def _add_comparison(contents: RunContents) -> None:
     for run in comparison.runs:
         if run.log_history:
             contents.histories.setdefault(run.arm, []).append(run.log_history)
+        is_base = run.arm == BASE
+        directory = contents.path / (BASE if is_base else f"arms/{run.arm}-seed{run.seed}/evaluation")
+        _add_held_out(contents, run.arm, directory, run.evaluations)
     for manifest in sorted(contents.path.glob(f"arms/*/{MANIFEST}")):
         _add_settings(contents, manifest)
 
@@ -137,7 +156,9 @@ def _add_single_run(contents: RunContents) -> None:
     is_student = {file: student is not None and file.parent.name == Path(student).name for file in files}
     for file in sorted(files, key=lambda file: (not is_student[file], file)):
         by_arm = contents.evaluations.setdefault(file.stem, {})
-        by_arm[BASE if is_student[file] else file.parent.name] = [Evaluation.load(file)]
+        arm = BASE if is_student[file] else file.parent.name
+        by_arm[arm] = [Evaluation.load(file)]
+        _add_held_out(contents, arm, file.parent, [file.stem])
         evaluation = file.with_name(MANIFEST)  # absent where `Evaluation.save` was called from Python
         names = _read_json(evaluation)["settings"]["retention_sets"] if evaluation.exists() else []
         if file.stem in names and file.stem not in contents.retention_sets:
@@ -150,6 +171,22 @@ def _add_settings(contents: RunContents, manifest: Path) -> None:
     contents.settings[name] = values["settings"]
     if values["status"] != "finished":
         contents.unfinished.append(name)
+    notes = manifest.with_name(ADVICE)
+    if notes.exists():
+        with _naming(notes):
+            contents.advice[name] = read_notes(notes)
+
+
+def _add_held_out(contents: RunContents, arm: str, directory: Path, eval_sets: Iterable[str]) -> None:
+    """Find an arm's completions of held-out problems, and the problems; the first run of an arm is taken."""
+    for eval_set in eval_sets:
+        store = _open_store(directory / f"{eval_set}_completions")
+        if store is not None:
+            contents.held_out_completions.setdefault(eval_set, {}).setdefault(arm, store)
+        problems = directory / f"{eval_set}_problems.parquet"
+        if eval_set not in contents.held_out_problems and problems.exists():
+            with _naming(problems):
+                contents.held_out_problems[eval_set] = pq.read_table(problems)
 
 
 def _open_store(path: Path) -> PassRateStore | None:

@@ -16,10 +16,13 @@ from matplotlib.figure import Figure
 
 from ..pass_rate import Floats, FrontierShares, pass_rates
 from ..weighting import beta_kernel, problem_weights
+from .curves import EFFECTIVE_SAMPLE_SIZE, has_logged, held_out_metric
 from .figure_theme import Theme
-from .figures import draw_accuracy, draw_before_after, draw_training, draw_training_pass_rates
+from .figures import draw_accuracy, draw_before_after, draw_training_pass_rates
 from .findings import mean_with_interval, training_shares
 from .run_contents import RunContents
+from .snr_figure import draw_gradient_snr
+from .step_figures import draw_learning_curves, draw_training, draw_weights_over_steps
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,17 @@ def report_figures(contents: RunContents, weights: TrainingWeights | None) -> li
                 lambda theme: draw_accuracy(contents.evaluations, contents.retention_sets, theme),
             )
         )
+    if held_out_metric(contents.histories) is not None:
+        figures.append(
+            ReportFigure(
+                "learning_curves",
+                "Held-out problems while training",
+                "Mean@k on the validation problems over the steps, seeds averaged. The band is at least as wide as "
+                "the 95 % interval over problems: training logs the mean only, not the single problems.",
+                f"Accuracy on held-out problems over the training steps, for {', '.join(contents.histories)}.",
+                lambda theme: draw_learning_curves(contents.histories, theme),
+            )
+        )
     if contents.histories:
         figures.append(
             ReportFigure(
@@ -140,6 +154,30 @@ def report_figures(contents: RunContents, weights: TrainingWeights | None) -> li
                 "course of their curves, not the heights.",
                 f"Divergence from the teacher over the training steps, for {', '.join(contents.histories)}.",
                 lambda theme: draw_training(contents.histories, theme),
+            )
+        )
+    if any(has_logged(logs, EFFECTIVE_SAMPLE_SIZE) for logs in contents.histories.values()):
+        figures.append(
+            ReportFigure(
+                "weights_over_steps",
+                "Weights and direction over the steps",
+                "How many equally weighted problems the weights are worth, and which divergence was minimised: "
+                "forward KL on the teacher's completions, reverse KL on the student's own. One line and one bar per "
+                "seed.",
+                f"Effective sample size and divergence over the training steps, for {', '.join(contents.histories)}.",
+                lambda theme: draw_weights_over_steps(contents.histories, theme),
+            )
+        )
+    result = contents.gradient_snr
+    if result is not None:
+        figures.append(
+            ReportFigure(
+                "gradient_snr",
+                "Do gradients agree where the student passes sometimes?",
+                "Signal-to-noise ratio of the gradients across problems by pass rate, with 95 % intervals over "
+                f"problems, as `paced-trl diagnose` measured it. {result.finding}",
+                f"Signal-to-noise ratio of gradients over the pass rate. {result.finding}",
+                lambda theme: draw_gradient_snr(result, theme),
             )
         )
     return figures

@@ -1,0 +1,222 @@
+"""
+The rows of the page's table of problems: pass rates before and after, weight, and completions side by side.
+
+Responsible for which problems and how much of their text fit into a page of a few megabytes, and for saying what was
+left out. Training problems have pass rates before training only; held-out ones before and after, by arm. Knows nothing
+of HTML: rows are JSON values, and text is as nobody has checked it. Ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..comparison import BASE
+from ..pass_rate import Floats
+from ..store import PassRateStore
+from .extracted_answers import answer_reader
+from .findings import mean_with_interval
+from .problem_samples import as_text, choose_completions, completions_by_problem, elide, last_message
+from .run_contents import RunContents
+
+
+MAX_PROBLEMS = 5_000
+TRAINING = "training"
+# Half of the page for either kind, where there are more of both.
+_MAX_HELD_OUT = MAX_PROBLEMS // 2
+MAX_SIZE = 2_500_000  # bytes of text, all problems together
+_CHUNK = 1_000  # problems whose completions are in memory at once
+
+
+@dataclass(frozen=True)
+class _Detail:
+    """How much of each problem is shown: completions of one side, characters of one, of a prompt and of a solution."""
+
+    completions: int
+    completion: int
+    prompt: int
+
+
+# The first that fits is taken.
+_DETAILS = (
+    _Detail(4, 1500, 2000),
+    _Detail(4, 700, 1000),
+    _Detail(2, 500, 600),
+    _Detail(1, 300, 400),
+    _Detail(1, 120, 160),
+)
+
+
+def problem_table(contents: RunContents, problem_weights: Floats | None = None) -> dict[str, Any] | None:
+    """
+    Return the table of problems as JSON values, or None if no problem was measured.
+
+    Args:
+        contents ([`RunContents`]): The run.
+        problem_weights (`np.ndarray`, *optional*):
+            Weights of the training problems, **shape (P,)**, in the order of the pass-rate table, mean 1.
+
+    Returns:
+        `dict[str, Any]`: `arms`, of which the first is the student before training; `arm`, the one to show first;
+        `sets`; `notes`, what was left out; and `rows`. A row has `set`, `id`, `prompt`, `earlier` (messages before
+        it), `solution`, `reference`, `weight`, `counts` (by arm, passed and valid), `made` (by arm, completions there
+        are) and `shown` (by arm: number, verdict, tokens, text and extracted answer of some of them). Sets and arms
+        are numbers that index the lists.
+    """
+    arms = [BASE, *(arm for arm in contents.arms if arm != BASE)]
+    sets = [TRAINING, *contents.evaluations]
+    held_out, num_held_out = _held_out_rows(contents, arms)
+    training, num_training = _training_rows(contents, problem_weights, MAX_PROBLEMS - len(held_out))
+    rows = training + held_out
+    if not rows:
+        return None
+    _add_completions(contents, rows, arms, sets)
+    detail, num_without = _fit(rows)
+    notes = []
+    if num_training > len(training):
+        which = "of the greatest weight" if problem_weights is not None else "first"
+        notes.append(f"Of {num_training:,} training problems the {len(training):,} {which} are listed.")
+    if num_held_out > len(held_out):
+        notes.append(f"Of {num_held_out:,} held-out problems the first {len(held_out):,} are listed.")
+    notes.append(
+        f"To keep the page small, at most {detail.completions} completions of each side are shown, one of each "
+        f"verdict first, and of a longer text {detail.completion:,} characters (of a prompt {detail.prompt:,}). All "
+        "are in the stores beside this page."
+    )
+    if num_without:
+        notes.append(f"{num_without:,} problems are listed without their completions.")
+    return {"arms": arms, "arm": _best_arm(contents, arms), "sets": sets, "notes": notes, "rows": rows}
+
+
+def _training_rows(
+    contents: RunContents, problem_weights: Floats | None, max_rows: int
+) -> tuple[list[dict[str, Any]], int]:
+    table = contents.pass_rates
+    if table is None:
+        return [], 0
+    chosen: npt.NDArray[np.intp] = np.arange(table.num_rows)
+    if table.num_rows > max_rows:
+        heaviest = chosen if problem_weights is None else np.argsort(-problem_weights, kind="stable")
+        chosen = np.sort(heaviest[:max_rows])
+    weights = None if problem_weights is None else problem_weights[chosen].tolist()
+    rows = [
+        _row(0, each, {0: [each["num_passed"], each["num_valid"]]}, None if weights is None else weights[index])
+        for index, each in enumerate(table.take(chosen).to_pylist())
+    ]
+    return rows, table.num_rows
+
+
+def _held_out_rows(contents: RunContents, arms: Sequence[str]) -> tuple[list[dict[str, Any]], int]:
+    """Return a row per held-out problem, counts of the seeds added up."""
+    rows: list[dict[str, Any]] = []
+    for number, (eval_set, by_arm) in enumerate(contents.evaluations.items(), start=1):
+        counts: dict[str, dict[int, list[int]]] = {}
+        for arm, evaluations in by_arm.items():
+            for evaluation in evaluations:
+                columns = (evaluation.problem_ids, evaluation.num_passed, evaluation.num_valid)
+                for problem_id, passed, valid in zip(*columns, strict=True):
+                    total = counts.setdefault(problem_id, {}).setdefault(arms.index(arm), [0, 0])
+                    total[0] += passed
+                    total[1] += valid
+        table = contents.held_out_problems.get(eval_set)
+        known = {} if table is None else {each["problem_id"]: each for each in table.to_pylist()}
+        rows += [
+            _row(number, known.get(problem_id, {"problem_id": problem_id}), by_number, None)
+            for problem_id, by_number in counts.items()
+        ]
+    return rows[:_MAX_HELD_OUT], len(rows)
+
+
+def _row(eval_set: int, problem: dict[str, Any], counts: dict[int, list[int]], weight: float | None) -> dict[str, Any]:
+    prompt, num_earlier = last_message(problem.get("prompt"))
+    return {
+        "set": eval_set,
+        "id": str(problem["problem_id"]),
+        "prompt": prompt,
+        "earlier": num_earlier,
+        "solution": as_text(problem.get("solution")),
+        "reference": None,
+        "weight": None if weight is None else round(weight, 4),
+        "counts": counts,
+        "made": {},
+        "shown": {},
+    }
+
+
+def _add_completions(
+    contents: RunContents, rows: list[dict[str, Any]], arms: Sequence[str], sets: Sequence[str]
+) -> None:
+    """Add completions of each side to the rows, with the answers that the verifier read in them."""
+    for number, name in enumerate(sets):
+        of_set = {row["id"]: row for row in rows if row["set"] == number}
+        stores = {BASE: contents.store} if number == 0 else contents.held_out_completions.get(name, {})
+        for arm, store in stores.items():
+            reader = answer_reader(store.record) if store is not None else None
+            for problem_id, completions in _completions(store, list(of_set)):
+                row, key = of_set[problem_id], arms.index(arm)
+                row["made"][key] = len(completions)
+                row["shown"][key] = [
+                    [
+                        each["generation_index"] + 1,
+                        each["verdict"],
+                        each["num_tokens"],
+                        each["completion"],
+                        reader(each["completion"]) if reader is not None else None,
+                    ]
+                    for each in choose_completions(completions, _DETAILS[0].completions)
+                ]
+        if number == 0:
+            for problem_id, completions in _completions(contents.references, list(of_set), "passed"):
+                of_set[problem_id]["reference"] = completions[0]["completion"]
+
+
+def _completions(
+    store: PassRateStore | None, problem_ids: list[str], verdict: str | None = None
+) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    for start in range(0, len(problem_ids), _CHUNK):
+        yield from completions_by_problem(store, problem_ids[start : start + _CHUNK], verdict).items()
+
+
+def _fit(rows: list[dict[str, Any]]) -> tuple[_Detail, int]:
+    """Shorten the texts of all rows alike until they fit; return the detail, and how many rows lost completions."""
+    detail = next((one for one in _DETAILS if sum(_size(row, one) for row in rows) <= MAX_SIZE), _DETAILS[-1])
+    size, num_without = 0, 0
+    for row in sorted(rows, key=lambda row: -(row["weight"] if row["weight"] is not None else np.inf)):
+        size += _size(row, detail)
+        if size > MAX_SIZE and row["shown"]:
+            row["shown"], row["reference"] = {}, None
+            num_without += 1
+        for name, length in (("prompt", detail.prompt), ("solution", detail.prompt), ("reference", detail.completion)):
+            row[name] = None if row[name] is None else elide(row[name], length)
+        for key, completions in row["shown"].items():
+            kept = {each[0] for each in _kept(completions, detail)}
+            row["shown"][key] = [
+                [*each[:3], elide(each[3], detail.completion), each[4]] for each in completions if each[0] in kept
+            ]
+    return detail, num_without
+
+
+def _kept(completions: list[list[Any]], detail: _Detail) -> list[list[Any]]:
+    chosen = choose_completions([{"verdict": each[1], "row": each} for each in completions], detail.completions)
+    return [each["row"] for each in chosen]
+
+
+def _size(row: dict[str, Any], detail: _Detail) -> int:
+    """Return about how many bytes a row takes in a page: what is not ASCII is written as \\uXXXX there."""
+    texts = [(row["prompt"], detail.prompt), (row["solution"], detail.prompt), (row["reference"], detail.completion)]
+    kept = [each for shown in row["shown"].values() for each in _kept(shown, detail)]
+    texts += [(each[3], detail.completion) for each in kept]
+    return (
+        200 + 40 * len(kept) + sum(min(len(text), most) * (1 if text.isascii() else 6) for text, most in texts if text)
+    )
+
+
+def _best_arm(contents: RunContents, arms: Sequence[str]) -> int:
+    """Return the arm with the highest mean on the first held-out set; 0 if there is none but the untouched student."""
+    by_arm = contents.evaluations.get(next(iter(contents.eval_sets), ""), {})
+    means = {arm: mean_with_interval(evaluations).estimate for arm, evaluations in by_arm.items() if arm != BASE}
+    return arms.index(max(means, key=lambda arm: means[arm])) if means else min(1, len(arms) - 1)
