@@ -56,6 +56,7 @@ def arguments(output_dir: Path, *more: str) -> list[str]:
 def test_step_by_step(
     tmp_path: Path, held_out: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "200")  # so that no heading is broken
     run = tmp_path / "run"
     estimate.run(arguments(run))
     assert "frontier" in capsys.readouterr().out
