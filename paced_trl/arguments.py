@@ -62,6 +62,9 @@ class ProblemArguments:
         None, "JSON file with a list of messages before every prompt; makes prompts chats."
     )
     as_chat: bool = _setting(False, "Turn text prompts into a user message, rendered with the chat template.")
+    choices_column: str | None = _setting(
+        None, "Column of a multiple choice's answers, a list; they follow the prompt as lines 'A. ...'."
+    )
     max_problems: int | None = _setting(None, "Use the first so many problems only.")
 
     def load_options(self) -> dict[str, Any]:
@@ -212,7 +215,9 @@ class EvaluateArguments:
     """What `evaluate` measures."""
 
     eval_sets: list[str] = _setting(
-        [], "Held-out problems as NAME=DATA pairs, e.g. test=data/test.jsonl; DATA as in --dataset_name."
+        [],
+        "Held-out problems as NAME=DATA pairs, e.g. test=data/test.jsonl; DATA as in --dataset_name, where a Hub id "
+        "may go on with its own split and configuration: org/data?split=train&config=main.",
     )
     retention_sets: list[str] = _setting(
         [], "Problems the run does not train on, as NAME=DATA pairs: accuracy there shows forgetting."

@@ -37,6 +37,7 @@ class Check:
     wants_messages: ClassVar[bool] = False  # else the text of the last message
     columns: ClassVar[tuple[str, ...] | None] = ()  # the columns that rows must have; None: whatever there is
     optional_columns: ClassVar[tuple[str, ...]] = ()
+    states_answers: ClassVar[bool] = False  # whether it has `answers`
     rows_per_call: ClassVar[int] = 1
     timeout: float = 10.0  # seconds per call
     max_memory: ClassVar[int | None] = 2 * 1024**3  # bytes of address space per worker
@@ -50,6 +51,10 @@ class Check:
 
     def check_solutions(self, rows: list[Row]) -> list[Verdict]:
         """Return `PASSED` for each usable gold, `UNVERIFIABLE` for each other one."""
+        raise NotImplementedError
+
+    def answers(self, rows: list[Row]) -> list[str | None]:
+        """Return what each completion answers, the same text for the same answer; `None` where it states none."""
         raise NotImplementedError
 
 

@@ -1,77 +1,44 @@
 """
-Several arms under one budget: the same problems, references, steps, data order and seeds, one estimation shared.
+The result of a comparison: all runs of all arms, and what can be said about them.
 
-An arm is a name and the settings it changes, e.g. `uniform: {weighting: uniform}`. Every arm is evaluated on the same
-held-out and retention problems, and compared with a control arm problem by problem. Finished arms are reused, so arms
-and seeds can be added later.
+Responsible for the file that keeps them, for paired differences over problems and seeds, for learning curves and for
+what it took to reach the control's accuracy. Who trains and evaluates is `comparison_run.py`. Loads nothing heavy.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .evaluation import Difference, Evaluation, compare_runs
+from .arms import BASE as BASE
+from .differences import Difference, compare_runs, mean_over_runs
+from .evaluation import Evaluation
+from .learning_curve import CurvePoint, cost_of_accuracy, mean_curve
 from .run_directory import write_json
 
 
-if TYPE_CHECKING:
-    from .config import PacedConfig
-    from .distillation import Distilled
-
 RESULTS = "comparison.json"
-BASE = "base"
-
-
-@dataclass
-class ComparisonArguments:
-    """Which arms `compare` trains, and on which seeds."""
-
-    arms: dict[str, dict[str, Any]] | str | None = field(
-        default=None,
-        metadata={
-            "help": "Arms: name and the settings it changes, e.g. 'uniform: {weighting: uniform}'; an empty mapping "
-            "takes the preset of that name. Default: uniform, hard_filter, paced, paced_sampling."
-        },
-    )
-    seeds: list[int] = field(default_factory=lambda: [0], metadata={"help": "Seeds each arm is trained with."})
-    learning_rates: list[float] = field(
-        default_factory=list,
-        metadata={"help": "Train every arm with each of these rates, as arms ARM@RATE: a grid to choose a rate from."},
-    )
-    control: str = field(default="uniform", metadata={"help": "Arm that the others are compared with."})
-
-    def __post_init__(self) -> None:
-        from .config import PRESETS
-
-        given: dict[str, Any] | None = json.loads(self.arms) if isinstance(self.arms, str) else self.arms
-        chosen = given or {name: {} for name in ("uniform", "hard_filter", "paced", "paced_sampling")}
-        self.arms = {name: PRESETS.get(name, {}) | (settings or {}) for name, settings in chosen.items()}
-        unknown = [name for name, settings in self.arms.items() if not settings]
-        if unknown:
-            raise ValueError(
-                f"The arm {unknown[0]!r} changes no setting and is no preset. Presets: {', '.join(PRESETS)}; or give "
-                "settings, e.g. `my_arm: {weight_beta: 2.0}`."
-            )
-        if self.control not in self.arms:
-            raise ValueError(f"`control` is {self.control!r}, which is no arm. Arms: {', '.join(self.arms)}.")
-        if self.learning_rates:
-            self.arms = {
-                f"{name}@{rate:g}": {**settings, "learning_rate": rate}
-                for name, settings in self.arms.items()
-                for rate in self.learning_rates
-            }
-            self.control = f"{self.control}@{self.learning_rates[0]:g}"
+COSTS = ("tokens_generated", "student_tokens", "teacher_tokens", "seconds")
 
 
 @dataclass
 class ArmRun:
-    """One arm trained with one seed, or the untouched student (`arm="base"`)."""
+    """
+    One arm trained with one seed, or the untouched student (`arm="base"`).
+
+    Args:
+        arm (`str`): Name of the arm.
+        seed (`int`): Seed of the training.
+        settings (`dict[str, Any]`): Settings that the arm changes.
+        evaluations (`dict[str, Evaluation]`): By set.
+        path (`str`, *optional*): Where the student lies.
+        train_seconds (`float`, *optional*): Seconds of training, evaluations left out.
+        log_history (`list[dict[str, Any]]`): What training logged.
+        costs (`dict[str, float]`): See [`training_costs.costs_so_far`].
+        curve (`list[CurvePoint]`): Evaluations on the way, without the start and the end.
+    """
 
     arm: str
     seed: int
@@ -80,33 +47,125 @@ class ArmRun:
     path: str | None = None
     train_seconds: float | None = None
     log_history: list[dict[str, Any]] = field(default_factory=list)
+    costs: dict[str, float] = field(default_factory=dict)
+    curve: list[CurvePoint] = field(default_factory=list)
+
+    @property
+    def accuracy(self) -> dict[str, float]:
+        """mean@k by set."""
+        return {name: evaluation.mean_at_k for name, evaluation in self.evaluations.items()}
 
 
 @dataclass
 class Comparison:
-    """All runs of a comparison, and what can be said about them."""
+    """
+    All runs of a comparison.
+
+    Args:
+        control (`str`): Arm that the others are compared with.
+        eval_sets, retention_sets (`list[str]`): Names of the sets of the kind that is trained on, and of the others.
+        runs (`list[ArmRun]`): The untouched student first.
+        shared_tokens (`dict[str, int]`): Tokens generated once for all arms: `estimation` by the student, `references`
+            by the teacher.
+    """
 
     control: str
     eval_sets: list[str]
     retention_sets: list[str]
     runs: list[ArmRun] = field(default_factory=list)
+    shared_tokens: dict[str, int] = field(default_factory=dict)
 
     def arms(self) -> list[str]:
         """Return the names of the arms in the order they were run, the untouched student first."""
         return list(dict.fromkeys(run.arm for run in self.runs))
 
+    def runs_of(self, arm: str) -> list[ArmRun]:
+        """Return an arm's runs, one per seed."""
+        return [run for run in self.runs if run.arm == arm]
+
     def evaluations(self, arm: str, eval_set: str) -> list[Evaluation]:
         """Return one evaluation per seed of an arm."""
-        return [run.evaluations[eval_set] for run in self.runs if run.arm == arm]
+        return [run.evaluations[eval_set] for run in self.runs_of(arm)]
+
+    def mean(self, arm: str, eval_set: str) -> Difference:
+        """Return an arm's mean@k with its interval over problems and seeds."""
+        return mean_over_runs(self.evaluations(arm, eval_set))
 
     def difference(self, arm: str, other: str, eval_set: str) -> Difference:
-        """Return the paired difference in mean@k, `arm` minus `other`, over problems and seeds."""
-        return compare_runs(self.evaluations(arm, eval_set), self.evaluations(other, eval_set))
+        """
+        Return the paired difference in mean@k, `arm` minus `other`, over problems and seeds.
+
+        Runs of the same seed are pairs. While an arm lacks seeds that the other has, the seeds of both count.
+        """
+        sides = [{run.seed: run.evaluations[eval_set] for run in self.runs_of(name)} for name in (arm, other)]
+        common = sorted(sides[0].keys() & sides[1].keys())
+        if BASE in (arm, other) or not common:
+            return compare_runs(*(list(side.values()) for side in sides))
+        return compare_runs(*([side[seed] for seed in common] for side in sides))
+
+    def costs(self, arm: str) -> dict[str, float]:
+        """Return the means over seeds of what an arm's training cost, as far as they are known."""
+        known = [run.costs for run in self.runs_of(arm) if run.costs]
+        return {name: sum(costs[name] for costs in known) / len(known) for name in COSTS} if known else {}
+
+    def curve(self, arm: str) -> list[CurvePoint]:
+        """
+        Return an arm's learning curve, the mean over its seeds, from the untouched student to the trained one.
+
+        Returns:
+            `list[CurvePoint]`: Empty where what training cost is not known, as of the untouched student.
+        """
+        start = next((run.accuracy for run in self.runs_of(BASE)), None)
+        curves = []
+        for run in self.runs_of(arm):
+            if not run.costs or start is None:
+                continue
+            last = max((int(entry.get("step", 0)) for entry in run.log_history), default=0)
+            ends = CurvePoint(0, 0.0, 0, 0, 0, start), CurvePoint(last, **run.costs, accuracy=run.accuracy)
+            on_the_way = [point for point in run.curve if start.keys() <= point.accuracy.keys()]
+            curves.append([ends[0], *on_the_way, ends[1]])
+        return mean_curve(curves) if curves else []
+
+    def cost_of_control(self, arm: str, eval_set: str) -> tuple[float, float] | None:
+        """
+        Return the tokens and seconds after which an arm has the control's final accuracy, refreshes included.
+
+        Returns:
+            `tuple[float, float]` or `None`: `None` if it never has, or if it was not evaluated on the way.
+        """
+        curve = self.curve(arm)
+        if len(curve) < 3 or not self.runs_of(self.control):
+            return None
+        return cost_of_accuracy(curve, eval_set, self.mean(self.control, eval_set).estimate)
+
+    def results(self) -> dict[str, dict[str, Any]]:
+        """Return all that the tables say as numbers, by arm, as JSON values."""
+        results: dict[str, dict[str, Any]] = {}
+        for arm in self.arms():
+            sets: dict[str, Any] = {}
+            for name in [*self.eval_sets, *self.retention_sets]:
+                sets[name] = {"mean_at_k": asdict(self.mean(arm, name))}
+                for other in {BASE, self.control} - {arm} if arm != BASE else ():
+                    if self.runs_of(other):
+                        sets[name][f"minus_{other}"] = asdict(self.difference(arm, other, name))
+                if arm != BASE and name in self.eval_sets:
+                    reached = self.cost_of_control(arm, name)
+                    sets[name]["until_accuracy_of_control"] = reached and {"tokens": reached[0], "seconds": reached[1]}
+            results[arm] = {
+                "sets": sets,
+                "costs": self.costs(arm),
+                "curve": [{**asdict(point), "tokens": point.tokens} for point in self.curve(arm)],
+            }
+        return results
 
     def save(self, directory: Path) -> None:
         """Write `comparison.json`; the per-problem counts lie in each run's `evaluation.json`."""
         runs = [
-            {**vars(run), "evaluations": {name: e.to_dict() for name, e in run.evaluations.items()}}
+            {
+                **vars(run),
+                "evaluations": {name: e.to_dict() for name, e in run.evaluations.items()},
+                "curve": [asdict(point) for point in run.curve],
+            }
             for run in self.runs
         ]
         write_json(directory / RESULTS, {**vars(self), "runs": runs})
@@ -116,64 +175,13 @@ class Comparison:
         """Read `comparison.json`."""
         values = json.loads((directory / RESULTS).read_text())
         values["runs"] = [
-            ArmRun(**{**run, "evaluations": {n: Evaluation.from_dict(e) for n, e in run["evaluations"].items()}})
+            ArmRun(
+                **{
+                    **run,
+                    "evaluations": {n: Evaluation.from_dict(e) for n, e in run["evaluations"].items()},
+                    "curve": [CurvePoint(**point) for point in run.get("curve", [])],
+                }
+            )
             for run in values["runs"]
         ]
         return cls(**values)
-
-
-def run_comparison(
-    output_dir: Path,
-    comparison_args: ComparisonArguments,
-    eval_sets: Sequence[str],
-    retention_sets: Sequence[str],
-    *,
-    train: Callable[[dict[str, Any], Path], Distilled],
-    evaluate: Callable[[str | None, Path], dict[str, Evaluation]],
-) -> Comparison:
-    """
-    Evaluate the untouched student, then train and evaluate each arm with each seed; save after each.
-
-    Args:
-        output_dir (`Path`): Runs go to `output_dir/arms/<arm>-seed<seed>`.
-        comparison_args ([`ComparisonArguments`]): Arms, seeds and the control.
-        eval_sets, retention_sets (`Sequence[str]`): Names of the sets that `evaluate` returns.
-        train (`Callable`): `train(settings, directory)` trains one arm.
-        evaluate (`Callable`): `evaluate(model, directory)` returns evaluations by set; model None is the student.
-
-    Returns:
-        [`Comparison`]: Also in `output_dir/comparison.json`.
-    """
-    arms = comparison_args.arms
-    assert isinstance(arms, dict)
-    comparison = Comparison(comparison_args.control, list(eval_sets), list(retention_sets))
-    comparison.runs.append(ArmRun(BASE, 0, {}, evaluate(None, output_dir / BASE)))
-    for seed in comparison_args.seeds:
-        for arm, settings in arms.items():
-            directory = output_dir / "arms" / f"{arm}-seed{seed}"
-            distilled = train({**settings, "seed": seed}, directory)
-            print(f"{arm}, seed {seed}: {'reused' if distilled.reused else 'trained'}, {directory}", flush=True)
-            seconds = [entry["train_runtime"] for entry in distilled.log_history if "train_runtime" in entry]
-            comparison.runs.append(
-                ArmRun(
-                    arm,
-                    seed,
-                    settings,
-                    evaluate(str(directory), directory / "evaluation"),
-                    path=str(directory),
-                    train_seconds=sum(seconds),
-                    log_history=distilled.log_history,
-                )
-            )
-            comparison.save(output_dir)
-    return comparison
-
-
-def arm_config(args: PacedConfig, settings: dict[str, Any], output_dir: Path) -> PacedConfig:
-    """Return a copy of the settings with an arm's changes."""
-    names = {f.name for f in dataclasses.fields(args)}
-    for name in settings.keys() - names:
-        nearest = difflib.get_close_matches(name, names, n=1)
-        hint = f" Did you mean `{nearest[0]}`?" if nearest else ""
-        raise ValueError(f"An arm sets `{name}`, which is no setting of `PacedConfig`.{hint}")
-    return dataclasses.replace(args, **{"beta": None, "output_dir": str(output_dir), **settings})

@@ -27,6 +27,13 @@ PRESETS: dict[str, dict[str, Any]] = {
     "hard_filter": {"weighting": "hard_filter", "apply_weights": "sampling", "refresh": "never"},
     "paced": {"weighting": "beta", "apply_weights": "loss", "refresh": "never"},
     "paced_sampling": {"weighting": "beta", "apply_weights": "sampling", "refresh": "never"},
+    # The paper's two stages, where the other arms have one.
+    "paced_forward_then_reverse": {
+        "weighting": "beta",
+        "apply_weights": "loss",
+        "kl": "forward_then_reverse",
+        "refresh": "never",
+    },
     # Ours: pass rates measured again every 50 steps, as in the demo.
     "paced_sampling_refreshed": {"weighting": "beta", "apply_weights": "sampling", **_REFRESHED},
     "hard_filter_refreshed": {"weighting": "hard_filter", "apply_weights": "sampling", **_REFRESHED},

@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -38,6 +39,7 @@ def load_problems(
     system_prompt: str | None = None,
     few_shot: str | None = None,
     as_chat: bool = False,
+    choices_column: str | None = None,
     max_problems: int | None = None,
 ) -> Dataset:
     """
@@ -46,7 +48,8 @@ def load_problems(
     Args:
         name (`str`):
             A local `.json`, `.jsonl`, `.csv` or `.parquet` file, a directory written by `Dataset.save_to_disk`, a
-            Hub dataset id, or `reasoning_gym:<task>?size=500&seed=0&<knob>=<value>`.
+            Hub dataset id, or `reasoning_gym:<task>?size=500&seed=0&<knob>=<value>`. A Hub id may go on with a split
+            and a configuration of its own: `org/data?split=train&config=main`.
         config (`str`, *optional*): Configuration name of a Hub dataset.
         split (`str`, *optional*, defaults to `"train"`): Split of a Hub dataset.
         prompt_column, solution_column (`str`, *optional*): Columns that hold the prompt and the gold solution.
@@ -61,6 +64,9 @@ def load_problems(
             JSON file with a list of messages (`role`, `content`) put before every prompt; implies `as_chat`.
         as_chat (`bool`, *optional*, defaults to `False`):
             Whether text prompts become a user message, rendered with the model's chat template.
+        choices_column (`str`, *optional*):
+            Column that holds the answers of a multiple choice, a list of at most 26 texts. They follow the prompt, a
+            text, as lines "A. ...", "B. ...".
         max_problems (`int`, *optional*): Keep the first so many problems.
 
     Returns:
@@ -92,6 +98,10 @@ def load_problems(
     if len(dataset) == 0:
         raise ValueError(f"{name!r} holds no problems, so there is nothing to measure. Check the file or the split.")
     _check_prompts(dataset["prompt"], name)
+    if choices_column is not None:
+        choices = _column(dataset, choices_column, "choices", name)
+        texts = [_with_choices(prompt, row, name) for prompt, row in zip(dataset["prompt"], choices, strict=True)]
+        dataset = dataset.remove_columns("prompt").add_column("prompt", texts)
     context = chat_context(system_prompt, few_shot)
     if as_chat or context:
         prompts = [context + as_messages(prompt) for prompt in dataset["prompt"]]
@@ -113,7 +123,15 @@ def _load_rows(name: str, config: str | None, split: str) -> Dataset:
         return load_dataset(_FILE_FORMATS[path.suffix], data_files=str(path), split="train")
     if path.is_dir() and (path / "dataset_info.json").exists():
         return load_from_disk(str(path))
-    return load_dataset(name, config, split=split)
+    repository, _, query = name.partition("?")
+    own = dict(parse_qsl(query, strict_parsing=bool(query)))
+    unknown = own.keys() - {"split", "config"}
+    if unknown:
+        raise ValueError(
+            f"{name!r} has the option {min(unknown)!r}, and a Hub dataset has `split` and `config` only, e.g. "
+            f"{repository}?split=test&config=main."
+        )
+    return load_dataset(repository, own.get("config", config), split=own.get("split", split))
 
 
 def load_reasoning_gym(name: str) -> Dataset:
@@ -177,6 +195,17 @@ def chat_context(system_prompt: str | None, few_shot: str | None) -> Messages:
 def as_messages(prompt: str | Messages) -> Messages:
     """Return a prompt as messages: text becomes one user message."""
     return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+
+
+def _with_choices(prompt: Any, choices: Any, name: str) -> str:
+    if not isinstance(prompt, str) or not isinstance(choices, list) or len(choices) > len(ascii_uppercase):
+        raise ValueError(
+            f"{name!r} has a problem whose prompt is a {type(prompt).__name__} and whose choices are a "
+            f"{type(choices).__name__}: choices follow a prompt that is text, and are a list of at most "
+            f"{len(ascii_uppercase)}. Name another `--choices_column`, or leave it out."
+        )
+    lines = [f"{letter}. {choice}" for letter, choice in zip(ascii_uppercase, choices, strict=False)]
+    return "\n".join([prompt, *lines])
 
 
 def _column(dataset: Dataset, column: str, target: str, name: str) -> list[Any]:

@@ -23,14 +23,16 @@ from trl import ModelConfig, get_peft_config, get_quantization_config
 from .arguments import as_mapping, require_model
 from .callbacks import CompactProgress, StopCleanly
 from .config import PacedConfig
+from .curve_evaluation import CurveEvaluation, CurveSettings
 from .models import load_tokenizer, resolve_model_path
 from .refresh import refresh_in_force
-from .run_directory import RunDirectory
+from .run_directory import RunDirectory, write_json
 from .trainer import PacedTrainer
 from .training_notes import keeping_warnings
 from .verification import Verifier
 
 
+COSTS = "costs.json"
 # Settings that do not change what is trained: they may differ between a run and its continuation.
 _INCIDENTAL_PREFIXES = (
     "hub_",
@@ -128,10 +130,19 @@ def make_trainer(
 
 @dataclass
 class Distilled:
-    """A finished distillation: where the student lies and what training logged, one entry per `logging_steps`."""
+    """
+    A finished distillation.
+
+    Args:
+        path (`Path`): Where the student lies.
+        log_history (`list[dict[str, float]]`): What training logged, one entry per `logging_steps`.
+        costs (`dict[str, float]`): What it cost: see [`training_costs.costs_so_far`].
+        reused (`bool`): Whether it was finished before.
+    """
 
     path: Path
     log_history: list[dict[str, float]]
+    costs: dict[str, float]
     reused: bool
 
 
@@ -142,6 +153,7 @@ def distill(
     *,
     verifier: Verifier | None = None,
     validation: Dataset | None = None,
+    curve: CurveSettings | None = None,
 ) -> Distilled:
     """
     Train a student and save it to `args.output_dir`; continue an interrupted run, reuse a finished one.
@@ -154,6 +166,7 @@ def distill(
         dataset (`datasets.Dataset`): Training problems, as [`PacedTrainer`] needs them.
         verifier ([`Verifier`], *optional*): Judges the student's own completions while it trains.
         validation (`datasets.Dataset`, *optional*): Held-out problems for `args.eval_strategy`.
+        curve ([`CurveSettings`], *optional*): Evaluations on the way; they change nothing of the training.
 
     Raises:
         ValueError: If models, data or directory do not fit together: before weights load.
@@ -161,9 +174,10 @@ def distill(
     """
     args.refresh = refresh_in_force(args, dataset, verifier)
     run = RunDirectory(str(args.output_dir), training_settings(args, model_args, dataset, validation))
-    history = run.path / "trainer_state.json"
     if run.status == "finished":
-        return Distilled(run.path, json.loads(history.read_text())["log_history"], reused=True)
+        history = json.loads((run.path / "trainer_state.json").read_text())["log_history"]
+        costs = json.loads((run.path / COSTS).read_text()) if (run.path / COSTS).exists() else {}
+        return Distilled(run.path, history, costs, reused=True)
     # The Trainer would push every checkpoint with its training_args.bin, into a repository that is public by default.
     # A finished run is published from a list of files instead (`publication.py`).
     args.push_to_hub = False
@@ -173,13 +187,28 @@ def distill(
         if not args.disable_tqdm:
             trainer.remove_callback(ProgressCallback)
             trainer.add_callback(CompactProgress())
+        if curve is not None:
+            trainer.add_callback(
+                CurveEvaluation(
+                    curve,
+                    student=lambda: (trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class),
+                    costs=lambda: trainer.figures.costs(trainer.state),
+                    clock=trainer.clock,
+                )
+            )
         if PartialState().is_main_process:
             run.mark("started")
+        # The others look for checkpoints in the directory that the first makes.
+        PartialState().wait_for_everyone()
         trainer.train(resume_from_checkpoint=get_last_checkpoint(args.output_dir))
     if stop.stopped:
         raise KeyboardInterrupt
     trainer.save_model()
     trainer.save_state()
+    costs = trainer.figures.costs(trainer.state)
     if PartialState().is_main_process:
+        write_json(run.path / COSTS, costs)
         run.mark("finished")
-    return Distilled(run.path, trainer.state.log_history, reused=False)
+    # Whoever loads the student next must find all of it.
+    PartialState().wait_for_everyone()
+    return Distilled(run.path, trainer.state.log_history, costs, reused=False)

@@ -1,10 +1,10 @@
 """
-How good a model is on a set of problems, and whether it is better than another.
+How good a model is on a set of problems; whether it is better than another is `differences.py`.
 
-Responsible for mean@k and pass@k from counts of passes, for the interval of mean@k, for the paired difference of two
-runs, and for the file that keeps them together with every setting they depend on. Completions are made, verified and
-stored by `estimation.py`, so that an evaluation differs from an estimation in name only: same code, same record. The
-paper (PACED, arXiv 2603.11178) reports the mean over 8 generations; the intervals are ours.
+Responsible for mean@k, pass@k and maj@k from counts, for the interval of mean@k, and for the file that keeps them
+together with every setting they depend on. Completions are made, verified and stored by `estimation.py`, so that an
+evaluation differs from an estimation in name only: same code, same record. The paper (PACED, arXiv 2603.11178) reports
+the mean over 8 generations; the intervals are ours.
 
 A verifier's failure is not the model's: a problem without a valid verdict (`num_valid` 0) does not count, here as
 everywhere, and is listed in `unmeasured`. This module knows nothing of training.
@@ -15,15 +15,21 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
+from .differences import CONFIDENCE as CONFIDENCE
+from .differences import Difference as Difference
+from .differences import bootstrap_interval
+from .differences import compare_runs as compare_runs
 from .pass_rate import Floats, check_counts, pass_rates
 from .run_directory import write_json
 
@@ -34,12 +40,6 @@ if TYPE_CHECKING:
     from .completions import Generator
     from .filling import VerifierLike
     from .store import PassRateStore
-
-CONFIDENCE = 0.95
-# What may differ between the records of two sides: the model, which is what is compared, and the draw.
-_FREE_FIELDS = {"generator.model", "generator.weights", "generator.dtype", "seed"}
-# Numbers drawn at once by the bootstrap: 80 MB.
-_MAX_DRAWS = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,9 @@ class Evaluation:
         mean_completion_length (`float`): Mean over all completions, in tokens.
         clipped_ratio (`float`): Fraction in [0, 1] of completions that were cut at the maximum length.
         verdicts (`dict[str, int]`): Number of completions with each verdict.
+        majority (`list[float]`, *optional*):
+            Probability per problem, length P, that the answer most generations agree on is right, as
+            [`majority_votes`] gives it; `None` where the verifier cannot say what a completion answers.
 
     Raises:
         ValueError: If the columns differ in length, an id occurs twice, counts are invalid, or no problem has a valid
@@ -76,6 +79,7 @@ class Evaluation:
     mean_completion_length: float
     clipped_ratio: float
     verdicts: dict[str, int]
+    majority: list[float] | None = None
 
     def __post_init__(self) -> None:
         _, valid = check_counts(self.num_passed, self.num_valid)
@@ -108,7 +112,14 @@ class Evaluation:
 
         Where all problems have the same pass rate its width is 0, however few they are.
         """
-        return _bootstrap_interval(self._measured_pass_rates(), num_resamples=10_000, seed=0)
+        return bootstrap_interval(self._measured_pass_rates())
+
+    @property
+    def maj_at_k(self) -> float | None:
+        """Share of the measured problems whose most frequent answer is right, a tie by chance; `None` if unknown."""
+        if self.majority is None:
+            return None
+        return float(np.mean([vote for vote, valid in zip(self.majority, self.num_valid, strict=True) if valid]))
 
     @property
     def unmeasured(self) -> list[str]:
@@ -145,8 +156,9 @@ class Evaluation:
         return float(np.mean(1.0 - all_fail))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON values, and with them, for readers of the file, `mean_at_k` and its interval."""
-        derived = {"mean_at_k": self.mean_at_k, "mean_at_k_interval": list(self.mean_at_k_interval)}
+        """Return the fields as JSON values, and for readers of the file also `mean_at_k`, its interval, `maj_at_k`."""
+        interval = list(self.mean_at_k_interval)
+        derived = {"mean_at_k": self.mean_at_k, "mean_at_k_interval": interval, "maj_at_k": self.maj_at_k}
         return {**asdict(self), **derived}
 
     @classmethod
@@ -157,13 +169,14 @@ class Evaluation:
         Raises:
             ValueError: If a field is missing.
         """
-        missing = [field.name for field in fields(cls) if field.name not in values]
+        names = [field.name for field in fields(cls)]
+        missing = [name for name in names if name not in values and name != "majority"]
         if missing:
             raise ValueError(
                 f"This is no evaluation: the field `{missing[0]}` is missing; it has {', '.join(values) or 'none'}. "
                 "Give what `Evaluation.to_dict` or `Evaluation.save` wrote."
             )
-        return cls(**{field.name: values[field.name] for field in fields(cls)})
+        return cls(**{name: values[name] for name in names if name in values})
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the evaluation to a JSON file, whole or not at all; its directory is created."""
@@ -192,29 +205,6 @@ class Evaluation:
         return rates[~np.isnan(rates)]
 
 
-@dataclass(frozen=True)
-class Difference:
-    """
-    Difference in mean@k between two sides that answered the same problems, run minus baseline.
-
-    Args:
-        estimate (`float`): Mean over problems of the difference in pass rate, in [-1, 1].
-        low (`float`): Lower end of the 95 % interval.
-        high (`float`): Upper end of the 95 % interval.
-        num_problems (`int`): Problems that count: those with a valid verdict in every evaluation of both sides.
-    """
-
-    estimate: float
-    low: float
-    high: float
-    num_problems: int
-
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether the interval lies on one side of 0: only then is one side said to be better."""
-        return self.low > 0.0 or self.high < 0.0
-
-
 def evaluate_model(
     problems: Dataset | Sequence[dict[str, Any]],
     generator: Generator,
@@ -224,6 +214,7 @@ def evaluate_model(
     num_generations: int = 4,
     store: PassRateStore | str | os.PathLike[str] | None = None,
     seed: int = 0,
+    majority: bool = True,
     progress: bool = True,
 ) -> Evaluation:
     """
@@ -240,6 +231,7 @@ def evaluate_model(
             Where completions are kept, so that an interrupted evaluation continues. If `None`, a temporary directory
             that is deleted at the end; several processes need one that they share.
         seed (`int`, *optional*, defaults to `0`): Seed of the generations.
+        majority (`bool`, *optional*, defaults to `True`): Whether to count votes for maj@k, where the verifier can.
         progress (`bool`, *optional*, defaults to `True`): Whether to show a progress bar.
 
     Returns:
@@ -270,7 +262,9 @@ def evaluate_model(
             progress=progress,
         )
         opened = store if isinstance(store, PassRateStore) else PassRateStore(store)
-        completions = opened.completions(table["problem_id"], columns=["num_tokens", "finish_reason"])
+        read_answers = getattr(verifier, "answers", None) if majority else None
+        of_answers = [] if read_answers is None else ["problem_id", "completion", "verdict"]
+        completions = opened.completions(table["problem_id"], columns=["num_tokens", "finish_reason", *of_answers])
     verdicts = {verdict: np.asarray(table[f"num_{verdict}"]) for verdict in VERDICTS}
     return Evaluation(
         name=name,
@@ -284,120 +278,57 @@ def evaluate_model(
         mean_completion_length=pc.mean(completions["num_tokens"]).as_py(),
         clipped_ratio=pc.mean(pc.equal(completions["finish_reason"], "length").cast("float64")).as_py(),
         verdicts={verdict: int(counts.sum()) for verdict, counts in verdicts.items()},
+        majority=None if read_answers is None else _majority(completions, list(table["problem_id"]), read_answers),
     )
 
 
-def compare_runs(
-    run: Evaluation | Sequence[Evaluation],
-    baseline: Evaluation | Sequence[Evaluation],
-    *,
-    num_resamples: int = 10_000,
-    seed: int = 0,
-) -> Difference:
+def majority_votes(verdicts: Sequence[str], answers: Sequence[str | None]) -> float:
     """
-    Return the paired difference in mean@k, `run` minus `baseline`, with a bootstrap interval over problems.
+    Return the probability that the answer that most of a problem's generations agree on is right (maj@k).
 
-    Pairing takes out what the problems have in common, which is most of the variance of mean@k. A side may be several
-    evaluations, such as one per training seed: a problem's pass rate is then its mean over them. The interval says
-    what other problems and other generations could have given; it does not say what other training seeds could have.
-
-    Args:
-        run ([`Evaluation`] or sequence of them): One side.
-        baseline ([`Evaluation`] or sequence of them): The other. The two need not have as many.
-        num_resamples (`int`, *optional*, defaults to `10_000`): Resamples of the bootstrap.
-        seed (`int`, *optional*, defaults to `0`): Seed of the bootstrap.
-
-    Returns:
-        [`Difference`]: Estimate and 95 % interval. Problems without a valid verdict in some evaluation do not count.
-
-    Raises:
-        ValueError: If a side is empty, problems or settings other than the model differ, `num_resamples` is below 1,
-            or no problem has a valid verdict everywhere.
+    Each valid generation that states an answer has one vote. Those that passed agree with each other, however they
+    wrote it; of the others, those with the same answer do. Among answers with as many votes one is drawn by chance.
+    Wrong answers that are equal and written differently count as two, which can only favour the right one.
 
     Example:
 
     ```python
-    >>> difference = compare_runs(paced, uniform)
-    >>> print(f"{difference.estimate:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]")
+    >>> majority_votes(["passed", "failed", "failed", "passed"], [None, "7", "7", None])
+    0.5
     ```
+
+    Args:
+        verdicts (`Sequence[str]`, length k): Verdicts of one problem's generations.
+        answers (`Sequence[str]`, length k): What each states; not needed of those that passed. `None`: no vote.
+
+    Returns:
+        `float`: 1 or 0, or with ties a fraction between; 0 where nobody votes.
     """
-    sides = [[side] if isinstance(side, Evaluation) else list(side) for side in (run, baseline)]
-    for side, argument in zip(sides, ("run", "baseline"), strict=True):
-        if not side:
-            raise ValueError(f"`{argument}` holds no evaluation, so there is nothing to compare. Give at least one.")
-    if num_resamples < 1:
-        raise ValueError(f"`num_resamples` is {num_resamples}, which gives no interval. Give 1 or more.")
-    reference = sides[0][0]
-    for other in [*sides[0], *sides[1]]:
-        _check_comparable(reference, other)
-    rates = [np.stack([_pass_rates_in_order(e, reference.problem_ids) for e in side]).mean(axis=0) for side in sides]
-    # Sums over seeds in another order must not make a difference of 1e-17 out of none.
-    differences = np.round(rates[0] - rates[1], 12)
-    differences = differences[~np.isnan(differences)]
-    if not differences.size:
-        raise ValueError(
-            f"None of the {len(reference.problem_ids)} problems of {reference.name!r} has a valid verdict in every "
-            "evaluation, so no problem can be compared. Check the verifier."
-        )
-    low, high = _bootstrap_interval(differences, num_resamples=num_resamples, seed=seed)
-    return Difference(float(differences.mean()), low, high, num_problems=differences.size)
+    votes = Counter(
+        None if verdict == "passed" else answer
+        for verdict, answer in zip(verdicts, answers, strict=True)
+        if verdict == "passed" or (answer is not None and verdict in ("failed", "truncated"))
+    )
+    if not votes or votes[None] < max(votes.values()):
+        return 0.0
+    return 1.0 / list(votes.values()).count(votes[None])
 
 
-def _pass_rates_in_order(evaluation: Evaluation, problem_ids: Sequence[str]) -> Floats:
-    """Return the pass rates of **shape (P,)** in the order of `problem_ids`, nan where there is no valid verdict."""
-    row_of = {problem_id: row for row, problem_id in enumerate(evaluation.problem_ids)}
-    rates = pass_rates(evaluation.num_passed, evaluation.num_valid)
-    return rates[[row_of[problem_id] for problem_id in problem_ids]]
-
-
-def _check_comparable(one: Evaluation, other: Evaluation) -> None:
-    """Refuse evaluations on different problems or under different settings, naming what differs."""
-    for has, lacks in ((one, other), (other, one)):
-        extra = sorted(set(has.problem_ids) - set(lacks.problem_ids))
-        if extra:
-            raise ValueError(
-                f"The evaluation of {has.model!r} on {has.name!r} has {len(extra)} problems that the one of "
-                f"{lacks.model!r} on {lacks.name!r} lacks, the first {extra[0]!r}: a paired difference needs the same "
-                "problems. Evaluate both on the same set."
-            )
-    settings, other_settings = _settings(one.record), _settings(other.record)
-    differing = [
-        f"`{key}` {settings.get(key, 'absent')!r} and {other_settings.get(key, 'absent')!r}"
-        for key in sorted(settings.keys() | other_settings.keys())
-        if settings.get(key, "absent") != other_settings.get(key, "absent")
+def _majority(
+    completions: pa.Table, problem_ids: Sequence[str], read_answers: Callable[[list[str]], list[str | None] | None]
+) -> list[float] | None:
+    """Return [`majority_votes`] of each problem, length P, or `None` where the verifier reads no answers."""
+    verdicts = completions["verdict"].to_pylist()
+    # What passed needs no reading, and what failed to be read once would again.
+    rows = [row for row, verdict in enumerate(verdicts) if verdict in ("failed", "truncated")]
+    read = read_answers(completions["completion"].take(pa.array(rows, pa.int64())).to_pylist())
+    if read is None:
+        return None
+    answers = dict(zip(rows, read, strict=True))
+    by_problem: dict[str, list[int]] = {problem_id: [] for problem_id in problem_ids}
+    for row, problem_id in enumerate(completions["problem_id"].to_pylist()):
+        by_problem[problem_id].append(row)
+    return [
+        majority_votes([verdicts[row] for row in owned], [answers.get(row) for row in owned])
+        for owned in by_problem.values()
     ]
-    if differing:
-        raise ValueError(
-            f"The evaluations of {one.model!r} and {other.model!r} on {one.name!r} were made under different "
-            f"settings, so a difference would not be the models': {'; '.join(differing)}. Evaluate both alike."
-        )
-
-
-def _settings(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return a record's settings by dotted name, without those that may differ."""
-    flat: dict[str, Any] = {}
-    for key, value in record.items():
-        if isinstance(value, dict):
-            flat |= _settings(value, f"{prefix}{key}.")
-        elif f"{prefix}{key}" not in _FREE_FIELDS:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def _bootstrap_interval(values: Floats, *, num_resamples: int, seed: int) -> tuple[float, float]:
-    """
-    Return the 95 % percentile interval of the mean of `values`, **shape (P,)**, over resamples of problems.
-
-    Only how often a value is drawn matters, not for which problem: that is a multinomial draw over the distinct
-    values, of which k generations give few.
-    """
-    rng = np.random.default_rng(seed)
-    distinct, counts = np.unique(values, return_counts=True)
-    chunk = max(1, _MAX_DRAWS // distinct.size)
-    means = [
-        rng.multinomial(values.size, counts / values.size, size=min(chunk, num_resamples - start)) @ distinct
-        for start in range(0, num_resamples, chunk)
-    ]
-    tail = (1.0 - CONFIDENCE) / 2.0
-    low, high = np.quantile(np.concatenate(means) / values.size, [tail, 1.0 - tail])
-    return float(low), float(high)

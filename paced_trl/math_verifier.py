@@ -14,7 +14,8 @@ import re
 import warnings
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any
+from fractions import Fraction
+from typing import Any, ClassVar
 
 from .check import Check, Row
 from .math_limits import BEYOND, bounded, last_part
@@ -26,6 +27,7 @@ _WRONG_ANSWER = "-90817263.5"
 _MAX_BARE_LENGTH = 300  # characters; what is longer is a text, not an answer
 _NUMBER = r"(?:[1-9]\d{0,2}(?:[, ]\d{3})+|\d+)(?:\.\d*)?|\.\d+"
 _PLAIN_NUMBER = re.compile(rf"(?:[-+]\s*)?(?:\\?[$€£¥]\s*)?(?:[-+]\s*)?(?:{_NUMBER})\s*(?:\\?%)?")
+_PLAIN_FRACTION = re.compile(r"-?\d{1,300}(?:\.\d{0,300}|/[1-9]\d{0,299})?")
 _SCIENTIFIC_NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?[eE][-+]?\d{1,3}")
 _MIXED_NUMBER = re.compile(r"([-+]?\d{1,15})\s+(\d{1,15})/(\d{1,15})")
 _RECURRING_DECIMAL = re.compile(r"(?<![\d.])(\d{1,15})\.(\d{0,15})\\(?:overline|bar)\{(\d{1,15})\}")
@@ -147,6 +149,8 @@ class MathCheck(Check):
     such as the problem's own `78 + 4`, is wrong.
     """
 
+    states_answers: ClassVar[bool] = True
+
     def __init__(self) -> None:
         require_package("math_verify", "math-verify", "math")
         self._golds: dict[str, list[Any]] = {}
@@ -169,6 +173,21 @@ class MathCheck(Check):
 
     def check_solutions(self, rows: list[Row]) -> list[Verdict]:
         return [Verdict.PASSED if self._tells_right_from_wrong(row.solution) else Verdict.UNVERIFIABLE for row in rows]
+
+    def answers(self, rows: list[Row]) -> list[str | None]:
+        return [self._stated(str(row.completion)) for row in rows]
+
+    def _stated(self, completion: str) -> str | None:
+        """Return an answer as SymPy writes it, numbers as fractions, so that 1/2 and 0.5 are one answer."""
+        try:
+            answer = self._answer(completion, limits=True)
+        except self._timeout_exception:
+            return None
+        values = [value for value in answer if not isinstance(value, str)]
+        if not values:
+            return None
+        text = str(values[0])
+        return str(Fraction(text)) if _PLAIN_FRACTION.fullmatch(text) else text
 
     def _tells_right_from_wrong(self, solution: Any) -> bool:
         """Whether the gold, written as a student would, passes and another answer fails (9^{9^9}: a timeout)."""

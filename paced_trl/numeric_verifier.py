@@ -143,6 +143,7 @@ class NumericCheck(Check):
     """
 
     in_process: ClassVar[bool] = True
+    states_answers: ClassVar[bool] = True
 
     def __init__(self, *, relative_tolerance: float | None = None, absolute_tolerance: float = 0.0) -> None:
         for name, value in (("relative_tolerance", relative_tolerance), ("absolute_tolerance", absolute_tolerance)):
@@ -156,6 +157,13 @@ class NumericCheck(Check):
 
     def check_solutions(self, rows: list[Row]) -> list[Verdict]:
         return [Verdict.UNVERIFIABLE if gold_number(row.solution) is None else Verdict.PASSED for row in rows]
+
+    def answers(self, rows: list[Row]) -> list[str | None]:
+        stated = [stated_number(str(row.completion)) for row in rows]
+        return [
+            f"{number.value}{'%' * number.is_percent}" if isinstance(number, StatedNumber) else None
+            for number in stated
+        ]
 
     def _verdict(self, row: Row) -> Verdict:
         gold = gold_number(row.solution)

@@ -48,8 +48,10 @@ from .verification import Verifier, load_verifier
 if TYPE_CHECKING:
     from trl import ModelConfig
 
+    from .arms import ComparisonArguments
     from .completions import Generator
     from .config import PacedConfig
+    from .curve_evaluation import CurveSettings
 
     SamplingSettings = SamplingArguments | PacedConfig
     VerifierSettings = VerifierArguments | PacedConfig
@@ -446,6 +448,45 @@ def evaluate_sets(
             problems[name].to_parquet(directory / f"{name}_problems.parquet")
         run.mark("finished")
     return results
+
+
+def curve_settings(
+    comparison: ComparisonArguments,
+    problem_args: ProblemArguments,
+    args: PacedConfig,
+    estimation: EstimationArguments,
+    evaluation: EvaluateArguments,
+    verifier: Verifier,
+) -> CurveSettings | None:
+    """Return how arms are evaluated while they train, on all evaluation and retention sets; None for not at all."""
+    from .curve_evaluation import CurveSettings
+
+    if not comparison.curve_points:
+        return None
+    sets = named_sets(evaluation.eval_sets, "eval_sets") | named_sets(evaluation.retention_sets, "retention_sets")
+    return CurveSettings(
+        num_points=comparison.curve_points,
+        problems={name: problems_of(problem_args, data) for name, data in sets.items()},
+        verifier=verifier,
+        sampling=SamplingParameters.of(args),
+        chat_template_kwargs=as_mapping(args.chat_template_kwargs),
+        num_generations=comparison.num_curve_generations,
+        batch_size=estimation.generation_batch_size,
+        seed=args.seed,
+    )
+
+
+def shared_tokens(args: PacedConfig, train: TrainArguments, estimation: EstimationArguments) -> dict[str, int]:
+    """Return how many tokens the stores hold that are made once for all arms of a comparison, by what for."""
+    stores = {
+        "estimation": pass_rates_path(estimation, args.output_dir),
+        "references": Path(train.references or Path(str(args.output_dir)) / "references"),
+    }
+    return {
+        what: sum(PassRateStore(path).completions(columns=["num_tokens"])["num_tokens"].to_pylist())
+        for what, path in stores.items()
+        if (path / "manifest.json").exists()
+    }
 
 
 def evaluation_path(name_or_path: str | None, output_dir: str | None) -> Path:

@@ -15,6 +15,18 @@ from .comparison import BASE, Comparison
 from .evaluation import Difference, Evaluation, compare_runs
 
 
+COST_COLUMNS = {
+    "generated": "tokens_generated",
+    "student tokens": "student_tokens",
+    "teacher tokens": "teacher_tokens",
+}
+
+
+def with_interval(mean: Difference) -> str:
+    """Return a mean with its interval."""
+    return f"{mean.estimate:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
+
+
 def describe(difference: Difference) -> str:
     """Return a difference with its interval, and "better" or "worse" only where the interval excludes 0."""
     text = f"{difference.estimate:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
@@ -27,13 +39,16 @@ def evaluation_rows(
     results: Mapping[str, Evaluation], baselines: Sequence[Mapping[str, Evaluation]] = ()
 ) -> list[dict[str, str]]:
     """
-    Return one row per set: mean@k with its interval, pass@k, length, clipped ratio, and the difference to a baseline.
+    Return one row per set: mean@k with its interval, pass@k, maj@k, length, clipped ratio, difference to a baseline.
+
+    maj@k is left out where no verifier of these sets can say which answers agree.
 
     Args:
         results (`Mapping[str, Evaluation]`): Evaluations of one model, by set.
         baselines (`Sequence[Mapping[str, Evaluation]]`, *optional*): Evaluations of the baseline, one per seed.
     """
     rows = []
+    has_votes = any(result.maj_at_k is not None for result in results.values())
     for name, result in results.items():
         low, high = result.mean_at_k_interval
         k = result.num_generations
@@ -42,6 +57,7 @@ def evaluation_rows(
             "problems": str(len(result.problem_ids)),
             "mean@k": f"{result.mean_at_k:.3f} [{low:.3f}, {high:.3f}] (k={k})",
             "pass@k": f"{result.pass_at(min(k, max(result.num_valid))):.3f}",
+            **({"maj@k": "" if result.maj_at_k is None else f"{result.maj_at_k:.3f}"} if has_votes else {}),
             "tokens": f"{result.mean_completion_length:.1f}",
             "clipped": f"{result.clipped_ratio:.1%}",
         }
@@ -53,27 +69,72 @@ def evaluation_rows(
 
 
 def comparison_rows(comparison: Comparison) -> list[dict[str, str]]:
-    """Return one row per arm: mean@k per set, and paired differences to the untouched student and to the control."""
+    """
+    Return one row per arm: mean@k and paired differences per set, what is retained, and what training cost.
+
+    Tokens are those of [`training_costs.costs_so_far`], time is that of training alone, both means over seeds.
+    """
     rows = []
     for arm in comparison.arms():
-        runs = [run for run in comparison.runs if run.arm == arm]
+        runs = comparison.runs_of(arm)
         row = {"arm": arm, "seeds": "" if arm == BASE else str(len(runs))}
         for name in comparison.eval_sets:
-            evaluations = comparison.evaluations(arm, name)
-            mean = sum(evaluation.mean_at_k for evaluation in evaluations) / len(evaluations)
-            row[f"{name} mean@{evaluations[0].num_generations}"] = f"{mean:.3f}"
+            k = runs[0].evaluations[name].num_generations
+            row[f"{name} mean@{k}"] = with_interval(comparison.mean(arm, name))
             of_set = f"{name} " if len(comparison.eval_sets) > 1 else ""
             row[f"{of_set}- base"] = "" if arm == BASE else describe(comparison.difference(arm, BASE, name))
-            compared = arm not in (BASE, comparison.control)
-            row[f"{of_set}- {comparison.control}"] = (
-                describe(comparison.difference(arm, comparison.control, name)) if compared else ""
-            )
+            row[f"{of_set}- {comparison.control}"] = _against_control(comparison, arm, name)
         for name in comparison.retention_sets:
             row[f"{name} (retention)"] = "" if arm == BASE else describe(comparison.difference(arm, BASE, name))
+        costs = comparison.costs(arm)
+        for column, cost in COST_COLUMNS.items():
+            row[column] = f"{costs[cost]:,.0f}" if costs else ""
         seconds = [run.train_seconds for run in runs if run.train_seconds]
         row["train"] = f"{sum(seconds) / len(seconds):.0f} s" if seconds else ""
         rows.append(row)
     return rows
+
+
+def cost_rows(comparison: Comparison) -> list[dict[str, str]]:
+    """
+    Return one row per arm: tokens and time until it had the control's final accuracy, empty if there are no curves.
+
+    All tokens count alike: those the student generated, refreshes included, and those run through either model. Values
+    lie on straight lines between evaluations.
+    """
+    rows = []
+    for arm in comparison.arms():
+        if len(comparison.curve(arm)) < 3:
+            continue
+        row = {"arm": arm}
+        for name in comparison.eval_sets:
+            reached = comparison.cost_of_control(arm, name)
+            row[f"{name}: tokens"] = "never" if reached is None else f"{reached[0]:,.0f}"
+            row[f"{name}: time"] = "never" if reached is None else f"{reached[1]:.0f} s"
+        rows.append(row)
+    return rows
+
+
+def shared_costs(comparison: Comparison) -> str:
+    """Say what was generated once for all arms; empty if nothing was."""
+    whose = {"estimation": "by the student for pass rates", "references": "by the teacher for references"}
+    parts = [f"{count:,} tokens {whose[what]}" for what, count in comparison.shared_tokens.items() if count]
+    return f"Once for all arms: {', '.join(parts)}." if parts else ""
+
+
+def comparison_markdown(comparison: Comparison) -> str:
+    """Return the tables of a comparison as Markdown."""
+    reached = cost_rows(comparison)
+    parts = [as_markdown(comparison_rows(comparison)), shared_costs(comparison)]
+    if reached:
+        parts += [f"Until the final accuracy of {comparison.control} (means over seeds):", as_markdown(reached)]
+    return "\n\n".join(part.rstrip("\n") for part in parts if part) + "\n"
+
+
+def _against_control(comparison: Comparison, arm: str, eval_set: str) -> str:
+    if arm in (BASE, comparison.control) or not comparison.runs_of(comparison.control):
+        return ""
+    return describe(comparison.difference(arm, comparison.control, eval_set))
 
 
 def as_markdown(rows: Sequence[Mapping[str, str]]) -> str:
@@ -87,7 +148,7 @@ def as_rich(rows: Sequence[Mapping[str, str]], **options: Any) -> Table:
     """Return rows with the same keys as a table for the terminal."""
     table = Table(**options)
     for column in rows[0]:
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*row.values())
     return table

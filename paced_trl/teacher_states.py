@@ -58,6 +58,7 @@ class TeacherStatesTrainer(DistillationTrainer):
         **kwargs: Any,
     ) -> None:
         self._loss_inputs: dict[str, Any] = {}
+        self._num_teacher_tokens = torch.tensor(0)
         options = args.teacher_model_init_kwargs
         was_name = isinstance(teacher_model, str)
         teacher_model = teacher_to_load(model, teacher_model, args, head_size)
@@ -128,6 +129,8 @@ class TeacherStatesTrainer(DistillationTrainer):
         """
         Return what the teacher's side of the loss needs beside the student's tokens, to be shuffled and split as they.
 
+        How many tokens the teacher runs on for it is left in `_num_teacher_tokens`.
+
         Args:
             inputs (`list[dict[str, Any]]`): B rows of the dataset.
             batch (`dict[str, torch.Tensor]`): What the loss gets of them.
@@ -135,6 +138,10 @@ class TeacherStatesTrainer(DistillationTrainer):
         """
         prompts = self._padded_teacher_prompts(inputs) if self.args.self_distillation != "none" else {}
         cache = None if cache_rows is None else self.teacher_cache
+        prompt_mask = prompts.get("teacher_prompt_mask", batch["prompt_mask"])
+        lengths = prompt_mask.sum(dim=1) + batch["completion_mask"].sum(dim=1)
+        run = [True] * len(inputs) if cache is None else [not cache.has(row) for row in cache_rows or []]
+        self._num_teacher_tokens = lengths[torch.tensor(run, device=lengths.device)].sum()
         if cache is None and not self.args.teacher_offload:
             return prompts
         return {"teacher_hidden_states": self._teacher_hidden_states({**batch, **prompts}, cache_rows or [], cache)}

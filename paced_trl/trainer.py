@@ -50,9 +50,10 @@ from .schedule import JSD_COEFFICIENT, KL, METRICS, Flattening, completion_sourc
 from .shared_prefill import can_share_prefill, shared_prefill
 from .student_verdicts import verdict_metrics, verify_completions
 from .teacher_states import TeacherStatesTrainer
+from .training_costs import TrainingClock, add_cost
 from .training_data import ROW_COLUMN as _ROW
 from .training_data import check_training_columns, numbered, problem_weights_of
-from .training_metrics import ProblemFigures, add_generated_tokens
+from .training_metrics import ProblemFigures
 from .validation import Validation
 from .verification import Verdict, Verifier
 from .weighted_divergence import WeightedDivergence
@@ -166,6 +167,8 @@ class PacedTrainer(TeacherStatesTrainer):
             **kwargs,
         )
         self._logs |= {name: deque(maxlen=self._logs["prompt"].maxlen) for name in EXTRA_COLUMNS}
+        self.clock = TrainingClock()
+        self.add_callback(self.clock)
         self.add_callback(Advice(len(train_dataset), at_start=self.figures.metrics(step=0)))
         self.add_callback(
             Histograms(lambda: self.figures.histograms(self.problem_weights), self.callback_handler.callbacks)
@@ -272,8 +275,7 @@ class PacedTrainer(TeacherStatesTrainer):
         metrics["paced/problem_weight_mean"].append(self.accelerator.gather(problem_weight).mean().item())
         if training:
             self._show_first(source, outputs)
-            if source == "student":
-                add_generated_tokens(self.state, int(outputs["num_items_in_batch"]))
+            self._count_tokens(source, outputs)
         columns: dict[str, list[Any]] = {name: [None] * len(rows) for name in EXTRA_COLUMNS}
         if training and self.log_completions:
             columns["problem_weight"] = self.problem_weights[rows].tolist()
@@ -287,6 +289,15 @@ class PacedTrainer(TeacherStatesTrainer):
             for name, values in columns.items():
                 self._logs[name].extend(gather_object(values))
         return outputs
+
+    def _count_tokens(self, source: str, outputs: dict[str, Any]) -> None:
+        own = outputs["prompt_mask"].sum() + outputs["completion_mask"].sum()
+        tokens = self.accelerator.reduce(torch.stack([own, self._num_teacher_tokens]), reduction="sum")
+        num_student, num_teacher = tokens.tolist()
+        add_cost(self.state, "student_tokens", num_student)
+        add_cost(self.state, "teacher_tokens", num_teacher)
+        if source == "student":
+            add_cost(self.state, "tokens_generated", int(outputs["num_items_in_batch"]))
 
     def _show_first(self, source: str, outputs: dict[str, Any]) -> None:
         if self.accelerator.is_main_process:

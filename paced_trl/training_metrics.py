@@ -14,6 +14,7 @@ import numpy as np
 from datasets import Dataset
 
 from .pass_rate import Floats
+from .training_costs import costs_so_far
 from .weighting import effective_sample_size
 
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from transformers import TrainerState
 
     from .refresh import Refresh
-
-_TOKENS = "paced_tokens_generated"
 
 
 def known_counts(dataset: Dataset) -> tuple[Floats, Floats] | None:
@@ -126,24 +125,17 @@ class ProblemFigures:
 
         Args:
             problem_weights (`np.ndarray` of **shape (P,)**): Weights in force, with mean 1.
-            state (`TrainerState`): For the step, and the tokens that were generated.
+            state (`TrainerState`): For the step, and for what training has cost so far.
         """
-        entry = self.metrics(state.global_step)
-        estimation_tokens = int(entry.get("paced/refresh/estimation_tokens", 0))
         return {
-            **entry,
+            **self.metrics(state.global_step),
             "paced/effective_sample_size": effective_sample_size(problem_weights),
             "paced/problem_weight_max": float(np.max(problem_weights)),
-            "paced/tokens_generated": add_generated_tokens(state, 0) + estimation_tokens,
+            **{f"paced/{name}": value for name, value in self.costs(state).items()},
         }
 
-
-def add_generated_tokens(state: TrainerState, num_tokens: int) -> int:
-    """
-    Count tokens that the student generated for training, and return how many there have been.
-
-    The count is kept where transformers writes it into each checkpoint's `trainer_state.json`, and reads it back.
-    """
-    entry = state.stateful_callbacks.setdefault(_TOKENS, {"num_tokens": 0})  # type: ignore[union-attr]
-    entry["num_tokens"] += num_tokens
-    return int(entry["num_tokens"])
+    def costs(self, state: TrainerState) -> dict[str, float]:
+        """Return what training has cost so far, as [`training_costs.costs_so_far`], with the refreshes."""
+        metrics = {} if self.refresh is None else self.refresh.metrics()
+        costs = costs_so_far(state)
+        return costs | {"tokens_generated": costs["tokens_generated"] + int(metrics.get("estimation_tokens", 0))}

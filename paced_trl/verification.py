@@ -146,6 +146,27 @@ class Verifier:
         """
         return self._run("check_solutions", self._rows([""] * len(solutions), solutions, columns))
 
+    def answers(self, completions: Sequence[str], /) -> list[str | None] | None:
+        """
+        Read what completions answer, to count which answers agree.
+
+        Args:
+            completions (`Sequence[str]`, **shape (B,)**):
+                What the student wrote.
+
+        Returns:
+            `list[str | None]` or `None`: Equal texts are equal answers; `None` in the list where a completion states
+            no answer or reading it took too long. `None` for the list where the verifier cannot tell: it can with
+            `"math"`, `"numeric"`, `"exact"` and `"choice"`.
+        """
+        if not self._check.states_answers:
+            return None
+        rows = self._rows(completions, [None] * len(completions), {})
+        if self._pool is None:
+            return self._check.answers(rows)
+        results = self._pool.map("answers", rows, rows_per_call=self._check.rows_per_call)
+        return [None if isinstance(result, Failure) else result for result in results]
+
     def close(self) -> None:
         """End the worker processes. A later call starts new ones."""
         if self._pool is not None:

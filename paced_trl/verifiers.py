@@ -89,6 +89,7 @@ class ExactCheck(Check):
     """
 
     in_process: ClassVar[bool] = True
+    states_answers: ClassVar[bool] = True
 
     def __init__(
         self, *, normalize: Literal["strip", "whitespace", "none"] = "strip", ignore_case: bool = False
@@ -103,6 +104,9 @@ class ExactCheck(Check):
 
     def check_solutions(self, rows: list[Row]) -> list[Verdict]:
         return [Verdict.PASSED if self._text(row.solution) else Verdict.UNVERIFIABLE for row in rows]
+
+    def answers(self, rows: list[Row]) -> list[str | None]:
+        return [self._text(row.completion) or None for row in rows]
 
     def _verdict(self, row: Row) -> Verdict:
         solution, completion = self._text(row.solution), self._text(row.completion)
@@ -137,6 +141,7 @@ class ChoiceCheck(Check):
     """
 
     in_process: ClassVar[bool] = True
+    states_answers: ClassVar[bool] = True
 
     def __init__(self, *, choices: str = "ABCDE", index_base: int | None = None) -> None:
         if not re.fullmatch("[A-Za-z]+", choices) or len(set(choices.upper())) != len(choices):
@@ -172,6 +177,9 @@ class ChoiceCheck(Check):
 
     def check_solutions(self, rows: list[Row]) -> list[Verdict]:
         return [Verdict.PASSED if self._gold(row.solution) else Verdict.UNVERIFIABLE for row in rows]
+
+    def answers(self, rows: list[Row]) -> list[str | None]:
+        return [self._answer(final_text(str(row.completion))) for row in rows]
 
     def _verdict(self, row: Row) -> Verdict:
         gold = self._gold(row.solution)

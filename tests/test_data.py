@@ -146,3 +146,30 @@ def test_references_end_with_the_turn_s_own_token(tiny_tokenizer: Any) -> None:
     turn_end = tiny_tokenizer.convert_tokens_to_ids("<user>")  # another token than EOS, declared by the model
     tiny_tokenizer.chat_template = tiny_tokenizer.chat_template.replace("<eos>", "<user>")
     assert end_of_completion_id(tiny_tokenizer, messages, [1, turn_end]) == turn_end
+
+
+def test_choices_follow_the_question(tmp_path: Path) -> None:
+    rows = [{"question": "Which?", "answer": 1, "choices": ["red", "blue"]}]
+    problems = load_problems(write(tmp_path / "p.jsonl", rows), **COLUMNS, choices_column="choices")
+    assert problems["prompt"][0] == "Which?\nA. red\nB. blue"
+    chat = load_problems(write(tmp_path / "p.jsonl", rows), **COLUMNS, choices_column="choices", as_chat=True)
+    assert chat["prompt"][0] == [{"role": "user", "content": "Which?\nA. red\nB. blue"}]
+    assert chat["problem_id"] != load_problems(write(tmp_path / "p.jsonl", rows), **COLUMNS)["problem_id"]
+    with pytest.raises(ValueError, match=r"whose choices are a str: .* a list of at most 26"):
+        load_problems(write(tmp_path / "q.jsonl", ROWS), **COLUMNS, choices_column="source")
+
+
+def test_a_hub_id_may_name_its_split_and_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def load_dataset(name: str, config: str | None, split: str) -> Dataset:
+        asked.append((name, config, split))
+        return Dataset.from_list(ROWS)
+
+    monkeypatch.setattr("paced_trl.data.load_dataset", load_dataset)
+    load_problems("org/a", config="main", split="test", **COLUMNS)
+    load_problems("org/a?split=train", config="main", split="test", **COLUMNS)
+    load_problems("org/a?split=train&config=hard", split="test", **COLUMNS)
+    assert asked == [("org/a", "main", "test"), ("org/a", "main", "train"), ("org/a", "hard", "train")]
+    with pytest.raises(ValueError, match="has the option 'size', and a Hub dataset has `split` and `config` only"):
+        load_problems("org/a?size=3", **COLUMNS)

@@ -17,13 +17,13 @@ import torch
 from paced_trl import Evaluation, PassRateStore
 from paced_trl.arguments import ProblemArguments
 from paced_trl.commands import compare, diagnose, estimate, evaluate, report, train
-from paced_trl.comparison import Comparison, ComparisonArguments, arm_config
-from paced_trl.config import PRESETS, PacedConfig
+from paced_trl.comparison import Comparison
 from paced_trl.gradient_sketch import GradientSketch
 from paced_trl.gradient_snr import GradientSNR
 from paced_trl.recipe import problems_of
 from paced_trl.report import read_run
 from paced_trl.report.problem_table import problem_table
+from paced_trl.standard_sets import StandardSet
 from paced_trl.tables import comparison_rows
 
 
@@ -53,7 +53,10 @@ def arguments(output_dir: Path, *more: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_step_by_step(tmp_path: Path, held_out: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_step_by_step(
+    tmp_path: Path, held_out: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")  # so that no heading is broken
     run = tmp_path / "run"
     estimate.run(arguments(run))
     assert "frontier" in capsys.readouterr().out
@@ -77,7 +80,13 @@ def test_step_by_step(tmp_path: Path, held_out: list[str], capsys: pytest.Captur
     evaluate.run(
         arguments(run, *held_out, "--model_name_or_path", str(run), "--baseline", str(run / "evaluation/student"))
     )
-    assert "- baseline" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "- baseline" in printed and "maj@k" in printed and "lighteval" not in printed
+    known = StandardSet(f"{tmp_path}/test.jsonl", "math_500|0", "hendrycks_math500")
+    monkeypatch.setattr("paced_trl.standard_sets.STANDARD_SETS", (known,))
+    evaluate.run(arguments(run, *held_out))
+    printed = capsys.readouterr().out
+    assert "lighteval accelerate" in printed and "--tasks hendrycks_math500\n" in printed
     for model in ("student", "run"):
         assert len(Evaluation.load(run / "evaluation" / model / "test.json").problem_ids) == 24
     report.run(["--output_dir", str(run)])
@@ -98,23 +107,37 @@ def test_step_by_step(tmp_path: Path, held_out: list[str], capsys: pytest.Captur
 def test_compare_is_resumable_arm_by_arm(
     tmp_path: Path, held_out: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = arguments(tmp_path / "run", *held_out, "--max_steps", "2", "--disable_tqdm", "true")
-    two_arms = json.dumps({"uniform": {}, "paced_sampling": {}})
-    compare.run([*settings, "--arms", two_arms])
-    first = Comparison.load(tmp_path / "run")
+    run = tmp_path / "run"
+    settings = arguments(run, *held_out, "--max_steps", "4", "--disable_tqdm", "true", "--seeds", "0")
+    settings += ["--curve_points", "1", "--num_curve_generations", "1"]
+    compare.run([*settings, "--arms", "uniform", "paced_sampling"])
+    first = Comparison.load(run)
     assert first.arms() == ["base", "uniform", "paced_sampling"]
+    written = {path: path.stat().st_mtime_ns for path in run.glob("arms/*/*.safetensors")}
     capsys.readouterr()
-    compare.run([*settings, "--arms", json.dumps({"uniform": {}, "paced_sampling": {}, "paced": {}})])
+    compare.run([*settings, "--arms", "uniform", "paced_sampling", "paced"])
     printed = capsys.readouterr().out
     assert "uniform, seed 0: reused" in printed and "paced, seed 0: trained" in printed
-    again = Comparison.load(tmp_path / "run")
+    assert written == {path: path.stat().st_mtime_ns for path in written}
+    again = Comparison.load(run)
     assert again.arms() == ["base", "uniform", "paced_sampling", "paced"]
     for arm in first.arms():
-        assert again.evaluations(arm, "test") == first.evaluations(arm, "test")
+        assert again.runs_of(arm) == first.runs_of(arm)
+    for one in again.runs[1:]:
+        (point,) = one.curve
+        assert (point.step, point.student_tokens > 0) == (2, True)
+        assert one.costs["student_tokens"] == one.costs["teacher_tokens"] > point.student_tokens
+        assert one.costs["tokens_generated"] > point.tokens_generated == 0  # the second stage is the student's own
+        assert 0 < point.seconds < one.costs["seconds"]
+    stores = [PassRateStore(run / name) for name in ("pass_rates", "references")]
+    tokens = [sum(store.completions(columns=["num_tokens"])["num_tokens"].to_pylist()) for store in stores]
+    assert again.shared_tokens == dict(zip(("estimation", "references"), tokens, strict=True))
     rows = comparison_rows(again)
     assert [row["arm"] for row in rows] == again.arms()
     assert rows[1]["- uniform"] == "" and rows[2]["- uniform"].startswith(("+", "-"))
-    assert "| uniform |" in (tmp_path / "run/comparison.md").read_text()
+    assert "| uniform |" in (run / "comparison.md").read_text()
+    assert json.loads((run / "results.json").read_text())["paced"]["costs"] == again.costs("paced")
+    assert {path.stem for path in (run / "figures").glob("*.png")} >= {"learning_curves", "accuracy_retention"}
 
 
 def launch(command: str, *more: str) -> subprocess.Popen[str]:
@@ -251,18 +274,6 @@ def test_models_with_different_vocabularies_are_refused_before_they_load(tmp_pat
         train.run(arguments(tmp_path / "run", *settings, "--teacher_model_name_or_path", str(tmp_path / "teacher")))
 
 
-@pytest.mark.parametrize(
-    ("arms", "control", "message"),
-    [
-        ({"unifrom": {}}, "unifrom", "'unifrom' changes no setting and is no preset"),
-        ({"paced": {}}, "uniform", "`control` is 'uniform', which is no arm"),
-    ],
-)
-def test_arms_that_cannot_be_compared_are_refused(arms: dict[str, dict[str, str]], control: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        ComparisonArguments(arms=arms, control=control)
-
-
 def test_held_out_sets_take_the_test_split(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = []
     monkeypatch.setattr("paced_trl.recipe.load_problems", lambda name, **options: loaded.append((name, options)))
@@ -276,23 +287,3 @@ def test_held_out_sets_take_the_test_split(monkeypatch: pytest.MonkeyPatch) -> N
     assert (held_out, testing["split"], testing["max_problems"]) == ("org/held-out", "test", None)
     assert training["reference_column"] == "worked" and testing["reference_column"] is None
     assert training["prompt_column"] == testing["prompt_column"] == "question"
-
-
-def test_a_grid_of_learning_rates_becomes_arms() -> None:
-    expanded = ComparisonArguments(arms={"uniform": {}, "mine": {"weight_beta": 2.0}}, learning_rates=[1e-4, 1e-3])
-    assert expanded.arms == {
-        "uniform@0.0001": PRESETS["uniform"] | {"learning_rate": 1e-4},
-        "uniform@0.001": PRESETS["uniform"] | {"learning_rate": 1e-3},
-        "mine@0.0001": {"weight_beta": 2.0, "learning_rate": 1e-4},
-        "mine@0.001": {"weight_beta": 2.0, "learning_rate": 1e-3},
-    }
-    assert expanded.control == "uniform@0.0001"
-
-
-def test_an_arm_changes_only_what_it_names(tmp_path: Path) -> None:
-    args = PacedConfig(output_dir="whole", kl="forward", learning_rate=1e-3, bf16=False, use_cpu=True)
-    arm = arm_config(args, {"weighting": "uniform", "kl": "reverse"}, tmp_path)
-    assert (arm.weighting, arm.kl, arm.beta, arm.output_dir) == ("uniform", "reverse", 1.0, str(tmp_path))
-    assert arm.learning_rate == 1e-3
-    with pytest.raises(ValueError, match="Did you mean `weight_alpha`"):
-        arm_config(args, {"weight_alhpa": 2.0}, tmp_path)

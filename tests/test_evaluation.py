@@ -15,7 +15,8 @@ import pytest
 from scipy import stats
 
 from paced_trl.completions import Completion
-from paced_trl.evaluation import Difference, Evaluation, compare_runs, evaluate_model
+from paced_trl.differences import mean_over_runs
+from paced_trl.evaluation import Difference, Evaluation, compare_runs, evaluate_model, majority_votes
 from paced_trl.store import PassRateStore
 from paced_trl.verification import Verdict, load_verifier
 
@@ -189,7 +190,7 @@ def test_interval_of_equal_pass_rates_has_no_width():
 def test_interval_does_not_depend_on_how_resamples_are_split(monkeypatch):
     evaluation = simulate(np.linspace(0.0, 1.0, 50))
     whole = evaluation.mean_at_k_interval
-    monkeypatch.setattr("paced_trl.evaluation._MAX_DRAWS", 70)
+    monkeypatch.setattr("paced_trl.differences._MAX_DRAWS", 70)
     assert evaluation.mean_at_k_interval == whole
 
 
@@ -302,11 +303,127 @@ def test_sides_with_several_seeds_are_averaged_per_problem():
     assert compare_runs([first, second], [baseline, baseline]) == compare_runs([first, second], baseline)
 
 
-def test_the_same_runs_in_another_order_have_no_difference():
+def test_runs_in_another_order_have_the_same_mean_and_are_other_pairs():
     runs = [simulate(np.linspace(0.05, 0.95, 31), num_generations=7, seed=seed) for seed in range(3)]
-    difference = compare_runs(runs, runs[::-1])
-    assert (difference.estimate, difference.low, difference.high) == (0.0, 0.0, 0.0)
-    assert not difference.excludes_zero
+    same, shuffled = compare_runs(runs, runs), compare_runs(runs, runs[::-1])
+    assert (same.estimate, same.low, same.high) == (0.0, 0.0, 0.0)
+    assert shuffled.estimate == 0.0 and shuffled.low < 0.0 < shuffled.high
+
+
+def naive_bootstrap(run, baseline, num_resamples=3000, seed=3):
+    """Draw seeds and problems one resample at a time; runs of the same position are pairs."""
+    rng = np.random.default_rng(seed)
+    means = []
+    for _ in range(num_resamples):
+        problems = rng.integers(len(run[0].num_passed), size=len(run[0].num_passed))
+        seeds = rng.integers(len(run), size=len(run))
+        pairs = [(run[s], baseline[min(s, len(baseline) - 1)]) for s in seeds]
+        rates = [
+            np.array(one.num_passed) / one.num_valid - np.array(other.num_passed) / other.num_valid
+            for one, other in pairs
+        ]
+        means.append(np.mean([rate[problems].mean() for rate in rates]))
+    return np.quantile(means, [0.025, 0.975])
+
+
+@pytest.mark.parametrize("num_baselines", [1, 4])
+def test_resamples_are_of_problems_and_of_runs(num_baselines):
+    rates = np.linspace(0.1, 0.9, 40)
+    run = [simulate(np.clip(rates + shift, 0, 1), seed=i) for i, shift in enumerate((0.0, 0.1, 0.2, 0.3))]
+    baseline = [simulate(rates, seed=10 + i) for i in range(num_baselines)]
+    difference = compare_runs(run, baseline)
+    assert (difference.low, difference.high) == pytest.approx(naive_bootstrap(run, baseline), abs=0.01)
+    # With the runs fixed the interval would be narrower.
+    per_problem = [
+        dataclasses.replace(
+            run[0], num_passed=np.sum([r.num_passed for r in run], axis=0).tolist(), num_valid=[16] * 40
+        )
+    ]
+    fixed = compare_runs(per_problem, baseline[:1])
+    assert difference.high - difference.low > 1.1 * (fixed.high - fixed.low)
+
+
+def test_sides_of_other_sizes_are_drawn_each_for_itself():
+    rates = np.linspace(0.1, 0.9, 40)
+    run = [simulate(np.clip(rates + shift, 0, 1), seed=i) for i, shift in enumerate((0.1, 0.3))]
+    baseline = [simulate(rates, seed=10 + i) for i in range(3)]
+    difference = compare_runs(run, baseline)
+    means = [np.mean([e.mean_at_k for e in side]) for side in (run, baseline)]
+    assert difference.estimate == pytest.approx(means[0] - means[1])
+    assert difference.low < difference.estimate < difference.high
+    back = compare_runs(baseline, run)
+    assert (back.low, back.high) == pytest.approx((-difference.high, -difference.low), abs=0.01)
+
+
+def test_mean_over_runs_is_the_mean_with_an_interval_over_both():
+    evaluations = [simulate(np.linspace(0.1, 0.9, 40), seed=seed) for seed in range(3)]
+    mean = mean_over_runs(evaluations)
+    assert mean.estimate == pytest.approx(np.mean([e.mean_at_k for e in evaluations]))
+    one = mean_over_runs(evaluations[:1])
+    assert (one.low, one.high) == evaluations[0].mean_at_k_interval
+
+
+def naive_majority(verdicts, answers):
+    """Draw among the answers with most votes, all of them equally often."""
+    votes = [("right",) if verdict == "passed" else answer for verdict, answer in zip(verdicts, answers, strict=True)]
+    votes = [
+        vote
+        for vote, verdict in zip(votes, verdicts, strict=True)
+        if vote is not None and verdict in ("passed", "failed", "truncated")
+    ]
+    winners = [vote for vote in set(votes) if all(votes.count(vote) >= votes.count(other) for other in votes)]
+    return sum(winner == ("right",) for winner in winners) / len(winners) if winners else 0.0
+
+
+def test_majority_is_the_naive_definition():
+    rng = np.random.default_rng(0)
+    verdicts = ["passed", "failed", "truncated", "unparseable", "timeout"]
+    for _ in range(500):
+        drawn = rng.choice(verdicts, size=rng.integers(1, 7), p=[0.3, 0.4, 0.1, 0.1, 0.1]).tolist()
+        answers = [None if v in ("unparseable", "timeout") else rng.choice(["1", "2", None]) for v in drawn]
+        assert majority_votes(drawn, answers) == naive_majority(drawn, answers)
+
+
+def test_what_passed_agrees_however_it_is_written_and_ties_are_drawn():
+    assert majority_votes(["passed", "passed", "failed"], ["1/2", "0.5", "7"]) == 1.0
+    assert majority_votes(["passed", "failed", "failed"], [None, "7", "8"]) == pytest.approx(1 / 3)
+    assert majority_votes(["failed", "passed", "failed"], ["7", "1", "7"]) == 0.0
+    assert majority_votes(["timeout", "unparseable"], [None, None]) == 0.0
+
+
+def test_an_evaluation_counts_votes_where_the_verifier_can():
+    generator = ScriptedGenerator(num_right=2)
+    with load_verifier("exact") as verifier:
+        # "?" is one answer: two of it against two right ones.
+        assert evaluate_model(PROBLEMS[:2], generator, verifier, name="sums", progress=False).maj_at_k == 0.5
+        assert evaluate_model(PROBLEMS, generator, verifier, name="sums", progress=False).maj_at_k == pytest.approx(
+            1 / 3
+        )
+        skipped = evaluate_model(PROBLEMS, generator, verifier, name="sums", majority=False, progress=False)
+        assert skipped.maj_at_k is None
+        all_right = evaluate_model(PROBLEMS[:2], ScriptedGenerator(num_right=4), verifier, name="sums", progress=False)
+        assert all_right.maj_at_k == 1.0
+    old = {key: value for key, value in skipped.to_dict().items() if key != "majority"}
+    assert Evaluation.from_dict(old) == skipped
+    with load_verifier("json") as verifier:
+        assert verifier.answers(["1"]) is None
+        assert evaluate_model(PROBLEMS, generator, verifier, name="sums", progress=False).maj_at_k is None
+
+
+@pytest.mark.parametrize(
+    ("name", "completions", "answers"),
+    [
+        ("math", ["\\boxed{\\frac{1}{2}}", "The answer is 0.50", "no idea"], ["1/2", "1/2", None]),
+        ("math", ["$x^2 + 1$", "\\boxed{1 + x^2}"], ["x**2 + 1", "x**2 + 1"]),
+        ("numeric", ["it is 50%", "a 1/2 b", "= 0.5", "?"], ["50%", "1/2", "1/2", None]),
+        ("choice", ["The answer is B.", "(b)", "hm"], ["B", "B", None]),
+        ("exact", [" a ", "a", " "], ["a", "a", None]),
+    ],
+)
+def test_equal_answers_are_equal_texts(name, completions, answers):
+    options = {"num_workers": 1} if name == "math" else {}
+    with load_verifier(name, **options) as verifier:
+        assert verifier.answers(completions) == answers
 
 
 def test_swapping_the_sides_turns_the_sign():

@@ -14,6 +14,7 @@ import pytest
 from test_trainer import COUNTS
 
 from paced_trl import PassRateStore
+from paced_trl.comparison import Comparison
 
 
 pytestmark = pytest.mark.multiprocess
@@ -87,6 +88,44 @@ def test_the_train_command_runs_on_two_processes(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "model.safetensors").exists()
     completions = PassRateStore(tmp_path / "run" / "references").num_generations()
     assert len(completions) == 32 and sum(completions.values()) <= 34  # made once, not once per process
+
+
+def test_compare_gives_the_table_of_one_process(tmp_path: Path) -> None:
+    root = Path(__file__).parents[1]
+    for name, count in (("train", 32), ("test", 8), ("retention", 8)):
+        lines = (root / f"recipes/demo/data/{name}.jsonl").read_text().splitlines(keepends=True)
+        (tmp_path / f"{name}.jsonl").write_text("".join(lines[:count]))
+    settings = ["--config", "recipes/demo/recipe.yaml", "--dataset_name", str(tmp_path / "train.jsonl")]
+    settings += ["--eval_sets", f"test={tmp_path}/test.jsonl", "--retention_sets", f"kept={tmp_path}/retention.jsonl"]
+    settings += ["--num_generations", "4", "--num_eval_generations", "2", "--max_steps", "4", "--kl", "forward"]
+    settings += ["--arms", "uniform", "paced", "--curve_points", "1", "--use_cpu", "true", "--disable_tqdm", "true"]
+    comparisons = []
+    for num_processes in (1, 2):
+        output_dir = tmp_path / str(num_processes)
+        finished = subprocess.run(
+            [
+                *(*TORCHRUN, f"--nproc_per_node={num_processes}", "-m", "paced_trl.commands.compare", *settings),
+                *("--output_dir", str(output_dir), "--per_device_train_batch_size", str(8 // num_processes)),
+            ],
+            env=ENVIRONMENT,
+            cwd=root,
+            capture_output=True,
+            text=True,
+            timeout=280,
+        )
+        assert finished.returncode == 0, finished.stderr[-3000:]
+        assert finished.stdout.count("Report:") == finished.stdout.count("paced, seed 0: trained") == 1
+        comparisons.append(Comparison.load(output_dir))
+    one, two = comparisons
+    assert one.arms() == two.arms() == ["base", "uniform", "paced"]
+    assert one.shared_tokens == two.shared_tokens
+    for run, other in zip(one.runs, two.runs, strict=True):
+        assert [run.evaluations[name].num_passed for name in ("test", "kept")] == [
+            other.evaluations[name].num_passed for name in ("test", "kept")
+        ]
+        tokens = [{key: value for key, value in r.costs.items() if key != "seconds"} for r in (run, other)]
+        assert tokens[0] == tokens[1]
+        assert [(p.step, p.accuracy) for p in run.curve] == [(p.step, p.accuracy) for p in other.curve]
 
 
 @pytest.mark.parametrize("allocation", ["fixed", "adaptive"])

@@ -23,7 +23,6 @@ from test_trainer import (  # noqa: F401
     passes_by_prompt,
     problems,
 )
-from transformers import TrainerState
 
 from paced_trl import Verdict, effective_sample_size
 from paced_trl.callbacks import Histograms
@@ -31,7 +30,7 @@ from paced_trl.completions_table import write_completions
 from paced_trl.first_sample import MAX_CHARACTERS, FirstSamples, shortened
 from paced_trl.pass_rate import frontier_shares
 from paced_trl.trackers import log_histograms
-from paced_trl.training_metrics import ProblemFigures, add_generated_tokens, known_counts, problem_metrics
+from paced_trl.training_metrics import ProblemFigures, known_counts, problem_metrics
 
 
 def test_shares_are_those_of_the_table() -> None:
@@ -116,12 +115,6 @@ def test_re_estimations_count_as_generated(make_trainer: Callable) -> None:  # n
     # No completion of the student's own is trained on: all tokens are of re-estimations.
     tokens = logged(trainer, "paced/refresh/estimation_tokens")
     assert logged(trainer, "paced/tokens_generated") == tokens and tokens[-1] > 0
-
-
-def test_tokens_are_counted_in_the_state() -> None:
-    state = TrainerState()
-    assert [add_generated_tokens(state, number) for number in (3, 0, 4)] == [3, 3, 7]
-    assert TrainerState(**vars(state)).stateful_callbacks == state.stateful_callbacks
 
 
 class FakeTracker(ModuleType):

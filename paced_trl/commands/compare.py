@@ -4,21 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..arguments import EstimationArguments, EvaluateArguments, ProblemArguments, TrainArguments
-from ..comparison import ComparisonArguments
+from ..arms import ComparisonArguments
 from .parsing import entry_point, parse
+
+
+if TYPE_CHECKING:
+    from ..comparison import Comparison
 
 
 _DESCRIPTION = """\
 Train several arms on the same problems, references, steps, data order and seeds, and compare them with a control.
 
   paced-trl compare --config recipes/demo/recipe.yaml
-  paced-trl compare --config recipes/demo/recipe.yaml --seeds 0 1 2 --output_dir runs/demo-3-seeds
+  paced-trl compare --config recipes/demo/recipe.yaml --arms uniform paced --seeds 0 1 2 --output_dir runs/two-arms
+  paced-trl compare --config recipes/demo/recipe.yaml --arms uniform paced sqrt akl --output_dir runs/two-arms
+  accelerate launch --num_processes 8 -m paced_trl.commands.compare --config recipe.yaml
 
-Pass rates and references are made once. Arms and seeds that are finished are reused; stopped or killed, the same
-command continues. Writes comparison.json, comparison.md, figures and report.html.
+Pass rates and references are made once. Arms and seeds that are finished are reused, so both can be added later;
+stopped or killed, the same command continues. Evaluations on the way (--curve_points) give learning curves and
+the path of accuracy and retention; they change nothing of the training and are not in its time and tokens.
+Writes comparison.json (all runs), results.json (the numbers of the tables), comparison.md, figures, report.html.
 """
 
 
@@ -42,12 +50,13 @@ def run(arguments: Sequence[str]) -> None:
         arguments,
         description=_DESCRIPTION,
     )
-    from rich.console import Console
-
-    from ..comparison import arm_config, run_comparison
+    from ..arms import arm_config
+    from ..comparison_run import run_comparison
     from ..distillation import Distilled, distill
     from ..evaluation import Evaluation
+    from ..processes import Processes
     from ..recipe import (
+        curve_settings,
         describe_pass_rates,
         estimate_student,
         evaluate_sets,
@@ -55,26 +64,33 @@ def run(arguments: Sequence[str]) -> None:
         pass_rates_path,
         problems_of,
         record_provenance,
+        shared_tokens,
         training_problems,
         validation_problems,
         verifier_of,
     )
-    from ..report import write_report
-    from ..tables import as_markdown, as_rich, comparison_rows
 
+    comparison_args.leave_out_double(args)
+    for settings in comparison_args.settings_by_arm.values():
+        arm_config(args, settings, args.output_dir)  # what cannot be is refused before anything runs
     output_dir = Path(args.output_dir)
     with verifier_of(args) as verifier:
         problems = problems_of(problem_args)
         held_out = validation_problems(problem_args, train_args, args, problems)
+        curve = curve_settings(comparison_args, problem_args, args, estimation, evaluate_args, verifier)
         store = pass_rates_path(estimation, args.output_dir)
         table = estimate_student(problems, model_args, args, estimation, args, verifier, store)
-        print(describe_pass_rates(problems, table, estimation, args, store))
+        processes = Processes.current()
+        processes.wait()
+        if processes.is_main:
+            print(describe_pass_rates(problems, table, estimation, args, store))
         data = training_problems(problems, args, train_args, estimation, verifier)
 
         def train(settings: dict[str, Any], directory: Path) -> Distilled:
-            arm = arm_config(args, settings, directory)
-            distilled = distill(arm, model_args, data, verifier=verifier, validation=held_out)
-            record_provenance(directory, problem_args, train_args, estimation, args, model_args)
+            arm = arm_config(args, settings, str(directory))
+            distilled = distill(arm, model_args, data, verifier=verifier, validation=held_out, curve=curve)
+            if processes.is_main:
+                record_provenance(directory, problem_args, train_args, estimation, args, model_args)
             return distilled
 
         def evaluate(name_or_path: str | None, directory: Path) -> dict[str, Evaluation]:
@@ -97,10 +113,35 @@ def run(arguments: Sequence[str]) -> None:
             list(named_sets(evaluate_args.retention_sets, "retention_sets")),
             train=train,
             evaluate=evaluate,
+            shared_tokens=shared_tokens(args, train_args, estimation),
         )
+    if processes.is_main:
+        _show(comparison, output_dir)
+    processes.leave()
+
+
+def _show(comparison: Comparison, output_dir: Path) -> None:
+    """Write and print the tables, draw the figures."""
+    from rich.console import Console
+
+    from ..report import write_report
+    from ..report.comparison_figures import write_comparison_figures
+    from ..run_directory import write_json
+    from ..tables import COST_COLUMNS, as_rich, comparison_markdown, comparison_rows, cost_rows, shared_costs
+
+    write_json(output_dir / "results.json", comparison.results())
+    (output_dir / "comparison.md").write_text(comparison_markdown(comparison))
+    console = Console()
     rows = comparison_rows(comparison)
-    (output_dir / "comparison.md").write_text(as_markdown(rows))
-    Console().print(as_rich(rows))
+    costs = ["arm", *COST_COLUMNS, "train"]
+    # One table in the files; a terminal is too narrow for it.
+    console.print(as_rich([{name: cell for name, cell in row.items() if name not in costs[1:]} for row in rows]))
+    console.print(as_rich([{name: row[name] for name in costs} for row in rows[1:]]))
+    console.print(shared_costs(comparison))
+    reached = cost_rows(comparison)
+    if reached:
+        console.print(as_rich(reached, title=f"until the final accuracy of {comparison.control}"))
+    write_comparison_figures(comparison, output_dir)
     print(f"Report: {write_report(output_dir)}")
 
 

@@ -13,6 +13,7 @@ from ..arguments import (
     ProblemArguments,
     SamplingArguments,
     VerifierArguments,
+    require_model,
 )
 from .parsing import entry_point, parse
 
@@ -26,7 +27,12 @@ Sample NUM_EVAL_GENERATIONS completions per held-out problem, judge them, and pr
   paced-trl evaluate --model_name_or_path ./student --eval_sets test=test.jsonl --retention_sets facts=facts.jsonl \\
       --verifier exact --output_dir runs/mine
 
-Results go to OUTPUT_DIR/evaluation/<name of the model>. With --baseline the difference is paired problem by problem.
+  paced-trl evaluate --config recipes/evaluate/math.yaml --model_name_or_path org/student --output_dir runs/student
+
+Shows mean@k, pass@k, maj@k (where the verifier can tell which answers agree), length and the share that was cut off.
+A directory with an adapter is evaluated with its base model. Results go to OUTPUT_DIR/evaluation/<name of the model>.
+With --baseline the difference is paired problem by problem. For standard sets the commands of lighteval and lm-eval
+that measure the same are printed; they render prompts and read answers in their own ways.
 """
 
 
@@ -49,7 +55,8 @@ def run(arguments: Sequence[str]) -> None:
     from rich.console import Console
 
     from ..processes import Processes
-    from ..recipe import evaluate_sets, evaluation_path, load_evaluations, verifier_of
+    from ..recipe import evaluate_sets, evaluation_path, load_evaluations, named_sets, verifier_of
+    from ..standard_sets import equivalent_commands
     from ..tables import as_rich, evaluation_rows
 
     directory = evaluation_path(model.model_name_or_path, output.output_dir)
@@ -62,6 +69,12 @@ def run(arguments: Sequence[str]) -> None:
     if processes.is_main:
         Console().print(as_rich(evaluation_rows(results, baselines)))
         print(f"Evaluation: {directory}")
+        is_chat = bool(problem_args.as_chat or problem_args.system_prompt or problem_args.few_shot)
+        data = [*named_sets(evaluate_args.eval_sets, "eval_sets").values()]
+        data += named_sets(evaluate_args.retention_sets, "retention_sets").values()
+        commands = equivalent_commands(data, require_model(model.model_name_or_path), as_chat=is_chat)
+        for command in commands:
+            print(f"Also (lighteval 0.13, lm-eval 0.4): {command}")
     processes.leave()
 
 

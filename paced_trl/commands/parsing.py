@@ -20,11 +20,11 @@ def known_settings() -> set[str]:
     """Return the settings of all commands: one YAML file may serve several, so a key of another is no mistake."""
     from trl import ModelConfig
 
-    from .. import arguments, comparison, config
+    from .. import arguments, arms, config
 
     dataclasses = [
         *(value for name, value in vars(arguments).items() if name.endswith("Arguments")),
-        comparison.ComparisonArguments,
+        arms.ComparisonArguments,
         config.PacedConfig,
         ModelConfig,
     ]

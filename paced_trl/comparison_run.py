@@ -1,0 +1,81 @@
+"""
+Several arms under one budget: the same problems, references, steps, data order and seeds, one estimation shared.
+
+Every arm is evaluated on the same held-out and retention problems. Finished arms are reused, so arms and seeds can be
+added later. On several processes all train and evaluate together, and the first one writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .arms import BASE, ComparisonArguments
+from .comparison import ArmRun, Comparison
+from .evaluation import Evaluation
+from .learning_curve import read_curve
+from .processes import Processes
+
+
+if TYPE_CHECKING:
+    from .distillation import Distilled
+
+
+def run_comparison(
+    output_dir: Path,
+    comparison_args: ComparisonArguments,
+    eval_sets: Sequence[str],
+    retention_sets: Sequence[str],
+    *,
+    train: Callable[[dict[str, Any], Path], Distilled],
+    evaluate: Callable[[str | None, Path], dict[str, Evaluation]],
+    shared_tokens: Mapping[str, int] | None = None,
+) -> Comparison:
+    """
+    Evaluate the untouched student, then train and evaluate each arm with each seed; save after each.
+
+    Args:
+        output_dir (`Path`): Runs go to `output_dir/arms/<arm>-seed<seed>`.
+        comparison_args ([`ComparisonArguments`]): Arms, seeds and the control.
+        eval_sets, retention_sets (`Sequence[str]`): Names of the sets that `evaluate` returns.
+        train (`Callable`): `train(settings, directory)` trains one arm.
+        evaluate (`Callable`): `evaluate(model, directory)` returns evaluations by set; model None is the student.
+        shared_tokens (`Mapping[str, int]`, *optional*): Tokens generated once for all arms, by what for.
+
+    Returns:
+        [`Comparison`]: Also in `output_dir/comparison.json`.
+    """
+    comparison = Comparison(
+        comparison_args.control, list(eval_sets), list(retention_sets), shared_tokens=dict(shared_tokens or {})
+    )
+    comparison.runs.append(ArmRun(BASE, 0, {}, evaluate(None, output_dir / BASE)))
+    is_main = Processes.current().is_main
+    for seed in comparison_args.seeds:
+        for arm, settings in comparison_args.settings_by_arm.items():
+            directory = output_dir / "arms" / f"{arm}-seed{seed}"
+            distilled = train({**settings, "seed": seed}, directory)
+            if is_main:
+                print(f"{arm}, seed {seed}: {'reused' if distilled.reused else 'trained'}, {directory}", flush=True)
+            comparison.runs.append(
+                ArmRun(
+                    arm,
+                    seed,
+                    settings,
+                    evaluate(str(directory), directory / "evaluation"),
+                    path=str(directory),
+                    train_seconds=_train_seconds(distilled),
+                    log_history=distilled.log_history,
+                    costs=distilled.costs,
+                    curve=read_curve(directory),
+                )
+            )
+            if is_main:
+                comparison.save(output_dir)
+    return comparison
+
+
+def _train_seconds(distilled: Distilled) -> float:
+    """Return how long training took; of a run from before costs were kept, with its evaluations."""
+    runtimes = [entry["train_runtime"] for entry in distilled.log_history if "train_runtime" in entry]
+    return distilled.costs.get("seconds", sum(runtimes))

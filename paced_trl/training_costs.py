@@ -1,0 +1,69 @@
+"""
+What a training run has cost so far: tokens through the models, and seconds.
+
+Responsible for counts that survive a resume: they are kept where transformers writes them into each checkpoint's
+`trainer_state.json`, and reads them back. Steps that a kill took away count once, when they are trained again.
+Evaluations are no part of it: they are what a comparison costs, not what an arm does. Ours. Knows no model.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Literal
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+
+Cost = Literal["tokens_generated", "student_tokens", "teacher_tokens", "seconds"]
+
+_KEY = "paced_costs"
+
+
+def add_cost(state: TrainerState, name: Cost, amount: float) -> None:
+    """Add to one of the costs that [`costs_so_far`] returns."""
+    costs = _costs(state)
+    costs[name] += amount
+
+
+def costs_so_far(state: TrainerState) -> dict[str, float]:
+    """
+    Return what training has cost.
+
+    Args:
+        state (`TrainerState`): Of the trainer.
+
+    Returns:
+        `dict[str, float]`: `tokens_generated` by the student for training; `student_tokens` and `teacher_tokens`,
+        those of prompts and completions without padding that were run through each for the loss (forward and backward
+        of the student, forward of the teacher); `seconds` of optimizer steps, generation and refreshes included.
+    """
+    return dict(_costs(state))
+
+
+def _costs(state: TrainerState) -> dict[str, float]:
+    none = {"tokens_generated": 0, "student_tokens": 0, "teacher_tokens": 0, "seconds": 0.0}
+    costs: dict[str, float] = state.stateful_callbacks.setdefault(_KEY, none)  # type: ignore[union-attr]
+    return costs
+
+
+class TrainingClock(TrainerCallback):
+    """
+    Count the seconds from one optimizer step's end to the next one's, without the evaluations between them.
+    """
+
+    def __init__(self) -> None:
+        self._since = time.perf_counter()
+
+    def restart(self) -> None:
+        """Leave out what has happened since the last step ended."""
+        self._since = time.perf_counter()
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.restart()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        add_cost(state, "seconds", time.perf_counter() - self._since)
+        self.restart()
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.restart()
