@@ -71,11 +71,6 @@ class ComparisonArguments:
                 f"`curve_points` is {self.curve_points} and `num_curve_generations` is {self.num_curve_generations}; "
                 "give 0 or more points with 1 or more generations each."
             )
-        if self.control not in by_name:
-            raise ValueError(
-                f"`control` is {self.control!r}, which is no arm. Name one of {', '.join(by_name)} with "
-                f"`--control`, or add {self.control!r} to `arms`."
-            )
         if self.learning_rates:
             by_name = {
                 f"{name}@{rate:g}": {**settings, "learning_rate": rate}
@@ -90,12 +85,30 @@ class ComparisonArguments:
         """The settings that each arm changes, by name."""
         return self._by_name
 
-    def leave_out_double(self, args: PacedConfig) -> None:
-        """Of the default arms, drop the two-stage one where the settings have two stages for all arms anyway."""
+    def complete(self, args: PacedConfig, earlier: Arms | None = None) -> None:
+        """
+        Bring the arms to those of this run.
+
+        Of the default arms, the two-stage one is left out where the settings have two stages for all arms anyway.
+
+        Args:
+            args ([`PacedConfig`]): The settings that arms change.
+            earlier (`Arms`, *optional*): Arms of an earlier comparison in the same directory, which stay.
+
+        Raises:
+            ValueError: If the control is no arm, or an arm sets what is no setting.
+        """
+        arms = self._by_name
         if not self.arms and args.kl == "forward_then_reverse":
-            self._by_name = {
-                name: kept for name, kept in self._by_name.items() if name.partition("@")[0] != TWO_STAGES
-            }
+            arms = {name: kept for name, kept in arms.items() if name.partition("@")[0] != TWO_STAGES}
+        self._by_name = arms = (earlier or {}) | arms
+        if self.control not in arms:
+            raise ValueError(
+                f"`control` is {self.control!r}, which is no arm. Name one of {', '.join(arms)} with `--control`, or "
+                f"add {self.control!r} to `arms`."
+            )
+        for settings in arms.values():
+            arm_config(args, settings, str(args.output_dir))
 
 
 def named_arms(given: Sequence[str] | Mapping[str, dict[str, Any] | None] | str) -> Arms:

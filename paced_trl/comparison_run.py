@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .arms import BASE, ComparisonArguments
-from .comparison import ArmRun, Comparison
+from .arms import BASE, Arms, ComparisonArguments
+from .comparison import RESULTS, ArmRun, Comparison
 from .evaluation import Evaluation
 from .learning_curve import read_curve
 from .processes import Processes
@@ -73,6 +73,13 @@ def run_comparison(
             if is_main:
                 comparison.save(output_dir)
     return comparison
+
+
+def arms_so_far(output_dir: Path) -> Arms:
+    """Return the arms, with their settings, of the comparison that a directory holds; none if it holds none."""
+    if not (output_dir / RESULTS).exists():
+        return {}
+    return {run.arm: run.settings for run in Comparison.load(output_dir).runs if run.arm != BASE}
 
 
 def _train_seconds(distilled: Distilled) -> float:

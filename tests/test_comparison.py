@@ -13,7 +13,7 @@ from PIL import Image
 from paced_trl.arms import DEFAULT_ARMS, TWO_STAGES, ComparisonArguments, arm_config, named_arms
 from paced_trl.commands.parsing import parse
 from paced_trl.comparison import BASE, ArmRun, Comparison
-from paced_trl.comparison_run import run_comparison
+from paced_trl.comparison_run import arms_so_far, run_comparison
 from paced_trl.config import PRESETS, PacedConfig
 from paced_trl.differences import compare_runs
 from paced_trl.distillation import Distilled
@@ -57,11 +57,23 @@ def test_the_default_arms_and_seeds(tmp_path: Path) -> None:
 def test_the_two_stage_arm_goes_where_all_arms_have_two_stages() -> None:
     for kl, is_there in (("forward", True), ("forward_then_reverse", False)):
         comparison = ComparisonArguments()
-        comparison.leave_out_double(PacedConfig(output_dir="x", kl=kl, bf16=False, use_cpu=True))
+        comparison.complete(PacedConfig(output_dir="x", kl=kl, bf16=False, use_cpu=True))
         assert (TWO_STAGES in comparison.settings_by_arm) == is_there
     named = ComparisonArguments(arms=["uniform", TWO_STAGES])
-    named.leave_out_double(PacedConfig(output_dir="x", bf16=False, use_cpu=True))
+    named.complete(PacedConfig(output_dir="x", bf16=False, use_cpu=True))
     assert TWO_STAGES in named.settings_by_arm
+
+
+def test_earlier_arms_stay_and_the_control_is_one_of_all() -> None:
+    args = PacedConfig(output_dir="x", bf16=False, use_cpu=True)
+    comparison = ComparisonArguments(arms=["sqrt"])
+    with pytest.raises(ValueError, match=r"`control` is 'uniform', which is no arm. Name one of sqrt"):
+        comparison.complete(args)
+    comparison.complete(args, {"uniform": UNIFORM, "sqrt": {"weight_alpha": 0.4}})
+    assert comparison.settings_by_arm == {"uniform": UNIFORM, "sqrt": PRESETS["sqrt"]}
+    misspelt = ComparisonArguments(arms={"uniform": {}, "mine": {"weight_alhpa": 2.0}})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="Did you mean `weight_alpha`"):
+        misspelt.complete(args)
 
 
 def test_settings_change_the_preset_of_that_name() -> None:
@@ -74,7 +86,6 @@ def test_settings_change_the_preset_of_that_name() -> None:
     [
         ({"arms": ["unifrom"], "control": "unifrom"}, "'unifrom' changes no setting .* did you mean 'uniform'"),
         ({"arms": {"mine": {}}, "control": "mine"}, "'mine' changes no setting and is no preset"),
-        ({"arms": ["paced"]}, "`control` is 'uniform', which is no arm. Name one of paced"),
         ({"arms": ["uniform", "uniform"]}, "`arms` has 'uniform' more than once"),
         ({"arms": ['{"uniform": ']}, "which is no JSON object"),
         ({"seeds": [0, 1, 0]}, r"`seeds` is \[0, 1, 0\]; give at least one, and each once"),
@@ -239,6 +250,9 @@ def test_every_arm_is_trained_with_every_seed(tmp_path: Path, capsys: pytest.Cap
     assert trained == [(3, "uniform-seed3"), (3, "paced-seed3"), (5, "uniform-seed5"), (5, "paced-seed5")]
     assert capsys.readouterr().out.count(": trained,") == 3
     assert [len(run.curve) for run in comparison.runs] == [0, 1, 1, 1, 1]
+    assert (
+        arms_so_far(tmp_path) == {"uniform": UNIFORM, "paced": PRESETS["paced"]} and arms_so_far(tmp_path / "no") == {}
+    )
     # A run from before costs were kept has no curve, and the time that its log says.
     assert comparison.curve("uniform") == [] and comparison.runs[1].train_seconds == 9.0
     assert Comparison.load(tmp_path) == comparison

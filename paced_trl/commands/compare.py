@@ -20,12 +20,13 @@ Train several arms on the same problems, references, steps, data order and seeds
 
   paced-trl compare --config recipes/demo/recipe.yaml
   paced-trl compare --config recipes/demo/recipe.yaml --arms uniform paced --seeds 0 1 2 --output_dir runs/two-arms
-  paced-trl compare --config recipes/demo/recipe.yaml --arms uniform paced sqrt akl --output_dir runs/two-arms
+  paced-trl compare --config recipes/demo/recipe.yaml --arms sqrt akl --seeds 0 1 2 --output_dir runs/two-arms
   accelerate launch --num_processes 8 -m paced_trl.commands.compare --config recipe.yaml
 
-Pass rates and references are made once. Arms and seeds that are finished are reused, so both can be added later;
-stopped or killed, the same command continues. Evaluations on the way (--curve_points) give learning curves and
-the path of accuracy and retention; they change nothing of the training and are not in its time and tokens.
+Pass rates and references are made once. Arms of an earlier comparison in OUTPUT_DIR stay, and what is finished is
+reused, so arms and seeds can be added later; stopped or killed, the same command continues. Evaluations on the way
+(--curve_points) give learning curves and the path of accuracy and retention; they change nothing of the training and
+are not in its time and tokens.
 Writes comparison.json (all runs), results.json (the numbers of the tables), comparison.md, figures, report.html.
 """
 
@@ -51,7 +52,7 @@ def run(arguments: Sequence[str]) -> None:
         description=_DESCRIPTION,
     )
     from ..arms import arm_config
-    from ..comparison_run import run_comparison
+    from ..comparison_run import arms_so_far, run_comparison
     from ..distillation import Distilled, distill
     from ..evaluation import Evaluation
     from ..processes import Processes
@@ -70,10 +71,8 @@ def run(arguments: Sequence[str]) -> None:
         verifier_of,
     )
 
-    comparison_args.leave_out_double(args)
-    for settings in comparison_args.settings_by_arm.values():
-        arm_config(args, settings, args.output_dir)  # what cannot be is refused before anything runs
     output_dir = Path(args.output_dir)
+    comparison_args.complete(args, arms_so_far(output_dir))
     with verifier_of(args) as verifier:
         problems = problems_of(problem_args)
         held_out = validation_problems(problem_args, train_args, args, problems)
