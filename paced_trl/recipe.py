@@ -245,6 +245,8 @@ def make_references(
         revision=args.teacher_model_revision,
         trust_remote_code=args.trust_remote_code,
         **{key: options[key] for key in ("dtype", "attn_implementation") if key in options},
+        # vLLM and servers have a way of their own to quantise: `teacher_engine_kwargs`.
+        **({"load_in_4bit": True} if args.teacher_load_in_4bit and train.teacher_engine == "transformers" else {}),
     )
     references = generate_references(
         problems,

@@ -119,6 +119,21 @@ def check_quantization(args: PacedConfig, model: Any, quantization_config: Any, 
             )
 
 
+def keep_four_bit_trainable(model: torch.nn.Module) -> None:
+    """
+    Leave the 4-bit weights of a student as they are when it generates on a CPU.
+
+    bitsandbytes 0.50 repacks them in eval mode on CPUs with AVX512-BF16, for a kernel without a backward pass, and
+    leaves them so: once the student has generated, no gradient would pass its layers any more.
+
+    Args:
+        model (`torch.nn.Module`): The student; its layers are told not to repack.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
 def check_head(role: str, model: Any) -> None:
     """
     Refuse a loaded model whose head is quantised.
