@@ -223,6 +223,13 @@ class EvaluateArguments:
 
 
 @dataclass
+class TeacherGapArguments:
+    """How closely `teacher-gap` looks."""
+
+    num_gap_references: int = _setting(64, "Compare the two teachers on so many references, drawn at random.")
+
+
+@dataclass
 class DiagnoseArguments:
     """How closely `diagnose` looks."""
 

@@ -150,11 +150,18 @@ def check_head(role: str, model: Any) -> None:
 
 
 def warn_of_whole_teacher(args: PacedConfig) -> None:
-    """Say that FSDP shards the student only: TRL 1.16 prepares the teacher for DeepSpeed, and copies it otherwise."""
+    """Say what does not shard the teacher: FSDP, for which TRL 1.16 does not prepare it, and DeepSpeed below ZeRO-3."""
     if args.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
         warnings.warn(
             "Under FSDP only the student is sharded: each device holds the whole teacher. If it does not fit, use "
-            "DeepSpeed ZeRO-3, which shards both, or load it with fewer bits (`teacher_model_init_kwargs`).",
+            "DeepSpeed ZeRO-3, which shards both, or load it with fewer bits (`teacher_load_in_4bit`).",
+            stacklevel=2,
+        )
+    deepspeed = args.deepspeed_plugin
+    if deepspeed is not None and deepspeed.zero_stage < 3 and args.self_distillation not in ("base", "ema"):
+        warnings.warn(
+            f"DeepSpeed ZeRO-{deepspeed.zero_stage} shards no weights: each device holds the whole teacher, and the "
+            "student. If they do not fit, use ZeRO-3, or load the teacher with fewer bits (`teacher_load_in_4bit`).",
             stacklevel=2,
         )
 
