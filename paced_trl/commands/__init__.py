@@ -8,6 +8,7 @@ import sys
 
 
 COMMANDS = {
+    "plan": "GPU memory, disk, tokens and hours of a run, before anything downloads",
     "verify": "judge completions that exist, and compare the verdicts with labels",
     "estimate": "measure how often the student passes each problem",
     "train": "distill the teacher into the student, weighted by those pass rates",
