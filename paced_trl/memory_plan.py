@@ -1,10 +1,10 @@
 """
 How much memory a model takes, trained and generating, without allocating any: the real modules run on fake tensors.
 
-PyTorch's fake tensors have shapes and no contents. The backbone's own forward and backward pass runs on them, and every
-storage is counted from its making to its release, as an allocator would; so any architecture that transformers can
-build is covered, from its config alone. By formula are only 4-bit weights, and the buffers of TRL's divergence, which is
-no part of the backbone. Refuses to know settings and cards: that is `plan.py`. Not from the paper; ours.
+PyTorch's fake tensors have shapes and no contents. The backbone's own forward and backward pass runs on them, and
+every storage is counted from its making to its release, as an allocator would; so any architecture that transformers
+can build is covered, from its config alone. By formula are only 4-bit weights, and the buffers of TRL's divergence,
+which is no part of the backbone. Refuses to know settings and cards: that is `plan.py`. Not from the paper; ours.
 """
 
 from __future__ import annotations
@@ -40,18 +40,19 @@ class LiveStorage(TorchDispatchMode):
     def track(self, model: torch.nn.Module) -> int:
         """Count a model that is there already, gradients included, and return what lives."""
         for tensor in [*model.parameters(), *model.buffers()]:
-            self._add(tensor)
+            self.count(tensor)
             if tensor.grad is not None:
-                self._add(tensor.grad)
+                self.count(tensor.grad)
         self.peak = self.now
         return self.now
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        tree_map_only(torch.Tensor, self._add, out)
+        tree_map_only(torch.Tensor, self.count, out)
         return out
 
-    def _add(self, tensor: torch.Tensor) -> None:
+    def count(self, tensor: torch.Tensor) -> None:
+        """Count a tensor's storage, once, until it is released."""
         storage = tensor.untyped_storage()
         key = storage._cdata
         if key in self._seen and self._seen[key]() is storage:
@@ -256,12 +257,26 @@ def cache_memory(config: str, dtype: torch.dtype, batch_size: int, num_tokens: i
     return int(per_token * batch_size * num_tokens)
 
 
-def loss_buffers(num_positions: int, vocab_size: int, hidden_size: int, *, head_is_trained: bool) -> int:
+def loss_buffers(
+    num_positions: int, vocab_size: int, hidden_size: int, *, head_is_trained: bool, on_gpu: bool = True
+) -> int:
     """
     Return the bytes of TRL's divergence, by formula.
 
-    2 x min(N, 4096) x 32768 float32 logits of student and teacher (whatever the vocabulary), and float32 gradients of
-    the N hidden states, and of the head where it is trained.
+    Float32 tiles of min(N, 4096) x 32768 logits: on a GPU two (student and teacher, whole whatever the vocabulary),
+    on a CPU, without TRL's kernels, eleven at once, as wide as the vocabulary. Beside them float32 gradients of the N
+    hidden states, and of the head where it is trained.
     """
+    width = _TOKENS if on_gpu else min(vocab_size, _TOKENS)
+    tiles = (2 if on_gpu else 11) * min(num_positions, _POSITIONS) * width
     gradients = num_positions * hidden_size + (vocab_size * hidden_size if head_is_trained else 0)
-    return 4 * (2 * min(num_positions, _POSITIONS) * _TOKENS + gradients)
+    return 4 * (tiles + gradients)
+
+
+def most_at_once(step: TrainingStep, largest_quantised: int, divergence: int, teacher_forward: int) -> int:
+    """
+    Return the most bytes of a step beside weights, gradients and optimizer.
+
+    The divergence and the teacher come when the student's activations are there, before its backward pass.
+    """
+    return max(step.backward + largest_quantised, step.saved + divergence, step.saved + teacher_forward)

@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from .arguments import as_mapping
-from .memory_plan import adapter_bytes, cache_memory, forward_memory, loss_buffers, model_weights, training_step
+from .memory_plan import (
+    adapter_bytes,
+    cache_memory,
+    forward_memory,
+    loss_buffers,
+    model_weights,
+    most_at_once,
+    training_step,
+)
 
 
 if TYPE_CHECKING:
@@ -131,9 +139,7 @@ def memory(shape: RunShape) -> dict[str, dict[str, int]]:
     return {name: {"driver and libraries": int(CONTEXT_BYTES), **items} for name, items in moments.items()}
 
 
-def _generating(
-    shape: RunShape, config: str, dtype: torch.dtype, in_4bit: bool, batch_size: int
-) -> dict[str, int]:
+def _generating(shape: RunShape, config: str, dtype: torch.dtype, in_4bit: bool, batch_size: int) -> dict[str, int]:
     weights = model_weights(config, dtype, in_4bit)
     return {
         "weights": weights.total + weights.largest_quantised,
@@ -172,8 +178,7 @@ def _training(shape: RunShape) -> dict[str, dict[str, int]]:
     head_is_trained = not model_args.use_peft
     divergence = loss_buffers(*sizes, head_is_trained=head_is_trained)
     backward = step.backward + weights.largest_quantised
-    # The divergence and the teacher come when the student's activations are there, before its backward pass.
-    most = max(backward, step.saved + divergence, step.saved + teacher_forward)
+    most = most_at_once(step, weights.largest_quantised, divergence, teacher_forward)
     moments = {
         "train, a step": {
             **student,
@@ -346,13 +351,17 @@ def report(shape: RunShape) -> str:
         lines += [f"    {size / GIB:6.2f}  {item}" for item, size in items.items() if size]
     made = what_would_fit(shape)
     if made is None:
-        lines.append(f"Does not fit {card.memory} GB, not with {', '.join(text for text, _, _ in changes(shape))} either.")
+        lines.append(
+            f"Does not fit {card.memory} GB, not with {', '.join(text for text, _, _ in changes(shape))} either."
+        )
     elif made:
         lines.append(f"Does not fit {card.memory} GB. It would with: {'; '.join(made)}.")
     else:
         lines.append(f"Fits {card.memory} GB.")
     lines.append("Disk, GB: " + ", ".join(f"{size / 1e9:.2f} {what}" for what, size in disk(shape).items()))
-    lines.append("Generated, million tokens: " + ", ".join(f"{n / 1e6:.2f} {what}" for what, n in tokens(shape).items()))
+    lines.append(
+        "Generated, million tokens: " + ", ".join(f"{n / 1e6:.2f} {what}" for what, n in tokens(shape).items())
+    )
     lines.append(
         f"Hours on a {card.name}, an estimate from the card's data sheet and assumed efficiencies, no measurement: "
         + ", ".join(f"{time:.1f} {what}" for what, time in hours(shape).items())

@@ -55,8 +55,8 @@ class TeacherGap:
             f"Teacher in 4 bits, on {self.num_references} references of {self.num_tokens} tokens:\n"
             f"  KL(full || 4 bits)   {self.kl:.4f} nats per token [{low:.4f}, {high:.4f}]\n"
             f"  same likeliest token {self.top1_agreement:.1%} [{least:.1%}, {most:.1%}]\n"
-            "Compare the first with `paced/forward_kl` where training ends: the student cannot come closer to the full "
-            "teacher than the quantised one lets it."
+            "Read `paced/forward_kl` at the end of training beside the first: once the student is as near to the "
+            "quantised teacher as that is to the full one, coming nearer may mean learning its errors."
         )
 
 

@@ -150,7 +150,7 @@ def check_head(role: str, model: Any) -> None:
 
 
 def warn_of_whole_teacher(args: PacedConfig) -> None:
-    """Say what does not shard the teacher: FSDP, for which TRL 1.16 does not prepare it, and DeepSpeed below ZeRO-3."""
+    """Say what leaves the teacher whole: FSDP, for which TRL 1.16 does not prepare it, and DeepSpeed below ZeRO-3."""
     if args.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
         warnings.warn(
             "Under FSDP only the student is sharded: each device holds the whole teacher. If it does not fit, use "

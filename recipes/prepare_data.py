@@ -1,7 +1,7 @@
 """
 Bring public data sets to one form, so that a recipe's problems, held-out sets and retention sets have equal columns.
 
-  python recipes/prepare_data.py gsm8k math500          writes runs/data/gsm8k/{train,test}.jsonl, runs/data/math500/...
+  python recipes/prepare_data.py gsm8k math500      writes runs/data/gsm8k/{train,test}.jsonl, runs/data/math500/...
 
 Each row has `prompt` (the question and how to answer) and `solution` (the gold), and where the data have a worked
 solution `worked_solution`. Column names below are those that the data sets' cards and users state; none was downloaded
@@ -27,7 +27,9 @@ from paced_trl.verifiers import boxed_span
 
 BOXED = "\n\nPlease reason step by step, and put your final answer within \\boxed{}."
 # BytedTsinghua-SIA/DAPO-Math-17k wraps every question in this; the processed copy is meant to have it removed.
-_DAPO_WRAPPER = re.compile(r"(?s)^Solve the following math problem step by step\..*?\n\n(.*?)\n\nRemember to put your.*$")
+_DAPO_WRAPPER = re.compile(
+    r"(?s)^Solve the following math problem step by step\..*?\n\n(.*?)\n\nRemember to put your.*$"
+)
 Row = dict[str, Any]
 
 
@@ -68,11 +70,13 @@ def dapo_math(row: Row) -> Row:
 
 
 def mbpp(row: Row) -> Row | None:
-    """`text`, `code` and `test_list`; few rows need `test_setup_code` and are left out. The tests name the function."""
+    """`text`, `code` and `test_list`, which names the function; few rows need `test_setup_code` and are left out."""
     if row["test_setup_code"]:
         return None
     tests = "\n".join(row["test_list"])
-    prompt = f"{row['text']}\nYour function must pass these tests:\n```python\n{tests}\n```\nAnswer with the code only."
+    prompt = (
+        f"{row['text']}\nYour function must pass these tests:\n```python\n{tests}\n```\nAnswer with the code only."
+    )
     code = row["code"].replace("\r\n", "\n")
     return {"prompt": prompt, "solution": row["test_list"], "worked_solution": f"```python\n{code}\n```"}
 
@@ -94,7 +98,7 @@ GYM_LEVELS, GYM_SIZE, GYM_TEST_SIZE = 4, 200, 25
 
 
 def gym_rows(split: str) -> Iterable[Row]:
-    """Problems of all tasks at all levels of their curricula; held-out ones have other seeds and no prompt in common."""
+    """Problems of all tasks at all levels of their curricula; held-out ones share no prompt with the others."""
     # Problem i of seed s is problem 0 of seed s + i.
     size, seed = (GYM_SIZE, 0) if split == "train" else (GYM_TEST_SIZE, GYM_SIZE)
     known = {row["prompt"] for row in gym_rows("train")} if split == "test" else set()

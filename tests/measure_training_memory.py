@@ -25,7 +25,9 @@ def resident(name: str) -> int:
 
 def train(model: dict[str, Any], lora_rank: int | None, checkpointing: bool, batch_size: int, length: int) -> None:
     # Characters are tokens: a prompt of two, and a reference of one less than `length` with its end.
-    dataset = Dataset.from_dict({"prompt": ["1?"] * batch_size * 2, "reference": ["a" * (length - 1)] * batch_size * 2})
+    dataset = Dataset.from_dict(
+        {"prompt": ["1?"] * batch_size * 2, "reference": ["a" * (length - 1)] * batch_size * 2}
+    )
     with tempfile.TemporaryDirectory() as directory:
         PacedTrainer(
             model=build_tiny_model(seed=0, **model),

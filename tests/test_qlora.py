@@ -146,7 +146,9 @@ def test_a_run_saves_its_adapter_and_goes_on_from_a_checkpoint(make: Callable[..
     losses = {}
     for run, steps in (("whole", [4]), ("stopped", [2, 4])):
         for max_steps in steps:
-            args, model_args = make(run, max_steps=4, save_strategy="steps", save_steps=2, kl_switch=0.5, kl="forward_then_reverse")
+            args, model_args = make(
+                run, max_steps=4, save_strategy="steps", save_steps=2, kl_switch=0.5, kl="forward_then_reverse"
+            )
             trainer = make_trainer(args, model_args, problems())
             last = models / run / "checkpoint-2"
             if max_steps == 2:

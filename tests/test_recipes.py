@@ -40,7 +40,10 @@ SHARED |= {"max_completion_length", "top_p", "top_k", "min_p", "dataset_name", "
 # Rows as the public data sets have them.
 PUBLIC_ROWS: dict[str, list[dict[str, Any]]] = {
     "openai/gsm8k": [
-        {"question": f"Ann has {n} pens and gets 2. How many?", "answer": f"She has {n}+2=<<{n}+2={n + 2}>>.\n#### {n + 2}"}
+        {
+            "question": f"Ann has {n} pens and gets 2. How many?",
+            "answer": f"She has {n}+2=<<{n}+2={n + 2}>>.\n#### {n + 2}",
+        }
         for n in range(12)
     ],
     "DigitalLearningGmbH/MATH-lighteval": [
@@ -68,7 +71,7 @@ PUBLIC_ROWS: dict[str, list[dict[str, Any]]] = {
 
 
 class CoinVerifier:
-    """Judges by a coin, so that untrained models have a frontier; the recipe's own verifier must load and read the golds."""
+    """Judges by a coin, so that untrained models have a frontier; the recipe's own verifier reads the golds."""
 
     def __init__(self, name: str, options: dict[str, Any]) -> None:
         self.inner = load_verifier(name, **options)
@@ -127,7 +130,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def at_data(data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(data)
     torch.set_num_threads(1)
-    monkeypatch.setattr("paced_trl.recipe.verifier_of", lambda args: CoinVerifier(args.verifier, args.verifier_kwargs or {}))
+    monkeypatch.setattr(
+        "paced_trl.recipe.verifier_of", lambda args: CoinVerifier(args.verifier, args.verifier_kwargs or {})
+    )
     return data
 
 
@@ -233,6 +238,8 @@ def test_public_rows_become_problems(data: Path) -> None:
     assert mbpp["solution"] == ["assert add(1) == 2", "assert add(0) == 1"] and "assert add(1) == 2" in mbpp["prompt"]
     gym = (data / "runs/data/reasoning_gym/train.jsonl").read_text().splitlines()
     assert {row["level"] for row in map(json.loads, gym)} == {0, 1, 2, 3}
-    wrapped = "Solve the following math problem step by step. The last line is.\n\nFind 1.\n\nRemember to put your answer."
+    wrapped = (
+        "Solve the following math problem step by step. The last line is.\n\nFind 1.\n\nRemember to put your answer."
+    )
     prepare = script("prepare_data.py")
     assert prepare.dapo_math({"prompt": wrapped, "solution": "1"})["prompt"] == "Find 1." + prepare.BOXED

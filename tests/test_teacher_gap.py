@@ -19,7 +19,9 @@ from paced_trl.rendering import PromptRenderer
 from paced_trl.teacher_gap import _logits, _summed, teacher_gap
 
 
-REFERENCES = Dataset.from_dict({"prompt": ["1+1?", "Say hi.", "7"], "reference": ["2", "hi there", "8 or so, I think"]})
+REFERENCES = Dataset.from_dict(
+    {"prompt": ["1+1?", "Say hi.", "7"], "reference": ["2", "hi there", "8 or so, I think"]}
+)
 
 
 def generators(full: Any, quantised: Any) -> Any:
@@ -27,9 +29,7 @@ def generators(full: Any, quantised: Any) -> Any:
 
     def load(in_4bit: bool) -> SimpleNamespace:
         model = quantised if in_4bit else full
-        return SimpleNamespace(
-            model=model, tokenizer=tokenizer, renderer=PromptRenderer(tokenizer), eos_token_ids=[1]
-        )
+        return SimpleNamespace(model=model, tokenizer=tokenizer, renderer=PromptRenderer(tokenizer), eos_token_ids=[1])
 
     return load
 

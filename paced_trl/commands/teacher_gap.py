@@ -11,8 +11,8 @@ from .parsing import entry_point, parse
 
 
 _DESCRIPTION = """\
-Measure how far the teacher in 4 bits (`teacher_load_in_4bit`) is from the full one: KL(full || 4 bits) in nats per token
-and the share of tokens for which both find the same one likeliest, with 95 % intervals over references.
+Measure how far the teacher in 4 bits (`teacher_load_in_4bit`) is from the full one: KL(full || 4 bits) in nats per
+token, and the share of tokens for which both find the same one likeliest, with 95 % intervals over references.
 
   paced-trl teacher-gap --config recipes/qwen3-0.6b-from-qwen3-4b-gsm8k/train.yaml
   paced-trl teacher-gap --config X.yaml --num_gap_references 200 --output_dir runs/mine
