@@ -74,7 +74,7 @@ class TeacherStatesTrainer(DistillationTrainer):
             **kwargs,
         )
         args.teacher_model_init_kwargs = options
-        keep_four_bit_trainable(self.model)
+        keep_four_bit_trainable(cast(torch.nn.Module, self.model))
         if args.self_distillation in ("base", "ema"):
             decay = args.self_distillation_decay if args.self_distillation == "ema" else None
             self.teacher_model = SelfTeacher(cast(PeftModel, self.model), decay)
@@ -110,9 +110,10 @@ class TeacherStatesTrainer(DistillationTrainer):
 
     def _load_from_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         # TRL has the adapter of a 4-bit student in bfloat16, and PEFT loads it in float32: another run from there on.
-        dtypes = {name: parameter.dtype for name, parameter in self.model.named_parameters()}
+        student = cast(torch.nn.Module, self.model)
+        dtypes = {name: parameter.dtype for name, parameter in student.named_parameters()}
         super()._load_from_checkpoint(*args, **kwargs)
-        for name, parameter in self.model.named_parameters():
+        for name, parameter in student.named_parameters():
             if parameter.dtype != dtypes[name]:
                 parameter.data = parameter.data.to(dtypes[name])
 

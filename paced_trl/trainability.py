@@ -129,6 +129,7 @@ def keep_four_bit_trainable(model: torch.nn.Module) -> None:
     Args:
         model (`torch.nn.Module`): The student; its layers are told not to repack.
     """
+    module: Any
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False

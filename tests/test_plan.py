@@ -33,7 +33,8 @@ from paced_trl.memory_plan import (
     most_at_once,
     training_step,
 )
-from paced_trl.plan import RunShape, disk, fits, hours, memory, report, tokens, what_would_fit, with_changes
+from paced_trl.plan import RunShape, changes, fits, memory, report, what_would_fit, with_changes
+from paced_trl.run_cost import disk, hours, tokens
 
 
 SMALL = {"hidden_size": 64, "intermediate_size": 128, "head_dim": 16}
@@ -149,8 +150,8 @@ def test_a_real_run_takes_what_was_planned(lora_rank: int | None, checkpointing:
 
 def shape(card: int = 24, size: dict[str, Any] | None = None, **settings: Any) -> RunShape:
     args = {"max_completion_length": 512, "per_device_train_batch_size": 4, "max_steps": 100, **settings}
-    # Of 1.5 billion parameters, 3 GB in bfloat16.
-    large = {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 20, "num_attention_heads": 16}
+    # Of some 1.5 billion parameters, 3 GB in bfloat16.
+    large = {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 6, "num_attention_heads": 32}
     config = key(**{**large, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 32000, **(size or {})})
     return RunShape(
         student=config,
@@ -183,14 +184,12 @@ def test_the_changes_that_are_named_make_it_fit_and_none_is_idle() -> None:
     made = what_would_fit(run)
     assert made
     assert what_would_fit(shape(80)) == []
-    from paced_trl.plan import changes
-
     by_text = {change[0]: change for change in changes(run)}
     needed = [by_text[text] for text in made]
     assert fits(with_changes(run, needed))
     for change in needed:
         assert not fits(with_changes(run, [other for other in needed if other is not change]))
-    assert what_would_fit(shape(8, {"num_hidden_layers": 200})) is None
+    assert what_would_fit(shape(8, {"vocab_size": 3_000_000})) is None
 
 
 @pytest.mark.usefixtures("meta")
