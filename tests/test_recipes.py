@@ -209,6 +209,7 @@ def test_a_recipe_trains_two_steps_from_its_own_pass_rates(path: Path, at_data: 
         assert Evaluation.load(tmp_path / "run" / "evaluation" / "student" / f"{name}.json").problem_ids
 
 
+@pytest.mark.slow
 def test_a_comparison_of_a_recipe_runs(at_data: Path, tmp_path: Path) -> None:
     config = ROOT / "recipes/qwen2.5-math-7b-self-math/compare.yaml"
     arguments = tiny(config, "--output_dir", str(tmp_path / "run"), "--seeds", "0", "--num_eval_generations", "1")
