@@ -229,6 +229,26 @@ class EvaluateArguments:
 
 
 @dataclass
+class PlanArguments:
+    """What `plan` cannot know before anything downloads, and the card."""
+
+    card: Literal[8, 12, 16, 24, 48, 80] = _setting(24, "Memory of the GPU in GB: 8, 12, 16, 24, 48 or 80.")
+    num_problems: int | None = _setting(None, "How many problems, where they are not on this disk.")
+    prompt_tokens: int = _setting(256, "Tokens of the longest prompt.")
+    autocast: bool = _setting(
+        True, "Whether matrices are multiplied in half precision, as TRL does on a GPU, here where there may be none."
+    )
+    completion_share: float = _setting(0.5, "Mean length of completions, as a share of max_completion_length.")
+
+
+@dataclass
+class TeacherGapArguments:
+    """How closely `teacher-gap` looks."""
+
+    num_gap_references: int = _setting(64, "Compare the two teachers on so many references, drawn at random.")
+
+
+@dataclass
 class DiagnoseArguments:
     """How closely `diagnose` looks."""
 

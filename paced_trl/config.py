@@ -12,7 +12,9 @@ from typing import Any, Literal
 import torch
 from trl import DistillationConfig
 
+from .arguments import as_mapping
 from .config_checks import check_config, check_switch_step
+from .models import four_bit_settings
 from .privileged_prompts import DEFAULT_TEMPLATE
 from .schedule import JSD_COEFFICIENT, CompletionSourceSchedule, KLSchedule, completion_source_for, stages
 from .trainability import check_precision
@@ -140,6 +142,9 @@ class PacedConfig(DistillationConfig):
             Whether teacher and student take turns on the accelerator: the teacher runs over a whole generation batch
             while the student waits in main memory, and the other way round. Only the teacher's head stays. For one
             process.
+        teacher_load_in_4bit (`bool`, *optional*, defaults to `False`):
+            Whether the teacher's weights are quantised to 4 bits (NF4, bitsandbytes) as they load, all but its head
+            and embeddings. It writes its references so, too. `paced-trl teacher-gap` measures what that changes.
 
         > Parameters that control the on-policy pass rate
 
@@ -250,6 +255,10 @@ class PacedConfig(DistillationConfig):
         default=False,
         metadata={"help": "Teacher and student take turns on the accelerator, a generation batch at a time."},
     )
+    teacher_load_in_4bit: bool = field(
+        default=False,
+        metadata={"help": "Quantise the teacher to 4 bits as it loads; `teacher-gap` measures what that changes."},
+    )
     refresh: Literal["auto", "never", "online", "estimate"] = field(
         default="auto",
         metadata={
@@ -306,6 +315,9 @@ class PacedConfig(DistillationConfig):
             self.activation_checkpointing = self.gradient_checkpointing
         super().__post_init__()
         check_config(self)
+        if self.teacher_load_in_4bit:
+            options = as_mapping(self.teacher_model_init_kwargs)
+            self.teacher_model_init_kwargs = {**options, "quantization_config": four_bit_settings()}
 
     @property
     def weighting_arguments(self) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .arguments import as_mapping
+from .models import four_bit_settings
 from .privileged_prompts import check_template
 from .schedule import stages
 
@@ -132,3 +134,24 @@ def check_teacher(config: PacedConfig) -> None:
                 f"`{name}` is for a teacher with weights of its own, and with "
                 f"`self_distillation`={config.self_distillation!r} the student's are its. Leave `{name}` out."
             )
+    if config.teacher_load_in_4bit:
+        check_four_bit_teacher(config)
+
+
+def check_four_bit_teacher(config: PacedConfig) -> None:
+    """Refuse to quantise a teacher that has no weights of its own, or is quantised otherwise."""
+    for name, value in (
+        ("self_distillation", config.self_distillation),
+        ("teacher_offload", config.teacher_offload),
+    ):
+        if value not in ("none", False):
+            raise ValueError(
+                f"`teacher_load_in_4bit` is set, which is for a teacher of its own that stays on its device, and "
+                f"`{name}` is {value!r}. Leave one of them out."
+            )
+    options = as_mapping(config.teacher_model_init_kwargs)
+    if options.get("quantization_config", four_bit_settings()) != four_bit_settings():
+        raise ValueError(
+            "`teacher_load_in_4bit` is set, and `teacher_model_init_kwargs` has a `quantization_config` as well. "
+            "Leave one of them out."
+        )

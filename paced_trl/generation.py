@@ -205,6 +205,7 @@ def load_transformers_generator(
     device: str | None = None,
     trust_remote_code: bool = False,
     attn_implementation: str | None = None,
+    load_in_4bit: bool = False,
     sampling: SamplingParameters | None = None,
     chat_template_kwargs: dict[str, Any] | None = None,
     batch_size: int = 64,
@@ -216,7 +217,7 @@ def load_transformers_generator(
     Args:
         model_name_or_path (`str`):
             A Hub id, a local directory, or a directory with a GGUF file.
-        revision, dtype, device, trust_remote_code, attn_implementation:
+        revision, dtype, device, trust_remote_code, attn_implementation, load_in_4bit:
             As in [`~paced_trl.models.load_model`].
         sampling (`SamplingParameters`, *optional*):
             `None` takes the defaults of [`SamplingParameters`], not the checkpoint's.
@@ -236,9 +237,15 @@ def load_transformers_generator(
         device=device,
         trust_remote_code=trust_remote_code,
         attn_implementation=attn_implementation,
+        load_in_4bit=load_in_4bit,
     )
     # After loading: only then does the Hub's cache know the commit.
-    weights = weights_fingerprint(model_name_or_path, revision=revision)
+    record = {
+        "model": model_name(model_name_or_path),
+        "weights": weights_fingerprint(model_name_or_path, revision=revision),
+    }
+    if load_in_4bit:
+        record["quantization"] = "nf4"
     return TransformersGenerator(
         model,
         tokenizer,
@@ -246,7 +253,7 @@ def load_transformers_generator(
         chat_template_kwargs=chat_template_kwargs,
         batch_size=batch_size,
         batch_tokens=batch_tokens,
-        record={"model": model_name(model_name_or_path), "weights": weights},
+        record=record,
     )
 
 

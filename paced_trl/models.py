@@ -69,6 +69,25 @@ def default_dtype(device: str | torch.device) -> torch.dtype:
     return torch.float16 if kind == "mps" else torch.bfloat16
 
 
+def four_bit_settings(device: str | torch.device | None = None) -> dict[str, Any]:
+    """Return what `from_pretrained` takes as `quantization_config` for weights of 4 bits (NF4) and a dense head.
+
+    Args:
+        device (`str` or `torch.device`, *optional*):
+            Where the model will run, which decides the number format it computes in. `None`: [`default_device`].
+
+    Returns:
+        `dict`: JSON values, so that settings that hold them can be saved.
+    """
+    compute = default_dtype(default_device() if device is None else device)
+    return {
+        "quant_method": "bitsandbytes",
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": "nf4",
+        "bnb_4bit_compute_dtype": str(compute).removeprefix("torch."),
+    }
+
+
 def resolve_model_path(name_or_path: str | os.PathLike[str]) -> str:
     """Turn what a user names into something transformers can load.
 
@@ -103,6 +122,7 @@ def load_model(
     device: str | torch.device | None = None,
     trust_remote_code: bool = False,
     attn_implementation: str | None = None,
+    load_in_4bit: bool = False,
 ) -> PreTrainedModel | PeftModel:
     """Load a causal language model for inference.
 
@@ -119,6 +139,8 @@ def load_model(
             Whether code from the model's repository may run.
         attn_implementation (`str`, *optional*):
             Attention kernel, as in transformers. `None` leaves the choice to transformers.
+        load_in_4bit (`bool`, *optional*, defaults to `False`):
+            Whether weights are quantised to 4 bits as they load; see [`four_bit_settings`].
 
     Returns:
         `PreTrainedModel` or `PeftModel`: In evaluation mode, on the device. A model that came from a GGUF file carries
@@ -139,16 +161,24 @@ def load_model(
             device=device,
             trust_remote_code=trust_remote_code,
             attn_implementation=attn_implementation,
+            load_in_4bit=load_in_4bit,
         )
         return PeftModel.from_pretrained(base, resolved, revision=revision).eval()
+    quantization: dict[str, Any] = {}
+    if load_in_4bit:
+        # bitsandbytes quantises where the weights arrive.
+        quantization = {"quantization_config": four_bit_settings(device), "device_map": {"": device}}
     model = AutoModelForCausalLM.from_pretrained(
         resolved,
         revision=revision or "main",
         dtype=default_dtype(device) if dtype == "auto" else dtype,
         trust_remote_code=trust_remote_code,
         attn_implementation=attn_implementation,
+        **quantization,
     )
     model.name_or_path = model.config._name_or_path = os.fspath(name_or_path)
+    if load_in_4bit:
+        return model.eval()
     # transformers decorates `to` in a way that hides its signature from type checkers.
     return model.to(device).eval()  # type: ignore[arg-type]
 

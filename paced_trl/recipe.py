@@ -259,6 +259,8 @@ def make_references(
         revision=args.teacher_model_revision,
         trust_remote_code=args.trust_remote_code,
         **{key: options[key] for key in ("dtype", "attn_implementation") if key in options},
+        # vLLM and servers have a way of their own to quantise: `teacher_engine_kwargs`.
+        **({"load_in_4bit": True} if args.teacher_load_in_4bit and train.teacher_engine == "transformers" else {}),
     )
     references = generate_references(
         problems,
@@ -303,20 +305,38 @@ def training_problems(
             f"There are no pass rates in {str(path)!r}, so problems cannot be weighted. Run `paced-trl estimate` with "
             "the same configuration first, name them with `--pass_rates`, or set `--weighting uniform`."
         )
-    if "dataset" in args.completion_sources and "reference" not in problems.column_names:
-        if args.self_distillation != "none":
-            raise ValueError(
-                f"`kl` is {args.kl!r}, which trains on references; the data have none, and with `self_distillation` "
-                "there is no teacher to write them. Set `kl: reverse`, or name a column with `--reference_column`."
-            )
-        if verifier is None:
-            raise ValueError(
-                f"`kl` is {args.kl!r}, which trains on references; the data have none, and without a `verifier` the "
-                "teacher's completions cannot be checked. Set `verifier`, or name a column with `--reference_column`."
-            )
-        path = Path(train.references or Path(str(args.output_dir)) / "references")
-        problems = make_references(problems, args, train, estimation, verifier, path)
+    if "dataset" in args.completion_sources:
+        problems = with_references(problems, args, train, estimation, verifier)
     return problems
+
+
+def with_references(
+    problems: Dataset,
+    args: PacedConfig,
+    train: TrainArguments,
+    estimation: EstimationArguments,
+    verifier: Verifier | None,
+) -> Dataset:
+    """
+    Let the teacher write the column `reference`, where the data have none.
+
+    Raises:
+        ValueError: If there is no teacher to write it, or no verifier to check it.
+    """
+    if "reference" in problems.column_names:
+        return problems
+    if args.self_distillation != "none":
+        raise ValueError(
+            f"`kl` is {args.kl!r}, which trains on references; the data have none, and with `self_distillation` "
+            "there is no teacher to write them. Set `kl: reverse`, or name a column with `--reference_column`."
+        )
+    if verifier is None:
+        raise ValueError(
+            f"`kl` is {args.kl!r}, which trains on references; the data have none, and without a `verifier` the "
+            "teacher's completions cannot be checked. Set `verifier`, or name a column with `--reference_column`."
+        )
+    path = Path(train.references or Path(str(args.output_dir)) / "references")
+    return make_references(problems, args, train, estimation, verifier, path)
 
 
 def record_provenance(

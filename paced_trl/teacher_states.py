@@ -30,6 +30,7 @@ from .privileged_prompts import teacher_prompt
 from .teacher import FollowStudent, SelfTeacher, leave_head, teacher_turn
 from .teacher_cache import HiddenStateCache
 from .teacher_head import resize_head
+from .trainability import keep_four_bit_trainable
 from .training_data import end_of_completion_id, reference_token_ids
 
 
@@ -74,6 +75,7 @@ class TeacherStatesTrainer(DistillationTrainer):
             **kwargs,
         )
         args.teacher_model_init_kwargs = options
+        keep_four_bit_trainable(cast(torch.nn.Module, self.model))
         if args.self_distillation in ("base", "ema"):
             decay = args.self_distillation_decay if args.self_distillation == "ema" else None
             self.teacher_model = SelfTeacher(cast(PeftModel, self.model), decay)
@@ -106,6 +108,15 @@ class TeacherStatesTrainer(DistillationTrainer):
             latest = get_last_checkpoint(str(self.args.output_dir))
             self._load_state(Path(str(latest if resume_from_checkpoint is True else resume_from_checkpoint)))
         return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def _load_from_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        # TRL has the adapter of a 4-bit student in bfloat16, and PEFT loads it in float32: another run from there on.
+        student = cast(torch.nn.Module, self.model)
+        dtypes = {name: parameter.dtype for name, parameter in student.named_parameters()}
+        super()._load_from_checkpoint(*args, **kwargs)
+        for name, parameter in student.named_parameters():
+            if parameter.dtype != dtypes[name]:
+                parameter.data = parameter.data.to(dtypes[name])
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)

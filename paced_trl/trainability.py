@@ -119,6 +119,22 @@ def check_quantization(args: PacedConfig, model: Any, quantization_config: Any, 
             )
 
 
+def keep_four_bit_trainable(model: torch.nn.Module) -> None:
+    """
+    Leave the 4-bit weights of a student as they are when it generates on a CPU.
+
+    bitsandbytes 0.50 repacks them in eval mode on CPUs with AVX512-BF16, for a kernel without a backward pass, and
+    leaves them so: once the student has generated, no gradient would pass its layers any more.
+
+    Args:
+        model (`torch.nn.Module`): The student; its layers are told not to repack.
+    """
+    module: Any
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
 def check_head(role: str, model: Any) -> None:
     """
     Refuse a loaded model whose head is quantised.
@@ -135,11 +151,18 @@ def check_head(role: str, model: Any) -> None:
 
 
 def warn_of_whole_teacher(args: PacedConfig) -> None:
-    """Say that FSDP shards the student only: TRL 1.16 prepares the teacher for DeepSpeed, and copies it otherwise."""
+    """Say what leaves the teacher whole: FSDP, for which TRL 1.16 does not prepare it, and DeepSpeed below ZeRO-3."""
     if args.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
         warnings.warn(
             "Under FSDP only the student is sharded: each device holds the whole teacher. If it does not fit, use "
-            "DeepSpeed ZeRO-3, which shards both, or load it with fewer bits (`teacher_model_init_kwargs`).",
+            "DeepSpeed ZeRO-3, which shards both, or load it with fewer bits (`teacher_load_in_4bit`).",
+            stacklevel=2,
+        )
+    deepspeed = args.deepspeed_plugin
+    if deepspeed is not None and deepspeed.zero_stage < 3 and args.self_distillation not in ("base", "ema"):
+        warnings.warn(
+            f"DeepSpeed ZeRO-{deepspeed.zero_stage} shards no weights: each device holds the whole teacher, and the "
+            "student. If they do not fit, use ZeRO-3, or load the teacher with fewer bits (`teacher_load_in_4bit`).",
             stacklevel=2,
         )
 

@@ -8,12 +8,14 @@ import sys
 
 
 COMMANDS = {
+    "plan": "GPU memory, disk, tokens and hours of a run, before anything downloads",
     "verify": "judge completions that exist, and compare the verdicts with labels",
     "estimate": "measure how often the student passes each problem",
     "train": "distill the teacher into the student, weighted by those pass rates",
     "evaluate": "accuracy with intervals on held-out and retention problems",
     "compare": "train several arms with the same budget and compare them",
     "diagnose": "do gradients agree where the student passes sometimes?",
+    "teacher-gap": "what 4 bits change in the teacher, on your own references",
     "report": "figures and one HTML page of a run",
     "publish": "student, card and pass rates to the Hub",
     "inspect": "what is in a store of completions, and the completions themselves",
@@ -25,7 +27,7 @@ _HELP = f"""usage: paced-trl COMMAND [--config FILE.yaml] [--option value ...]
 Distill where the student can learn (PACED, arXiv 2603.11178).
 
 commands:
-{chr(10).join(f"  {name:10}{text}" for name, text in COMMANDS.items())}
+{chr(10).join(f"  {name:12}{text}" for name, text in COMMANDS.items())}
 
 From problems to a distilled student, one YAML file for all steps:
   paced-trl estimate --config recipes/demo/recipe.yaml
@@ -51,5 +53,5 @@ def main() -> None:
         sys.exit(2)
     # As with `python -m`: a verifier `my_rewards:function` may lie in the working directory.
     sys.path.insert(0, os.getcwd())
-    module = importlib.import_module(f"paced_trl.commands.{arguments[0]}")
+    module = importlib.import_module(f"paced_trl.commands.{arguments[0].replace('-', '_')}")
     module.main(arguments[1:])

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
@@ -92,15 +93,35 @@ def _read_config(arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
     position = arguments.index("--config")
     if position + 1 == len(arguments):
         raise ValueError("`--config` was given without a file. Name a YAML file after it.")
-    path = arguments[position + 1]
-    try:
-        with open(path) as file:
-            settings = yaml.safe_load(file)
-    except yaml.YAMLError as error:
-        raise ValueError(f"`--config` names {path!r}, which is not valid YAML: {error}") from error
-    if not isinstance(settings, dict):
-        raise ValueError(f"`--config` names {path!r}, which holds no `key: value` lines. Write one setting a line.")
+    settings = read_settings(Path(arguments[position + 1]))
     return arguments[:position] + arguments[position + 2 :], settings
+
+
+def read_settings(path: Path, including: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """
+    Read a YAML file of settings; those of the files that its `include` names come first, so its own win.
+
+    Args:
+        path (`Path`): The file. What it includes is found from its own directory.
+        including (`tuple[Path, ...]`, *optional*): The files that led here, none of which may come again.
+
+    Raises:
+        ValueError: If a file is no mapping, or includes itself.
+    """
+    given = f"`--config` names {str(path)!r}"
+    try:
+        settings = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{given}, which is not valid YAML: {error}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{given}, which holds no `key: value` lines. Write one setting a line.")
+    if path.resolve() in including:
+        raise ValueError(f"{given}, whose `include` leads back to itself. Remove one of the two.")
+    names = settings.pop("include", [])
+    merged: dict[str, Any] = {}
+    for name in [names] if isinstance(names, str) else names:
+        merged |= read_settings(path.parent / name, (*including, path.resolve()))
+    return merged | settings
 
 
 def _refuse_unknown(key: str, known: set[str], given: str) -> NoReturn:

@@ -1,0 +1,72 @@
+"""The files of recipes/accelerate: what accelerate reads in them, and two processes on a CPU."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from accelerate.commands.config.config_args import load_config_from_file
+from test_preflight import settings
+
+from paced_trl.trainability import warn_of_whole_teacher
+
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "num_processes"),
+    [
+        ("single_gpu", "NO", 1),
+        ("multi_gpu", "MULTI_GPU", 4),
+        ("fsdp2", "FSDP", 4),
+        ("zero2", "DEEPSPEED", 4),
+        ("cpu", "MULTI_GPU", 2),
+    ],
+)
+def test_accelerate_reads_what_the_file_means(name: str, kind: str, num_processes: int) -> None:
+    config = load_config_from_file(str(ROOT / f"recipes/accelerate/{name}.yaml"))
+    assert (config.distributed_type.value, config.num_processes) == (kind, num_processes)
+    assert config.mixed_precision == ("no" if name == "cpu" else "bf16")
+    assert (config.fsdp_config or {}).get("fsdp_version") == (2 if name == "fsdp2" else None)
+    assert (config.deepspeed_config or {}).get("zero_stage") == (2 if name == "zero2" else None)
+
+
+@pytest.mark.multiprocess
+def test_the_cpu_file_trains_in_two_processes(tmp_path: Path) -> None:
+    run = ["--weighting", "uniform", "--reference_column", "solution", "--kl", "forward", "--max_steps", "2"]
+    run += ["--per_device_train_batch_size", "4", "--max_problems", "32", "--output_dir", str(tmp_path / "run")]
+    finished = subprocess.run(
+        [
+            *(sys.executable, "-m", "accelerate.commands.launch"),
+            *("--config_file", "recipes/accelerate/cpu.yaml", "-m", "paced_trl.commands.train"),
+            *("--config", "recipes/demo/recipe.yaml", "--use_cpu", "true", "--disable_tqdm", "true", *run),
+        ],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    # Two steps of 4 in each of two processes are half of 32 problems; in one process they were a quarter.
+    assert json.loads((tmp_path / "run/trainer_state.json").read_text())["epoch"] == 0.5
+
+
+@pytest.mark.parametrize(("stage", "is_said"), [(2, True), (3, False)])
+def test_a_teacher_that_is_not_sharded_is_said_at_the_start(
+    stage: int, is_said: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ACCELERATE_USE_FSDP", raising=False)
+    args = settings()
+    args.deepspeed_plugin = SimpleNamespace(zero_stage=stage)
+    if not is_said:
+        warn_of_whole_teacher(args)
+        return
+    with pytest.warns(UserWarning, match="ZeRO-2 shards no weights: each device holds the whole teacher"):
+        warn_of_whole_teacher(args)

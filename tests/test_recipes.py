@@ -1,0 +1,250 @@
+"""Every recipe: its files parse, and its steps run with tiny models and a few rows of the same columns."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import random
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from conftest import build_tiny_model, build_tiny_tokenizer
+from datasets import Dataset
+
+from paced_trl import Evaluation
+from paced_trl.commands import compare, estimate, evaluate, train
+from paced_trl.commands.parsing import read_settings
+from paced_trl.comparison import Comparison
+from paced_trl.verification import Verdict, load_verifier
+
+
+# Untrained models answer at random, to the last token they may.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.* are cut, so the student does not see them end"),
+    pytest.mark.filterwarnings("ignore:.* problems .* verified"),
+]
+ROOT = Path(__file__).parents[1]
+STEPS = {"estimate": estimate, "evaluate": evaluate, "compare": compare}
+FILES = [path for path in sorted(ROOT.glob("recipes/*-*-*/*.yaml")) if (path.parent / "compare.yaml").exists()]
+RECIPES = sorted({path.parent.name for path in FILES})
+TRAINING = [path for path in FILES if path.name.startswith("train")]
+SHARED = {"verifier", "verifier_kwargs", "system_prompt", "few_shot", "as_chat", "chat_template_kwargs", "temperature"}
+SHARED |= {"max_completion_length", "top_p", "top_k", "min_p", "dataset_name", "model_name_or_path"}
+
+# Rows as the public data sets have them.
+PUBLIC_ROWS: dict[str, list[dict[str, Any]]] = {
+    "openai/gsm8k": [
+        {
+            "question": f"Ann has {n} pens and gets 2. How many?",
+            "answer": f"She has {n}+2=<<{n}+2={n + 2}>>.\n#### {n + 2}",
+        }
+        for n in range(12)
+    ],
+    "DigitalLearningGmbH/MATH-lighteval": [
+        {"problem": f"Find {n}^2.", "solution": f"It is $\\boxed{{{n**2}}}$.", "level": "Level 1", "type": "Algebra"}
+        for n in range(11, 23)
+    ],
+    "HuggingFaceH4/MATH-500": [
+        {"problem": f"What is {n}/3?", "solution": "...", "answer": f"\\frac{{{n}}}{{3}}"} for n in range(4)
+    ],
+    "open-r1/DAPO-Math-17k-Processed": [{"prompt": f"Find {n} + 1.", "solution": str(n + 1)} for n in range(12)],
+    "HuggingFaceH4/aime_2024": [{"problem": f"AIME {n}?", "answer": f"0{n}", "id": n} for n in range(4)],
+    "math-ai/aime25": [{"problem": f"AIME 25-{n}?", "answer": str(n), "id": str(n)} for n in range(4)],
+    "google-research-datasets/mbpp": [
+        {
+            "task_id": n,
+            "text": f"Write a function that adds {n}.",
+            "code": f"def add(x):\r\n  return x + {n}",
+            "test_list": [f"assert add(1) == {n + 1}", f"assert add(0) == {n}"],
+            "test_setup_code": "" if n else "x = 1",
+            "challenge_test_list": [],
+        }
+        for n in range(13)
+    ],
+}
+
+
+class CoinVerifier:
+    """Judges by a coin, so that untrained models have a frontier; the recipe's own verifier reads the golds."""
+
+    def __init__(self, name: str, options: dict[str, Any]) -> None:
+        self.inner = load_verifier(name, **options)
+        self.record = self.inner.record
+        self.coin = random.Random(0)
+
+    def __enter__(self) -> CoinVerifier:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self.inner.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def __call__(self, completions: Sequence[Any], solutions: Sequence[Any], **columns: Any) -> list[Verdict]:
+        return [self.coin.choice([Verdict.PASSED, Verdict.FAILED]) for _ in completions]
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(Path(name).stem, ROOT / "recipes" / name)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with what the recipes name: `recipes/` and, made by the recipes' own scripts, `runs/data/`."""
+    directory = tmp_path_factory.mktemp("recipes")
+    (directory / "recipes").symlink_to(ROOT / "recipes")
+    with pytest.MonkeyPatch.context() as patch:
+        prepare = script("prepare_data.py")
+        patch.setattr(prepare, "load_dataset", lambda name, config, split: Dataset.from_list(PUBLIC_ROWS[name]))
+        patch.setattr(prepare, "GYM_SIZE", 3)
+        patch.setattr(prepare, "GYM_TEST_SIZE", 1)
+        names = sorted({file.partition("/")[0] for file in prepare.SOURCES})
+        prepare.main([*names, "reasoning_gym", "--output_dir", str(directory / "runs/data")])
+        arithmetic = script("smollm2-135m-arithmetic/make_problems.py")
+        options = ["--output_dir", str(directory / "runs/data/arithmetic"), "--num_train", "16", "--num_test", "4"]
+        patch.setattr("sys.argv", ["make_problems.py", *options])
+        arithmetic.main()
+    for name, seed in (("student", 0), ("teacher", 1)):
+        # Random tokens are characters, so the texts need room; 64 is a size that bitsandbytes quantises.
+        sizes = {"hidden_size": 64, "intermediate_size": 128, "head_dim": 16, "max_position_embeddings": 4096}
+        build_tiny_model("qwen3", seed=seed, **sizes).save_pretrained(directory / name)
+        tokenizer = build_tiny_tokenizer()
+        tokenizer.model_max_length = 4096
+        tokenizer.save_pretrained(directory / name)
+    return directory
+
+
+@pytest.fixture
+def at_data(data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(data)
+    torch.set_num_threads(1)
+    monkeypatch.setattr(
+        "paced_trl.recipe.verifier_of", lambda args: CoinVerifier(args.verifier, args.verifier_kwargs or {})
+    )
+    return data
+
+
+def tiny(config: Path, *more: str) -> list[str]:
+    """The arguments that replace the models of a recipe, and let its steps take seconds."""
+    settings = read_settings(config)
+    arguments = ["--config", str(config.relative_to(ROOT)), "--model_name_or_path", "student", "--dtype", "float32"]
+    arguments += ["--max_problems", "10", "--max_completion_length", "8", "--num_generations", "2"]
+    return [*arguments, "--generation_batch_size", "32", *tiny_training(settings), *more]
+
+
+def tiny_training(settings: dict[str, Any]) -> list[str]:
+    if "learning_rate" not in settings:
+        return []
+    arguments = ["--max_steps", "2", "--disable_tqdm", "true", "--logging_steps", "1", "--save_strategy", "no"]
+    arguments += ["--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "1"]
+    arguments += ["--activation_checkpointing", "false", "--lora_r", "2"]
+    if "teacher_model_name_or_path" in settings:
+        arguments += ["--num_reference_attempts", "2"]
+        arguments += ["--teacher_model_name_or_path", "teacher"]
+    if "teacher_model_init_kwargs" in settings:
+        arguments += ["--teacher_model_init_kwargs", '{"dtype": "float32"}']
+    return arguments
+
+
+def test_the_recipes_are_there() -> None:
+    assert len(RECIPES) >= 7
+    for name in RECIPES:
+        files = {path.name for path in (ROOT / "recipes" / name).iterdir()}
+        assert files >= {"README.md", "recipe.yaml", "estimate.yaml", "train.yaml", "evaluate.yaml", "compare.yaml"}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_steps_of_a_recipe_share_template_sampling_and_verifier(name: str) -> None:
+    shared = read_settings(ROOT / "recipes" / name / "recipe.yaml")
+    for path in FILES:
+        if path.parent.name == name:
+            settings = read_settings(path)
+            assert {key: settings.get(key) for key in SHARED} == {key: shared.get(key) for key in SHARED}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_a_value_is_given_once_in_a_file_and_a_number_or_switch_has_its_reason(path: Path) -> None:
+    lines = [line for line in path.read_text().splitlines() if line and not line.startswith(("#", " "))]
+    keys = [line.partition(":")[0] for line in lines]
+    assert len(keys) == len(set(keys)) == len(yaml.safe_load(path.read_text()) or {})
+    values = {line.partition(":")[0]: line.partition(":")[2].partition("#") for line in lines}
+    for key, (value, _, reason) in values.items():
+        assert reason.strip() or not (value.strip() in ("true", "false", "-1") or value.strip()[:1].isdigit()), key
+
+
+@pytest.mark.parametrize("path", TRAINING, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_a_recipe_trains_two_steps_from_its_own_pass_rates(path: Path, at_data: Path, tmp_path: Path) -> None:
+    # The student of a recipe is measured once.
+    pass_rates = at_data / "runs" / path.parent.name
+    run = ["--output_dir", str(tmp_path / "run"), "--pass_rates", str(pass_rates)]
+    if not pass_rates.exists():
+        estimate.run([*tiny(path.with_name("estimate.yaml")), *run])
+    settings = read_settings(path)
+    if settings.get("load_in_4bit") or settings.get("teacher_load_in_4bit"):
+        pytest.importorskip("bitsandbytes")
+    if "teacher_cache" in settings:
+        run += ["--teacher_cache", str(tmp_path / "cache")]
+    train.run([*tiny(path), *run])
+    history = json.loads((tmp_path / "run" / "trainer_state.json").read_text())["log_history"]
+    losses = [entry["loss"] for entry in history if "loss" in entry]
+    assert len(losses) == 2 and all(torch.isfinite(torch.tensor(losses)))
+    assert (tmp_path / "run" / "adapter_model.safetensors").exists() == settings["use_peft"]
+    if path.name != "train.yaml":
+        return
+    evaluate.run([*tiny(path.with_name("evaluate.yaml")), *run, "--num_eval_generations", "1"])
+    sets = [entry.partition("=")[0] for entry in read_settings(path.with_name("evaluate.yaml"))["eval_sets"]]
+    for name in sets:
+        assert Evaluation.load(tmp_path / "run" / "evaluation" / "student" / f"{name}.json").problem_ids
+
+
+@pytest.mark.slow
+def test_a_comparison_of_a_recipe_runs(at_data: Path, tmp_path: Path) -> None:
+    config = ROOT / "recipes/qwen2.5-math-7b-self-math/compare.yaml"
+    arguments = tiny(config, "--output_dir", str(tmp_path / "run"), "--seeds", "0", "--num_eval_generations", "1")
+    compare.run(arguments)
+    arms = list(yaml.safe_load(config.read_text())["arms"])
+    assert Comparison.load(tmp_path / "run").arms() == ["base", *arms]
+
+
+def test_included_settings_come_first_and_files_are_found_from_where_they_are_named(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "base.yaml").write_text("seed: 1\nmax_steps: 5\nkl: forward\n")
+    (tmp_path / "sub/middle.yaml").write_text("include: ../base.yaml\nmax_steps: 6\n")
+    (tmp_path / "other.yaml").write_text("kl: reverse\n")
+    (tmp_path / "top.yaml").write_text("include: [sub/middle.yaml, other.yaml]\nseed: 2\n")
+    assert read_settings(tmp_path / "top.yaml") == {"seed": 2, "max_steps": 6, "kl": "reverse"}
+    (tmp_path / "base.yaml").write_text("include: top.yaml\n")
+    with pytest.raises(ValueError, match="leads back to itself"):
+        read_settings(tmp_path / "top.yaml")
+
+
+def test_public_rows_become_problems(data: Path) -> None:
+    def first(name: str) -> dict[str, Any]:
+        return dict(json.loads((data / "runs/data" / name).read_text().splitlines()[0]))
+
+    gsm8k = first("gsm8k/train.jsonl")
+    assert gsm8k["prompt"].startswith("Ann has 0 pens") and gsm8k["prompt"].endswith("within \\boxed{}.")
+    assert (gsm8k["solution"], gsm8k["worked_solution"]) == ("2", "She has 0+2=.")
+    assert first("math/train.jsonl")["solution"] == "121"
+    assert first("aime24/test.jsonl")["solution"] == "00"
+    mbpp = first("mbpp/train.jsonl")  # the row with setup code is left out
+    assert mbpp["solution"] == ["assert add(1) == 2", "assert add(0) == 1"] and "assert add(1) == 2" in mbpp["prompt"]
+    gym = (data / "runs/data/reasoning_gym/train.jsonl").read_text().splitlines()
+    assert {row["level"] for row in map(json.loads, gym)} == {0, 1, 2, 3}
+    wrapped = (
+        "Solve the following math problem step by step. The last line is.\n\nFind 1.\n\nRemember to put your answer."
+    )
+    prepare = script("prepare_data.py")
+    assert prepare.dapo_math({"prompt": wrapped, "solution": "1"})["prompt"] == "Find 1." + prepare.BOXED
