@@ -127,7 +127,8 @@ def real_pass_rates(config: str, features: Sequence[str]) -> tuple[Floats, Datas
         WeightArguments,
     )
     from paced_trl.commands.parsing import parse
-    from paced_trl.recipe import estimate_student, problems_of, verifier_of, with_prior_features
+    from paced_trl.recipe import problems_of, verifier_of
+    from paced_trl.recipe_training import estimate_student, with_prior_features
 
     kinds = [ProblemArguments, ModelArguments, SamplingArguments, EstimationArguments, VerifierArguments]
     arguments = ["--config", config, "--num_generations", str(TRUE_GENERATIONS)]

@@ -13,7 +13,7 @@ from paced_trl import SamplingParameters, TransformersGenerator, load_problems, 
 from paced_trl import solution_likelihood as module
 from paced_trl.arguments import WeightArguments
 from paced_trl.feature_prior import problem_features
-from paced_trl.recipe import with_prior_features
+from paced_trl.recipe_training import with_prior_features
 
 
 PROBLEMS = [

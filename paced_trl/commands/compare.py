@@ -56,19 +56,14 @@ def run(arguments: Sequence[str]) -> None:
     from ..distillation import Distilled, distill
     from ..evaluation import Evaluation
     from ..processes import Processes
-    from ..recipe import (
-        curve_settings,
+    from ..recipe import named_sets, pass_rates_path, problems_of, validation_problems, verifier_of
+    from ..recipe_evaluation import curve_settings, evaluate_sets
+    from ..recipe_training import (
         describe_pass_rates,
         estimate_student,
-        evaluate_sets,
-        named_sets,
-        pass_rates_path,
-        problems_of,
         record_provenance,
         shared_tokens,
         training_problems,
-        validation_problems,
-        verifier_of,
     )
 
     output_dir = Path(args.output_dir)

@@ -36,7 +36,8 @@ def run(arguments: Sequence[str]) -> None:
     from contextlib import nullcontext
 
     from ..diagnosis import diagnose
-    from ..recipe import problems_of, training_problems, verifier_of
+    from ..recipe import problems_of, verifier_of
+    from ..recipe_training import training_problems
     from ..report import write_figure
     from ..report.snr_figure import draw_gradient_snr
 

@@ -52,7 +52,8 @@ def run(arguments: Sequence[str]) -> None:
         description=_DESCRIPTION,
     )
     from ..processes import Processes
-    from ..recipe import describe_pass_rates, estimate_student, pass_rates_path, problems_of, verifier_of
+    from ..recipe import pass_rates_path, problems_of, verifier_of
+    from ..recipe_training import describe_pass_rates, estimate_student
 
     store = pass_rates_path(estimation, output.output_dir)
     with verifier_of(verifier_args) as verifier:

@@ -55,7 +55,8 @@ def run(arguments: Sequence[str]) -> None:
     from rich.console import Console
 
     from ..processes import Processes
-    from ..recipe import evaluate_sets, evaluation_path, load_evaluations, named_sets, verifier_of
+    from ..recipe import named_sets, verifier_of
+    from ..recipe_evaluation import evaluate_sets, evaluation_path, load_evaluations
     from ..standard_sets import equivalent_commands
     from ..tables import as_rich, evaluation_rows
 

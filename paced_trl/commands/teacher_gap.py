@@ -36,7 +36,8 @@ def run(arguments: Sequence[str]) -> None:
     )
     from contextlib import nullcontext
 
-    from ..recipe import generator_of, problems_of, verifier_of, with_references
+    from ..recipe import generator_of, problems_of, verifier_of
+    from ..recipe_training import with_references
     from ..teacher_gap import save_teacher_gap, teacher_gap
 
     with verifier_of(args) if args.verifier else nullcontext() as verifier:

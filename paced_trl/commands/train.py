@@ -42,7 +42,8 @@ def run(arguments: Sequence[str]) -> None:
     from ..distillation import distill
     from ..processes import Processes
     from ..publication import check_before_training, publish_run
-    from ..recipe import problems_of, record_provenance, training_problems, validation_problems, verifier_of
+    from ..recipe import problems_of, validation_problems, verifier_of
+    from ..recipe_training import record_provenance, training_problems
 
     processes = Processes.current()
     repositories = None
