@@ -102,4 +102,6 @@ def _panels(count: int) -> tuple[Figure, list[Axes]]:
 
 def _legend(figure: Figure, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    # About 13 letters an inch, and a line and its margins take the room of eight.
+    columns = int(13 * figure.get_figwidth() / (8 + max(len(label) for label in labels)))
+    figure.legend(handles, labels, loc="outside lower center", ncols=max(1, min(4, columns)))
