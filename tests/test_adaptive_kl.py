@@ -103,7 +103,8 @@ def test_value_and_gradient_are_those_of_the_definition(
     gradients = torch.autograd.grad((weights * divergence).sum(), trained)
     expected_gradients = torch.autograd.grad((weights * expected).sum(), trained)
     for gradient, expected_gradient in zip(gradients, expected_gradients, strict=True):
-        torch.testing.assert_close(gradient, expected_gradient, atol=2e-5, rtol=1e-4)
+        # Both sides are float32, and sum in an order that depends on the number of threads.
+        torch.testing.assert_close(gradient, expected_gradient, atol=1e-4, rtol=1e-3)
 
 
 @pytest.mark.parametrize(
