@@ -12,7 +12,7 @@ from fake_hub import Failure, FakeHub
 from huggingface_hub import ModelCard, constants
 from test_hub import go_online
 
-from paced_trl import distillation, recipe
+from paced_trl import distillation, recipe, recipe_training
 from paced_trl.arguments import PublishArguments
 from paced_trl.commands import estimate, train
 from paced_trl.data import load_problems
@@ -115,7 +115,7 @@ def published_rates(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         loaded = pass_rate_table(problems["problem_id"][:], table.data.table, ["passed", "failed"])
         return loaded, {"generator": {"sampling": {"temperature": 0.5}}}
 
-    monkeypatch.setattr(recipe, "load_pass_rates", load)
+    monkeypatch.setattr(recipe_training, "load_pass_rates", load)
     return asked
 
 
