@@ -18,16 +18,13 @@ import torch
 from accelerate import PartialState
 from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from .schedule import METRICS
 from .trackers import log_histograms
 from .training_advice import training_advice
 from .training_notes import keep_note
 
 
 logger = logging.getLogger(__name__)
-
-ADVICE = "advice.json"
-# A log of training has one of these: which divergence is in force.
-_STAGES = ("paced/forward_kl", "paced/reverse_kl", "paced/jsd")
 
 
 class CompactProgress(ProgressCallback):
@@ -81,7 +78,7 @@ class Advice(TrainerCallback):
             return
         logs = logs or {}
         # A stage's lengths and entropies are compared with its own: references are no completions of the student.
-        stage = next((key for key in _STAGES if key in logs), None)
+        stage = next((key for key in METRICS.values() if key in logs), None)
         first = next((entry for entry in state.log_history if stage in entry), {})
         for subject, text in training_advice(logs, self.num_problems, first).items():
             if subject not in self._given:

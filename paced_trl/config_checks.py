@@ -29,7 +29,7 @@ def check_config(config: PacedConfig) -> None:
     check_completions(config)
     check_switch_patience(config)
     check_refresh(config)
-    check_teacher(config)
+    check_teacher_settings(config)
     if len(config.weight_band) != 2:
         raise ValueError(f"`weight_band` is {config.weight_band}; it takes two pass rates, lowest and highest.")
 
@@ -114,7 +114,7 @@ def check_refresh(config: PacedConfig) -> None:
             )
 
 
-def check_teacher(config: PacedConfig) -> None:
+def check_teacher_settings(config: PacedConfig) -> None:
     """Refuse what the teacher that is asked for has no use for."""
     check_template(config.privileged_template)
     if not 0.0 <= config.self_distillation_decay < 1.0:

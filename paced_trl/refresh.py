@@ -167,6 +167,11 @@ class Refresh:
         self._num_tokens += sum(table["num_tokens"][:])
         return True
 
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that the student has generated for re-estimations."""
+        return self._num_tokens
+
     def metrics(self) -> dict[str, float]:
         """Return what is worth logging: see [`OnlinePassRates.metrics`], and the tokens that re-estimations took."""
         metrics = self.pass_rates.metrics()

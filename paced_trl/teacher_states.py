@@ -151,11 +151,12 @@ class TeacherStatesTrainer(DistillationTrainer):
         cache = None if cache_rows is None else self.teacher_cache
         prompt_mask = prompts.get("teacher_prompt_mask", batch["prompt_mask"])
         lengths = prompt_mask.sum(dim=1) + batch["completion_mask"].sum(dim=1)
-        run = [True] * len(inputs) if cache is None else [not cache.has(row) for row in cache_rows or []]
-        self._num_teacher_tokens = lengths[torch.tensor(run, device=lengths.device)].sum()
+        rows = cache_rows or []
+        missing = [i for i in range(len(inputs)) if cache is None or not cache.has(rows[i])]
+        self._num_teacher_tokens = lengths[missing].sum()
         if cache is None and not self.args.teacher_offload:
             return prompts
-        return {"teacher_hidden_states": self._teacher_hidden_states({**batch, **prompts}, cache_rows or [], cache)}
+        return {"teacher_hidden_states": self._teacher_hidden_states({**batch, **prompts}, rows, missing, cache)}
 
     def _teacher_prompts(self, inputs: Iterable[dict[str, Any]]) -> list[str | Messages]:
         if self.args.self_distillation == "none":
@@ -175,7 +176,7 @@ class TeacherStatesTrainer(DistillationTrainer):
         return {"teacher_prompt_ids": prompt_ids.to(device), "teacher_prompt_mask": prompt_mask.to(device)}
 
     def _teacher_hidden_states(
-        self, batch: dict[str, torch.Tensor], rows: list[int], cache: HiddenStateCache | None
+        self, batch: dict[str, torch.Tensor], rows: list[int], missing: list[int], cache: HiddenStateCache | None
     ) -> torch.Tensor:
         """
         Return the teacher's hidden states of a whole generation batch, **shape (B, C, H)**, before the student runs.
@@ -183,10 +184,10 @@ class TeacherStatesTrainer(DistillationTrainer):
         Args:
             batch (`dict[str, torch.Tensor]`): What the loss gets of B rows.
             rows (`list[int]`): Their numbers in the training set, for the cache.
-            cache ([`HiddenStateCache`], *optional*): States that are in it are read, others are put into it.
+            missing (`list[int]`): Which of the B the teacher must run on.
+            cache ([`HiddenStateCache`], *optional*): Other rows are read from it, `missing` ones are put into it.
         """
         num_rows, num_tokens = batch["completion_ids"].shape
-        missing = [i for i in range(num_rows) if cache is None or not cache.has(rows[i])]
         parts = []
         if missing:
             with self._teacher_turn(), torch.no_grad(), self.compute_loss_context_manager():

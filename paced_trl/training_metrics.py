@@ -136,6 +136,7 @@ class ProblemFigures:
 
     def costs(self, state: TrainerState) -> dict[str, float]:
         """Return what training has cost so far, as [`training_costs.costs_so_far`], with the refreshes."""
-        metrics = {} if self.refresh is None else self.refresh.metrics()
         costs = costs_so_far(state)
-        return costs | {"tokens_generated": costs["tokens_generated"] + int(metrics.get("estimation_tokens", 0))}
+        if self.refresh is not None:
+            costs["tokens_generated"] += self.refresh.num_tokens
+        return costs

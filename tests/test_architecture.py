@@ -23,7 +23,7 @@ ALLOWED = {
     "adaptive_kl": set(),
     "run_directory": set(),
     "arguments": set(),
-    "callbacks": {"trackers", "training_advice", "training_notes"},
+    "callbacks": {"schedule", "trackers", "training_advice", "training_notes"},
     "training_notes": {"run_directory"},
     "trackers": set(),
     "trainability": {"arguments"},

@@ -15,7 +15,7 @@ from peft import LoraConfig
 from test_trainer import logged, passes_by_text, problems
 from transformers import TrainerState
 
-from paced_trl import PacedTrainer, SamplingParameters
+from paced_trl import PacedConfig, PacedTrainer, SamplingParameters
 from paced_trl.curve_evaluation import CurveEvaluation, CurveSettings
 from paced_trl.learning_curve import CurvePoint, cost_of_accuracy, curve_steps, mean_curve, read_curve
 from paced_trl.training_costs import TrainingClock, add_cost, costs_so_far
@@ -85,14 +85,14 @@ def test_a_teacher_with_a_cache_runs_on_each_reference_once(make_trainer: Callab
     assert teacher == [student[0], student[1], student[1], student[1]]
 
 
-def test_a_privileged_prompt_is_the_teachers(make_trainer: Callable) -> None:
+def test_a_privileged_prompt_is_the_teachers(tmp_path: Path) -> None:
     dataset = problems(privileged_context=["the digits are added"] * 16)
     lora = LoraConfig(r=2, target_modules="all-linear")
     trainer = PacedTrainer(
         model=build_tiny_model(seed=0),
-        args=make_trainer(kl="reverse", max_steps=1, self_distillation="none").args.__class__(
+        args=PacedConfig(
             **test_trainer.CPU,
-            output_dir="unused",
+            output_dir=str(tmp_path / "run"),
             self_distillation="base",
             kl="reverse",
             max_steps=1,
