@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .kernel import kernel_estimates, posterior_mean_weight, unbiased_weight
 from .pass_rate import Counts, Floats, check_counts
 from .prior import Prior, States, log_marginal_likelihood, posterior, posterior_mean_pass_rate
-from .weighting import kernel_estimates, posterior_mean_weight, unbiased_weight
 
 
 # Two generations are the fewest that can disagree. A round of a sixteenth of the problems costs 1 % more generations

@@ -25,7 +25,7 @@ _REFRESHED = {"refresh": "estimate", "refresh_steps": 50}
 # One flag each for the method and the controls every comparison needs; the paper measures pass rates once. "sampling"
 # draws problems in proportion to their weight; the hard filter is drawn too, which is what filtering a dataset does.
 PRESETS: dict[str, dict[str, Any]] = {
-    "uniform": {"weighting": "uniform", "refresh": "never"},
+    "uniform": {"weighting": "uniform", "replay_share": 0.0, "refresh": "never"},
     "hard_filter": {"weighting": "hard_filter", "apply_weights": "sampling", "refresh": "never"},
     "paced": {"weighting": "beta", "apply_weights": "loss", "refresh": "never"},
     "paced_sampling": {"weighting": "beta", "apply_weights": "sampling", "refresh": "never"},
@@ -55,7 +55,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "refresh": "never",
     },
     # A baseline of the paper: adaptive KL (arXiv 2404.02657), unweighted.
-    "akl": {"weighting": "uniform", "kl": "akl", "refresh": "never"},
+    "akl": {"weighting": "uniform", "replay_share": 0.0, "kl": "akl", "refresh": "never"},
 }
 
 
@@ -88,6 +88,9 @@ class PacedConfig(DistillationConfig):
             or `"prompt_length"`; see [`~paced_trl.feature_prior.problem_features`].
         weight_band (`list[float]`, *optional*, defaults to `[0.2, 0.8]`):
             Lowest and highest pass rate that `weighting="hard_filter"` keeps.
+        replay_share (`float`, *optional*, defaults to `0.0`):
+            Share of all weight that mastered problems have together, so that what the student can do is rehearsed;
+            with `"sampling"`, their share of the draws.
         apply_weights (`str`, *optional*, defaults to `"loss"`):
             `"loss"` multiplies each problem's loss by its weight, and an epoch is every problem of weight above 0
             once; `"sampling"` draws problems in proportion to their weight, with loss weight 1, and an epoch is as
@@ -195,6 +198,9 @@ class PacedConfig(DistillationConfig):
     weight_band: list[float] = field(
         default_factory=lambda: [0.2, 0.8],
         metadata={"help": "Lowest and highest pass rate that 'hard_filter' keeps."},
+    )
+    replay_share: float = field(
+        default=0.0, metadata={"help": "Share of all weight that mastered problems have together, to rehearse them."}
     )
     prior_features: list[str] = field(
         default_factory=list,
@@ -329,6 +335,7 @@ class PacedConfig(DistillationConfig):
             "estimator": self.weight_estimator,
             "gate": self.weight_gate,
             "band": tuple(self.weight_band),
+            "replay_share": self.replay_share,
         }
 
     @property

@@ -13,6 +13,7 @@ from .arguments import as_mapping
 from .models import four_bit_settings
 from .privileged_prompts import check_template
 from .schedule import stages
+from .weighting import check_replay
 
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def check_config(config: PacedConfig) -> None:
     check_switch_patience(config)
     check_refresh(config)
     check_teacher_settings(config)
+    check_replay(config.weighting, config.replay_share)
     if len(config.weight_band) != 2:
         raise ValueError(f"`weight_band` is {config.weight_band}; it takes two pass rates, lowest and highest.")
 

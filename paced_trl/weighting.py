@@ -1,66 +1,30 @@
 """
 How much each problem counts: problem weights from counts of passes.
 
-Responsible for the Beta kernel w(p) = p^weight_alpha (1 - p)^weight_beta and the two controls it is compared with, for
-estimating a problem's weight from c passes in K generations, and for the one normalisation there is: to mean 1 over
-the whole dataset. Weights are never normalised over a batch, where one row per micro-batch would make w / w = 1 and
-silently turn the method off.
-
-The kernel and its plug-in estimate are the paper's (PACED, arXiv 2603.11178; `weight_alpha` and `weight_beta` are its
-exponents, 1 by default); the unbiased and the posterior estimate are ours. This module knows nothing of losses,
-batches or models.
+Responsible for the weightings there are, the paper's kernel and the two controls it is compared with, for a share of
+replayed mastered problems, and for the one normalisation there is: to mean 1 over the whole dataset. Weights are never
+normalised over a batch, where one row per micro-batch would make w / w = 1 and silently turn the method off. How the
+kernel is estimated is in `kernel.py`. This module knows nothing of losses, batches or models.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import betaln
 
+from .kernel import WeightEstimator, check_exponents, kernel_estimates
+from .kernel import beta_kernel as beta_kernel
+from .kernel import posterior_mean_weight as posterior_mean_weight
+from .kernel import unbiased_weight as unbiased_weight
 from .pass_rate import Counts, Floats, check_counts, check_evidence
-from .prior import Prior, as_prior, posterior_point_masses
+from .prior import Prior, as_prior
 from .prior_fit import fit_prior
 
 
 Weighting = Literal["beta", "uniform", "hard_filter"]
-WeightEstimator = Literal["plugin", "unbiased", "posterior"]
-
-
-def beta_kernel(p: npt.ArrayLike, weight_alpha: float = 1.0, weight_beta: float = 1.0) -> Floats:
-    """
-    Return the Beta kernel p^weight_alpha (1 - p)^weight_beta, with 0^0 = 1.
-
-    It is highest at p = weight_alpha / (weight_alpha + weight_beta): `weight_beta > weight_alpha` favours harder
-    problems.
-
-    Args:
-        p (`ArrayLike`): Pass rates in [0, 1], of any shape; nan stays nan.
-        weight_alpha (`float`, *optional*, defaults to `1.0`): Exponent of the pass rate, at least 0.
-        weight_beta (`float`, *optional*, defaults to `1.0`): Exponent of the failure rate, at least 0.
-
-    Returns:
-        `np.ndarray`: Kernel values in [0, 1], float64 of the shape of `p`, not normalised.
-
-    Raises:
-        ValueError: If a pass rate is outside [0, 1], or an exponent negative or not finite.
-
-    Example:
-
-    ```python
-    >>> beta_kernel([0.0, 0.25, 0.5, 1.0])
-    array([0.    , 0.1875, 0.25  , 0.    ])
-    ```
-    """
-    _check_exponents(weight_alpha, weight_beta)
-    rates = np.asarray(p, dtype=np.float64)
-    outside = rates[(rates < 0.0) | (rates > 1.0)]
-    if outside.size:
-        raise ValueError(f"`p` holds {outside.flat[0]}, which is no pass rate. Give fractions in [0, 1].")
-    return rates**weight_alpha * (1.0 - rates) ** weight_beta
 
 
 def problem_weights(
@@ -74,6 +38,7 @@ def problem_weights(
     prior: Prior | Sequence[float] | None = None,
     gate: bool = True,
     band: Sequence[float] = (0.2, 0.8),
+    replay_share: float = 0.0,
     discounted: bool = False,
 ) -> Floats:
     """
@@ -94,9 +59,9 @@ def problem_weights(
         weight_beta (`float`, *optional*, defaults to `1.0`): Exponent of the failure rate, at least 0.
         estimator (`str`, *optional*, defaults to `"plugin"`):
             How the kernel is estimated. `"plugin"` takes it at c / K, as the paper does. `"unbiased"` is right on
-            average over repeated measurements (see [`unbiased_weight`]); a problem with fewer than weight_alpha +
-            weight_beta generations has no such estimate and gets weight 0, with a warning. `"posterior"` is
-            [`posterior_mean_weight`].
+            average over repeated measurements (see [`~paced_trl.kernel.unbiased_weight`]); a problem with fewer than
+            weight_alpha + weight_beta generations has no such estimate and gets weight 0, with a warning.
+            `"posterior"` is [`~paced_trl.kernel.posterior_mean_weight`].
         prior ([`Prior`] or pair of `float`, *optional*):
             Distribution of pass rates that `"posterior"` starts from. If `None`, [`fit_prior`] of this table.
         gate (`bool`, *optional*, defaults to `True`):
@@ -104,6 +69,9 @@ def problem_weights(
             A prototype that spent 15 % of its draws on problems never solved trained clearly worse.
         band (pair of `float`, *optional*, defaults to `(0.2, 0.8)`):
             Lowest and highest pass rate that `"hard_filter"` keeps, both included.
+        replay_share (`float`, *optional*, defaults to `0.0`):
+            Share of all weight that mastered problems (all generations passed) have together, each as much: what the
+            student can do is rehearsed. If 0, they have the weight of `kind`. `"uniform"` takes none.
         discounted (`bool`, *optional*, defaults to `False`):
             Whether counts may be fractions, as evidence that has faded is; see
             [`~paced_trl.online_pass_rates.OnlinePassRates`].
@@ -123,7 +91,7 @@ def problem_weights(
     ```
     """
     passed, valid = (check_evidence if discounted else check_counts)(num_passed, num_valid)
-    _check_settings(kind, estimator, weight_alpha, weight_beta, band)
+    _check_settings(kind, estimator, weight_alpha, weight_beta, band, replay_share)
     given_prior = None if prior is None else as_prior(prior)
     wants_fit = given_prior is None and estimator == "posterior"
     measured = valid > 0
@@ -145,150 +113,21 @@ def problem_weights(
     else:
         weights = np.zeros(passed.shape)
     weights = np.where(measured, weights, 0.0)
+    if weights.any() and replay_share:
+        weights = _with_replay(weights, measured & (passed == valid), replay_share)
     total = weights.sum()
     if total == 0.0:
         raise ValueError(_all_zero_message(passed, valid, kind, estimator, gate, band))
     return weights * (weights.size / total)
 
 
-def kernel_estimates(
-    num_passed: npt.ArrayLike,
-    num_valid: npt.ArrayLike,
-    *,
-    weight_alpha: float = 1.0,
-    weight_beta: float = 1.0,
-    estimator: WeightEstimator = "plugin",
-    prior: Prior | Sequence[float] | None = None,
-    gate: bool = True,
-) -> Floats:
-    """
-    Return an estimate of the kernel at each problem's pass rate: the problem weight before it is normalised.
-
-    Args:
-        num_passed (`ArrayLike`): Generations that passed, per problem, of **shape (P,)**.
-        num_valid (`ArrayLike`): Generations with a valid verdict, per problem, of **shape (P,)**.
-        weight_alpha, weight_beta, estimator, gate: As in [`problem_weights`].
-        prior ([`Prior`] or pair of `float`, *optional*):
-            Distribution of pass rates; `"posterior"` needs it.
-
-    Returns:
-        `np.ndarray`: Estimates in [0, 1], float64 of **shape (P,)**. A problem without a valid generation has 0, but
-        with `"posterior"` and no gate the prior's mean.
-
-    Raises:
-        ValueError: If the counts or a setting are invalid.
-    """
-    if estimator == "unbiased":
-        passed, valid = check_counts(num_passed, num_valid)
-        return _unbiased_where_it_exists(passed, valid, weight_alpha, weight_beta)
-    observed, total = check_evidence(num_passed, num_valid)
-    if estimator == "plugin":
-        rates = np.divide(observed, total, out=np.zeros(observed.shape), where=total > 0)
-        return np.where(total > 0, beta_kernel(rates, weight_alpha, weight_beta), 0.0)
-    if prior is None:
-        raise ValueError("`estimator` is 'posterior', which starts from a `prior`, and none is given. Fit one.")
-    mean = posterior_mean_weight(observed, total, weight_alpha=weight_alpha, weight_beta=weight_beta, prior=prior)
-    return np.where((observed > 0) & (observed < total), mean, 0.0) if gate else mean
-
-
-def unbiased_weight(
-    num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, *, weight_alpha: float = 1.0, weight_beta: float = 1.0
-) -> Floats:
-    """
-    Return the unbiased estimate of the kernel p^a (1 - p)^b, a = weight_alpha and b = weight_beta.
-
-    Of c passes in K generations it is the share of ordered draws of a + b generations whose first a passed and whose
-    last b failed: c^(a) (K - c)^(b) / K^(a + b), with x^(m) = x (x - 1) ... (x - m + 1). For the default exponents
-    that is c (K - c) / (K (K - 1)). The expectation of any function of c is a polynomial in p of degree K at most, so
-    an unbiased estimate exists, and it is this one, if and only if a and b are whole numbers and a + b is at most K.
-
-    Args:
-        num_passed (`ArrayLike`): Generations that passed, c, per problem, of **shape (P,)**.
-        num_valid (`ArrayLike`): Generations with a valid verdict, K, per problem, of **shape (P,)**.
-        weight_alpha (`float`, *optional*, defaults to `1.0`): Exponent of the pass rate, a whole number.
-        weight_beta (`float`, *optional*, defaults to `1.0`): Exponent of the failure rate, a whole number.
-
-    Returns:
-        `np.ndarray`: Estimates in [0, 1], not normalised; float64 of **shape (P,)**; nan where K < a + b.
-
-    Raises:
-        ValueError: If the counts are invalid, or an exponent is negative or no whole number.
-
-    Example:
-
-    ```python
-    >>> unbiased_weight([2, 2], [4, 8])
-    array([0.33333333, 0.21428571])
-    ```
-    """
-    passed, valid = check_counts(num_passed, num_valid)
-    _check_exponents(weight_alpha, weight_beta)
-    if not (float(weight_alpha).is_integer() and float(weight_beta).is_integer()):
-        raise ValueError(
-            f"`weight_alpha` and `weight_beta` are {weight_alpha} and {weight_beta}, but an unbiased estimate of the "
-            "kernel exists for whole-numbered exponents only. Round them, or use `estimator='plugin'` or 'posterior'."
-        )
-    num_passes, num_failures = int(weight_alpha), int(weight_beta)
-    estimate = np.where(valid >= num_passes + num_failures, 1.0, np.nan)
-    if np.isnan(estimate).all():
-        return estimate
-    # One factor per drawn generation, so that no product of large counts is ever formed.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        for drawn in range(num_passes):
-            estimate *= np.maximum(passed - drawn, 0) / (valid - drawn)
-        for drawn in range(num_failures):
-            estimate *= np.maximum(valid - passed - drawn, 0) / (valid - num_passes - drawn)
-    return estimate
-
-
-def posterior_mean_weight(
-    num_passed: npt.ArrayLike,
-    num_valid: npt.ArrayLike,
-    *,
-    weight_alpha: float = 1.0,
-    weight_beta: float = 1.0,
-    prior: Prior | Sequence[float],
-) -> Floats:
-    """
-    Return the posterior mean E[p^a (1 - p)^b | c, K], a = weight_alpha and b = weight_beta, in closed form.
-
-    Under Beta(a0, b0) it is B(c + a0 + a, K - c + b0 + b) / B(c + a0, K - c + b0), B the Beta function. Under an
-    inflated [`Prior`] that is multiplied by the posterior probability that p is neither 0 nor 1; the kernel is 0
-    there, unless an exponent is 0. The second moment is the same with both exponents doubled, so the posterior
-    variance is closed too.
-
-    Args:
-        num_passed (`ArrayLike`):
-            Generations that passed, c, per problem, of **shape (P,)**; discounted ones need not be whole.
-        num_valid (`ArrayLike`): Generations with a valid verdict, K, per problem, of **shape (P,)**; likewise.
-        weight_alpha (`float`, *optional*, defaults to `1.0`): Exponent of the pass rate, at least 0.
-        weight_beta (`float`, *optional*, defaults to `1.0`): Exponent of the failure rate, at least 0.
-        prior ([`Prior`] or pair of `float`): Distribution of pass rates, or plain `(a0, b0)`.
-
-    Returns:
-        `np.ndarray`: Posterior means in [0, 1], not normalised; float64 of **shape (P,)**. A problem without a valid
-        generation has the prior's mean.
-
-    Raises:
-        ValueError: If the counts or the prior are invalid, or an exponent is negative or not finite.
-
-    Example:
-
-    ```python
-    >>> posterior_mean_weight([0, 1, 2], [4, 4, 4], prior=(1, 1)).round(3)
-    array([0.119, 0.19 , 0.214])
-    ```
-    """
-    passed, valid = check_evidence(num_passed, num_valid)
-    _check_exponents(weight_alpha, weight_beta)
-    prior = as_prior(prior)
-    shape_a, shape_b = passed + prior.a0, valid - passed + prior.b0
-    mean = np.exp(betaln(shape_a + weight_alpha, shape_b + weight_beta) - betaln(shape_a, shape_b))
-    if not (np.any(prior.mass_at_zero) or np.any(prior.mass_at_one)):
-        return mean
-    at_zero, at_one = posterior_point_masses(passed, valid, prior)
-    at_ends = at_zero * (weight_alpha == 0.0) + at_one * (weight_beta == 0.0)
-    return (1.0 - at_zero - at_one) * mean + at_ends
+def _with_replay(weights: Floats, mastered: npt.NDArray[np.bool_], replay_share: float) -> Floats:
+    """Give mastered problems their share of the weight, if there are any and others have the rest."""
+    others = np.where(mastered, 0.0, weights).sum()
+    if not mastered.any() or others == 0.0:
+        return weights
+    each = replay_share / (1.0 - replay_share) * others / mastered.sum()
+    return np.where(mastered, each, weights)
 
 
 def effective_sample_size(weights: npt.ArrayLike) -> float:
@@ -325,52 +164,35 @@ def effective_sample_size(weights: npt.ArrayLike) -> float:
     return float(np.clip(array.sum() ** 2 / (array @ array), 1.0, array.size))
 
 
-def _unbiased_where_it_exists(passed: Counts, valid: Counts, weight_alpha: float, weight_beta: float) -> Floats:
-    """Return the unbiased estimates, 0 where there is none; warn of those, and refuse if there is none at all."""
-    weights = unbiased_weight(passed, valid, weight_alpha=weight_alpha, weight_beta=weight_beta)
-    too_few = np.flatnonzero(np.isnan(weights) & (valid > 0))
-    if not too_few.size:
-        return weights
-    needed, row = int(weight_alpha + weight_beta), too_few[0]
-    reason = (
-        f"the unbiased estimate with `weight_alpha` {weight_alpha} and `weight_beta` {weight_beta} needs {needed} "
-        f"valid generations, and the problem in row {row} has {valid[row]}"
-    )
-    if np.isnan(weights).all():
-        raise ValueError(
-            f"No problem can be weighted: {reason}, and no other has enough. Raise `num_generations` to {needed} or "
-            "more, or use `estimator='plugin'` or 'posterior'."
-        )
-    warnings.warn(
-        f"{too_few.size} of {valid.size} problems get weight 0: {reason}. Measure them with more generations, or use "
-        "`estimator='plugin'` or 'posterior'.",
-        stacklevel=3,
-    )
-    return np.nan_to_num(weights, nan=0.0)
-
-
-def _check_settings(kind: str, estimator: str, weight_alpha: float, weight_beta: float, band: Sequence[float]) -> None:
+def _check_settings(
+    kind: str, estimator: str, weight_alpha: float, weight_beta: float, band: Sequence[float], replay_share: float
+) -> None:
     for name, value, choices in (
         ("kind", kind, get_args(Weighting)),
         ("estimator", estimator, get_args(WeightEstimator)),
     ):
         if value not in choices:
             raise ValueError(f"`{name}` is {value!r}, which is none of {', '.join(map(repr, choices))}. Choose one.")
-    _check_exponents(weight_alpha, weight_beta)
+    check_exponents(weight_alpha, weight_beta)
     if len(band) != 2 or not 0.0 <= band[0] <= band[1] <= 1.0:
         raise ValueError(
             f"`band` is {band!r}, which is no range of pass rates. Give the lowest and the highest pass rate to keep, "
             "in [0, 1] and in this order."
         )
+    check_replay(kind, replay_share)
 
 
-def _check_exponents(weight_alpha: float, weight_beta: float) -> None:
-    for name, exponent in (("weight_alpha", weight_alpha), ("weight_beta", weight_beta)):
-        if not 0.0 <= exponent < np.inf:
-            raise ValueError(
-                f"`{name}` is {exponent}, which is no exponent of the kernel: the weight would not be bounded. Give a "
-                "finite number of at least 0."
-            )
+def check_replay(kind: str, replay_share: float) -> None:
+    """Refuse a share of the weight that mastered problems cannot have."""
+    if not 0.0 <= replay_share < 1.0:
+        raise ValueError(
+            f"`replay_share` is {replay_share}; it is the share of the weight that mastered problems have, in [0, 1)."
+        )
+    if replay_share and kind == "uniform":
+        raise ValueError(
+            f"`replay_share` is {replay_share}, but uniform weights are the same for mastered problems and others. "
+            "Leave it out, or choose another weighting."
+        )
 
 
 def _all_zero_message(

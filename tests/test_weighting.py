@@ -11,15 +11,10 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
+from paced_trl.kernel import beta_kernel, posterior_mean_weight, unbiased_weight
 from paced_trl.prior import Prior
 from paced_trl.prior_fit import fit_beta_prior, fit_prior
-from paced_trl.weighting import (
-    beta_kernel,
-    effective_sample_size,
-    posterior_mean_weight,
-    problem_weights,
-    unbiased_weight,
-)
+from paced_trl.weighting import effective_sample_size, problem_weights
 
 
 EXPONENTS = [(1.0, 1.0), (1.0, 2.0), (0.5, 0.5), (0.0, 1.0), (2.0, 0.0), (0.0, 0.0), (3.0, 1.5)]
@@ -33,7 +28,7 @@ def random_table(seed, num_problems=200):
 
 
 @pytest.mark.parametrize(
-    ("module", "num_examples"), [("pass_rate", 2), ("prior", 3), ("prior_fit", 3), ("weighting", 5)]
+    ("module", "num_examples"), [("pass_rate", 2), ("prior", 3), ("prior_fit", 3), ("kernel", 3), ("weighting", 2)]
 )
 def test_examples_in_docstrings(module, num_examples):
     module = importlib.import_module(f"paced_trl.{module}")
@@ -118,6 +113,40 @@ def test_controls_ignore_exponents_and_estimator():
     for kind, expected in (("uniform", [1, 1, 1]), ("hard_filter", [0, 3, 0])):
         weights = problem_weights([0, 1, 2], [2, 2, 2], kind=kind, weight_alpha=0.5, estimator="unbiased")
         np.testing.assert_array_equal(weights, expected)
+
+
+@pytest.mark.parametrize("replay_share", [0.1, 0.5])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"weight_beta": 0.0}, {"kind": "hard_filter", "band": (0.2, 1.0)}, {"estimator": "posterior", "gate": False}],
+)
+def test_mastered_problems_have_the_share_that_is_replayed(replay_share, settings):
+    num_passed, num_valid = random_table(0)
+    weights = problem_weights(num_passed, num_valid, replay_share=replay_share, **settings)
+    mastered = (num_valid > 0) & (num_passed == num_valid)
+    assert weights[mastered].sum() / weights.sum() == pytest.approx(replay_share)
+    assert np.ptp(weights[mastered]) == 0.0 and weights.mean() == pytest.approx(1.0)
+    # Among themselves the others weigh what they do without replay.
+    without = problem_weights(num_passed, num_valid, **settings)
+    np.testing.assert_allclose(
+        weights[~mastered] / weights[~mastered].sum(), without[~mastered] / without[~mastered].sum()
+    )
+
+
+def test_nothing_is_replayed_where_nothing_is_mastered():
+    np.testing.assert_array_equal(
+        problem_weights([0, 1, 2], [4, 4, 4], replay_share=0.3), problem_weights([0, 1, 2], [4] * 3)
+    )
+
+
+def test_replay_alone_is_no_training():
+    with pytest.raises(ValueError, match="All 2 problem weights are 0"):
+        problem_weights([0, 4], [4, 4], replay_share=0.5)
+
+
+def test_faded_passes_are_mastered_too():
+    weights = problem_weights([0.7, 0.2], [0.7, 0.9], replay_share=0.25, discounted=True)
+    np.testing.assert_allclose(weights, [0.5, 1.5])
 
 
 @pytest.mark.parametrize("exponents", [(1, 1), (1, 2), (2, 1), (0, 1), (2, 0), (0, 0), (2, 3)])
@@ -344,6 +373,8 @@ def test_a_million_problems_take_seconds():
         ({"band": (0.2, 1.2)}, r"`band` is \(0.2, 1.2\)"),
         ({"band": (0.2,)}, r"`band` is \(0.2,\)"),
         ({"band": (np.nan, 0.5)}, r"`band` is \(nan, 0.5\)"),
+        ({"replay_share": 1.0}, r"`replay_share` is 1.0; it is the share .* in \[0, 1\)"),
+        ({"replay_share": 0.2, "kind": "uniform"}, "uniform weights are the same"),
         ({"prior": (0.0, 1.0)}, "`a0` of the prior is 0.0"),
         ({"prior": "flat"}, "`prior` is 'flat'"),
     ],

@@ -17,8 +17,8 @@ import numpy.typing as npt
 from ..comparison import BASE
 from ..evaluation import Evaluation
 from ..gradient_snr import GradientSNR
+from ..kernel import beta_kernel
 from ..pass_rate import Floats, pass_rate_bins
-from ..weighting import beta_kernel
 from .curves import (
     DIVERGENCES,
     EFFECTIVE_SAMPLE_SIZE,

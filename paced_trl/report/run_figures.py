@@ -82,6 +82,7 @@ def training_weights(contents: RunContents) -> TrainingWeights | None:
             estimator=run.get("weight_estimator", "plugin"),
             gate=run.get("weight_gate", True),
             band=band,
+            replay_share=run.get("replay_share", 0.0),
         )
     except ValueError:
         return None  # all weights are 0: the shares on the page show why

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..gradient_snr import GradientSNR
-from ..weighting import beta_kernel
+from ..kernel import beta_kernel
 from .figure_theme import LIGHT, Theme
 
 
