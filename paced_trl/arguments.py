@@ -222,6 +222,11 @@ class EvaluateArguments:
     retention_sets: list[str] = _setting(
         [], "Problems the run does not train on, as NAME=DATA pairs: accuracy there shows forgetting."
     )
+    training_problems: bool = _setting(
+        False,
+        "Evaluate on the training problems (--dataset_name) as well, as the set 'training': what training changed "
+        "there, for the report's figures and its table of problems.",
+    )
     num_eval_generations: int = _setting(4, "Completions per held-out problem (k of mean@k).")
     baseline: list[str] = _setting(
         [], "Evaluation directories to compare with, problem by problem (several: seeds of one run)."

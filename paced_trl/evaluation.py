@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from .store import PassRateStore
 
 
+TRAINING = "training"  # The set that is no held-out one: the problems that were trained on.
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """

@@ -27,6 +27,7 @@ from .arguments import (
 )
 from .completions import SamplingParameters
 from .data import load_problems
+from .evaluation import TRAINING
 from .validation import check_validation
 from .verification import Verifier, load_verifier
 
@@ -134,5 +135,10 @@ def named_sets(pairs: Sequence[str], option: str) -> dict[str, str]:
         name, separator, data = pair.partition("=")
         if not (name and separator and data):
             raise ValueError(f"`{option}` has {pair!r}, which is no NAME=DATA pair, such as `test=test.jsonl`.")
+        if name == TRAINING:
+            raise ValueError(
+                f"`{option}` has {pair!r}, and {TRAINING!r} is the name of the problems that are trained on. Choose "
+                "another, or measure those with `--training_problems`."
+            )
         sets[name] = data
     return sets

@@ -18,7 +18,7 @@ from .arguments import (
     require_model,
 )
 from .completions import SamplingParameters
-from .evaluation import Evaluation, evaluate_model
+from .evaluation import TRAINING, Evaluation, evaluate_model
 from .processes import Processes
 from .recipe import engine_options, generator_of, model_options, named_sets, problems_of
 from .run_directory import MANIFEST, RunDirectory
@@ -45,14 +45,17 @@ def evaluate_sets(
     name_or_path: str | None = None,
 ) -> dict[str, Evaluation]:
     """
-    Evaluate a model on all evaluation and retention sets; a finished evaluation is read from `directory`.
+    Evaluate a model on all evaluation and retention sets, on the training problems if that is asked for.
+
+    A finished evaluation is read from `directory`.
 
     Args:
         name_or_path (`str`, *optional*): The model, if it is not the one of the settings.
     """
     from .models import weights_fingerprint
 
-    sets = named_sets(evaluation.eval_sets, "eval_sets") | named_sets(evaluation.retention_sets, "retention_sets")
+    held_out = named_sets(evaluation.eval_sets, "eval_sets") | named_sets(evaluation.retention_sets, "retention_sets")
+    sets = held_out | ({TRAINING: problem_args.dataset_name} if evaluation.training_problems else {})
     if not sets:
         raise ValueError(
             "Neither `eval_sets` nor `retention_sets` is given. Name one, e.g. `--eval_sets test=test.jsonl`."
@@ -74,7 +77,7 @@ def evaluate_sets(
     run = RunDirectory(directory, settings)
     if run.status == "finished":
         return {name: Evaluation.load(directory / f"{name}.json") for name in sets}
-    problems = {name: problems_of(problem_args, data) for name, data in sets.items()}
+    problems = {name: problems_of(problem_args, held_out.get(name)) for name in sets}
     run.mark("started")
     engine = engine_options(estimation, is_trained_here=is_trained_here)
     generator = generator_of(name_or_path, sampling, **engine, **model_options(model, name_or_path))

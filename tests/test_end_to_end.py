@@ -20,7 +20,7 @@ from paced_trl.commands import compare, diagnose, estimate, evaluate, report, tr
 from paced_trl.comparison import Comparison
 from paced_trl.gradient_sketch import GradientSketch
 from paced_trl.gradient_snr import GradientSNR
-from paced_trl.recipe import problems_of
+from paced_trl.recipe import named_sets, problems_of
 from paced_trl.report import read_run
 from paced_trl.report.problem_table import problem_table
 from paced_trl.standard_sets import StandardSet
@@ -77,9 +77,8 @@ def test_step_by_step(
     train.run(training)
     assert "reused, it was finished" in capsys.readouterr().out
     evaluate.run(arguments(run, *held_out))
-    evaluate.run(
-        arguments(run, *held_out, "--model_name_or_path", str(run), "--baseline", str(run / "evaluation/student"))
-    )
+    trained = arguments(run, *held_out, "--model_name_or_path", str(run), "--training_problems", "true")
+    evaluate.run([*trained, "--baseline", str(run / "evaluation/student")])
     printed = capsys.readouterr().out
     assert "- baseline" in printed and "maj@k" in printed and "lighteval" not in printed
     known = StandardSet(f"{tmp_path}/test.jsonl", "math_500|0", "hendrycks_math500")
@@ -101,6 +100,9 @@ def test_step_by_step(
     assert table is not None
     held_out_rows = [row for row in table["rows"] if row["set"] == table["sets"].index("test")]
     assert len(held_out_rows) == 24 and all(row["prompt"] and row["made"] == {0: 2, 1: 2} for row in held_out_rows)
+    training_rows = [row for row in table["rows"] if row["set"] == 0]
+    assert len(training_rows) == 64 and all(row["made"] == {0: 4, 1: 2} for row in training_rows)
+    assert len(Evaluation.load(run / "evaluation/run/training.json").problem_ids) == 64
 
 
 @pytest.mark.slow
@@ -109,9 +111,10 @@ def test_compare_is_resumable_arm_by_arm(
 ) -> None:
     run = tmp_path / "run"
     settings = arguments(run, *held_out, "--max_steps", "4", "--disable_tqdm", "true", "--seeds", "0")
-    settings += ["--curve_points", "1", "--num_curve_generations", "1"]
+    settings += ["--curve_points", "1", "--num_curve_generations", "1", "--training_problems", "true"]
     compare.run([*settings, "--arms", "uniform", "paced_sampling"])
     first = Comparison.load(run)
+    assert all(set(each.evaluations) == {"test", "reversal", "training"} for each in first.runs)
     assert first.arms() == ["base", "uniform", "paced_sampling"]
     written = {path: path.stat().st_mtime_ns for path in run.glob("arms/*/*.safetensors")}
     capsys.readouterr()
@@ -272,6 +275,11 @@ def test_models_with_different_vocabularies_are_refused_before_they_load(tmp_pat
     settings = ["--weighting", "uniform", "--reference_column", "solution", "--kl", "forward"]
     with pytest.raises(ValueError, match="tokenizers differ"):
         train.run(arguments(tmp_path / "run", *settings, "--teacher_model_name_or_path", str(tmp_path / "teacher")))
+
+
+def test_the_training_problems_have_their_name_for_themselves() -> None:
+    with pytest.raises(ValueError, match=r"'training=data.jsonl', and 'training' is the name .*--training_problems"):
+        named_sets(["training=data.jsonl"], "eval_sets")
 
 
 def test_held_out_sets_take_the_test_split(monkeypatch: pytest.MonkeyPatch) -> None:

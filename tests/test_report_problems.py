@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from report_runs import RECORD, make_comparison, make_pass_rates, make_settings, make_store
+from report_runs import RECORD, make_comparison, make_evaluation, make_pass_rates, make_settings, make_store
 
 from paced_trl.comparison import BASE
 from paced_trl.report import problem_table as table_module
+from paced_trl.report.charts import charts
 from paced_trl.report.embedding import as_script_data, policy_hashes, static_text
 from paced_trl.report.extracted_answers import MAX_ANSWER, answer_reader
 from paced_trl.report.findings import advice_by_text
 from paced_trl.report.problem_table import MAX_SIZE, problem_table
 from paced_trl.report.run_contents import RunContents, read_run
+from paced_trl.report.run_figures import report_figures
 from paced_trl.store import PassRateStore
 from paced_trl.training_notes import keep_note, keeping_warnings
 from paced_trl.verification import load_verifier
@@ -63,6 +66,35 @@ def test_rows_are_all_problems_with_counts_of_all_seeds(tmp_path: Path) -> None:
         rows = [row for row in table["rows"] if row["set"] == 1]
         assert [row["counts"][number] for row in rows] == [[p, 4 * len(evaluations)] for p in expected.tolist()]
     assert problem_table(RunContents(tmp_path)) is None
+
+
+def test_training_problems_have_both_sides_where_they_were_measured_again(tmp_path: Path) -> None:
+    comparison = make_comparison(tmp_path)
+    for number, run in enumerate(comparison.runs):
+        again = make_evaluation("p", 0.6, seed=number, num_problems=80)
+        run.evaluations["training"] = replace(again, name="training", problem_ids=[f"p{row}" for row in range(80)])
+    comparison.save(tmp_path)
+    later = tmp_path / "arms/paced-seed0/evaluation/training_completions"
+    make_completions(later, {"p0": [("now I know: 42", "passed")]})
+    contents = read_run(tmp_path)
+    assert contents.eval_sets == ["test"] and list(contents.before_and_after) == ["test", "training"]
+    table = problem_table(contents)
+    assert table is not None and contents.pass_rates is not None
+    rows = [row for row in table["rows"] if row["set"] == 0]
+    before = contents.pass_rates["num_passed"].to_pylist()
+    assert [row["counts"][0] for row in rows] == [[passed, 8] for passed in before]
+    for number, arm in enumerate(table["arms"][1:], start=1):
+        evaluations = [run.evaluations["training"] for run in comparison.runs_of(arm)]
+        expected = np.sum([evaluation.num_passed for evaluation in evaluations], axis=0)
+        assert [row["counts"][number] for row in rows] == [[passed, 8] for passed in expected.tolist()]
+    assert rows[0]["shown"][table["arms"].index("paced")][0][3] == "now I know: 42" and len(rows[0]["shown"][0]) == 4
+    figures = {figure.name: figure for figure in report_figures(contents, None)}
+    assert "(test, training)" in figures["before_after"].caption and "training" not in figures["accuracy"].alt
+    assert [panel["title"] for panel in charts(contents, None)["before_after"]["panels"]][3:] == [
+        "uniform, training",
+        "paced, training",
+        "paced_sampling, training",
+    ]
 
 
 def test_held_out_problems_have_both_sides_and_their_prompts(tmp_path: Path) -> None:

@@ -59,13 +59,12 @@ def charts(contents: RunContents, weights: TrainingWeights | None) -> dict[str, 
         weights ([`TrainingWeights`], *optional*): Weights of the training problems.
     """
     colors = {arm: f"--arm-{index}" for index, arm in enumerate(LIGHT.arm_colors(contents.arms))}
-    held_out = {name: contents.evaluations[name] for name in contents.eval_sets}
     made: dict[str, Chart] = {}
     table = contents.pass_rates
     if table is not None and (table["num_valid"].to_numpy() > 0).any():
         made["pass_rates"] = _pass_rates(table["num_passed"].to_numpy(), table["num_valid"].to_numpy(), weights)
-    if held_out:
-        made["before_after"] = _before_after(held_out, colors)
+    if contents.before_and_after:
+        made["before_after"] = _before_after(contents.before_and_after, colors)
     if contents.evaluations:
         made["accuracy"] = _accuracy(contents, colors)
     if contents.histories:

@@ -2,13 +2,13 @@
 The rows of the page's table of problems: pass rates before and after, weight, and completions side by side.
 
 Responsible for which problems and how much of their text fit into a page of a few megabytes, and for saying what was
-left out. Training problems have pass rates before training only; held-out ones before and after, by arm. Knows nothing
-of HTML: rows are JSON values, and text is as nobody has checked it. Ours.
+left out. Held-out problems have pass rates before and after, by arm; training problems have those after training where
+they were measured. Knows nothing of HTML: rows are JSON values, and text is as nobody has checked it. Ours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..comparison import BASE
+from ..evaluation import TRAINING, Evaluation
 from ..pass_rate import Floats
 from ..store import PassRateStore
 from .extracted_answers import answer_reader
@@ -25,7 +26,6 @@ from .run_contents import RunContents
 
 
 MAX_PROBLEMS = 5_000
-TRAINING = "training"
 # Half of the page for either kind, where there are more of both.
 _MAX_HELD_OUT = MAX_PROBLEMS // 2
 MAX_SIZE = 2_500_000  # bytes of text, all problems together
@@ -70,7 +70,7 @@ def problem_table(contents: RunContents, problem_weights: Floats | None = None) 
     arms = [BASE, *(arm for arm in contents.arms if arm != BASE)]
     sets = [TRAINING, *contents.evaluations]
     held_out, num_held_out = _held_out_rows(contents, arms)
-    training, num_training = _training_rows(contents, problem_weights, MAX_PROBLEMS - len(held_out))
+    training, num_training = _training_rows(contents, arms, problem_weights, MAX_PROBLEMS - len(held_out))
     rows = training + held_out
     if not rows:
         return None
@@ -93,7 +93,7 @@ def problem_table(contents: RunContents, problem_weights: Floats | None = None) 
 
 
 def _training_rows(
-    contents: RunContents, problem_weights: Floats | None, max_rows: int
+    contents: RunContents, arms: Sequence[str], problem_weights: Floats | None, max_rows: int
 ) -> tuple[list[dict[str, Any]], int]:
     table = contents.pass_rates
     if table is None:
@@ -103,32 +103,44 @@ def _training_rows(
         heaviest = chosen if problem_weights is None else np.argsort(-problem_weights, kind="stable")
         chosen = np.sort(heaviest[:max_rows])
     weights = None if problem_weights is None else problem_weights[chosen].tolist()
+    # Before training: the counts that the weights come from, also where an evaluation counted once more.
+    after = _counts({arm: found for arm, found in contents.training.items() if arm != BASE}, arms)
     rows = [
-        _row(0, each, {0: [each["num_passed"], each["num_valid"]]}, None if weights is None else weights[index])
+        _row(
+            0,
+            each,
+            {0: [each["num_passed"], each["num_valid"]], **after.get(each["problem_id"], {})},
+            None if weights is None else weights[index],
+        )
         for index, each in enumerate(table.take(chosen).to_pylist())
     ]
     return rows, table.num_rows
 
 
 def _held_out_rows(contents: RunContents, arms: Sequence[str]) -> tuple[list[dict[str, Any]], int]:
-    """Return a row per held-out problem, counts of the seeds added up."""
+    """Return a row per held-out problem."""
     rows: list[dict[str, Any]] = []
     for number, (eval_set, by_arm) in enumerate(contents.evaluations.items(), start=1):
-        counts: dict[str, dict[int, list[int]]] = {}
-        for arm, evaluations in by_arm.items():
-            for evaluation in evaluations:
-                columns = (evaluation.problem_ids, evaluation.num_passed, evaluation.num_valid)
-                for problem_id, passed, valid in zip(*columns, strict=True):
-                    total = counts.setdefault(problem_id, {}).setdefault(arms.index(arm), [0, 0])
-                    total[0] += passed
-                    total[1] += valid
         table = contents.held_out_problems.get(eval_set)
         known = {} if table is None else {each["problem_id"]: each for each in table.to_pylist()}
         rows += [
             _row(number, known.get(problem_id, {"problem_id": problem_id}), by_number, None)
-            for problem_id, by_number in counts.items()
+            for problem_id, by_number in _counts(by_arm, arms).items()
         ]
     return rows[:_MAX_HELD_OUT], len(rows)
+
+
+def _counts(by_arm: Mapping[str, Sequence[Evaluation]], arms: Sequence[str]) -> dict[str, dict[int, list[int]]]:
+    """Return passed and valid completions by problem and number of the arm, those of its seeds added up."""
+    counts: dict[str, dict[int, list[int]]] = {}
+    for arm, evaluations in by_arm.items():
+        for evaluation in evaluations:
+            columns = (evaluation.problem_ids, evaluation.num_passed, evaluation.num_valid)
+            for problem_id, passed, valid in zip(*columns, strict=True):
+                total = counts.setdefault(problem_id, {}).setdefault(arms.index(arm), [0, 0])
+                total[0] += passed
+                total[1] += valid
+    return counts
 
 
 def _row(eval_set: int, problem: dict[str, Any], counts: dict[int, list[int]], weight: float | None) -> dict[str, Any]:
@@ -153,7 +165,9 @@ def _add_completions(
     """Add completions of each side to the rows, with the answers that the verifier read in them."""
     for number, name in enumerate(sets):
         of_set = {row["id"]: row for row in rows if row["set"] == number}
-        stores = {BASE: contents.store} if number == 0 else contents.held_out_completions.get(name, {})
+        stores: dict[str, PassRateStore | None] = {**contents.completions.get(name, {})}
+        if number == 0:
+            stores[BASE] = contents.store
         for arm, store in stores.items():
             reader = answer_reader(store.record) if store is not None else None
             for problem_id, completions in _completions(store, list(of_set)):

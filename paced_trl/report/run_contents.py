@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..comparison import BASE, RESULTS, Comparison
-from ..evaluation import Evaluation
+from ..evaluation import TRAINING, Evaluation
 from ..gradient_snr import RESULT, GradientSNR
 from ..run_directory import MANIFEST
 from ..store import PassRateStore
@@ -64,7 +64,8 @@ class RunContents:
             `prompt`, `solution` and `problem_weight`.
         store ([`PassRateStore`], *optional*): The completions that the pass rates were counted from.
         references ([`PassRateStore`], *optional*): The teacher's completions of the training problems.
-        held_out_completions (`dict[str, dict[str, PassRateStore]]`):
+        training (`dict[str, list[Evaluation]]`): Evaluations on the training problems, as `evaluations` of one set.
+        completions (`dict[str, dict[str, PassRateStore]]`):
             Completions of the evaluations, by set and by arm, of the arm's first seed.
         held_out_problems (`dict[str, pyarrow.Table]`): `problem_id`, and `prompt` and `solution` where known, by set.
         gradient_snr ([`GradientSNR`], *optional*): What `paced-trl diagnose` found.
@@ -83,7 +84,8 @@ class RunContents:
     pass_rates: pa.Table | None = None
     store: PassRateStore | None = None
     references: PassRateStore | None = None
-    held_out_completions: dict[str, dict[str, PassRateStore]] = field(default_factory=dict)
+    training: dict[str, list[Evaluation]] = field(default_factory=dict)
+    completions: dict[str, dict[str, PassRateStore]] = field(default_factory=dict)
     held_out_problems: dict[str, pa.Table] = field(default_factory=dict)
     gradient_snr: GradientSNR | None = None
     advice: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -91,13 +93,20 @@ class RunContents:
     @property
     def arms(self) -> list[str]:
         """Names of the arms, the untouched student first, the others in the order in which they were run."""
-        names = dict.fromkeys([*(arm for by_arm in self.evaluations.values() for arm in by_arm), *self.histories])
+        measured = [*self.evaluations.values(), self.training]
+        names = dict.fromkeys([*(arm for by_arm in measured for arm in by_arm), *self.histories])
         return [name for name in names if name == BASE] + [name for name in names if name != BASE]
 
     @property
     def eval_sets(self) -> list[str]:
         """Names of the held-out sets of the kind that was trained on."""
         return [name for name in self.evaluations if name not in self.retention_sets]
+
+    @property
+    def before_and_after(self) -> dict[str, dict[str, list[Evaluation]]]:
+        """Evaluations whose pass rates training was to change: on held-out sets, and on the training problems."""
+        by_set = {name: self.evaluations[name] for name in self.eval_sets}
+        return by_set | ({TRAINING: self.training} if self.training else {})
 
 
 def read_run(output_dir: str | os.PathLike[str]) -> RunContents:
@@ -143,6 +152,8 @@ def _add_comparison(contents: RunContents) -> None:
     for eval_set in [*comparison.eval_sets, *comparison.retention_sets]:
         contents.evaluations[eval_set] = {arm: comparison.evaluations(arm, eval_set) for arm in comparison.arms()}
     for run in comparison.runs:
+        if TRAINING in run.evaluations:
+            contents.training.setdefault(run.arm, []).append(run.evaluations[TRAINING])
         if run.log_history:
             contents.histories.setdefault(run.arm, []).append(run.log_history)
         is_base = run.arm == BASE
@@ -182,6 +193,7 @@ def _add_single_run(contents: RunContents) -> None:
         names = _read_json(evaluation)["settings"]["retention_sets"] if evaluation.exists() else []
         if file.stem in names and file.stem not in contents.retention_sets:
             contents.retention_sets.append(file.stem)
+    contents.training = contents.evaluations.pop(TRAINING, {})
 
 
 def _add_settings(contents: RunContents, manifest: Path) -> None:
@@ -201,7 +213,7 @@ def _add_held_out(contents: RunContents, arm: str, directory: Path, eval_sets: I
     for eval_set in eval_sets:
         store = _open_store(directory / f"{eval_set}_completions")
         if store is not None:
-            contents.held_out_completions.setdefault(eval_set, {}).setdefault(arm, store)
+            contents.completions.setdefault(eval_set, {}).setdefault(arm, store)
         problems = directory / f"{eval_set}_problems.parquet"
         if eval_set not in contents.held_out_problems and problems.exists():
             with _naming(problems):

@@ -108,17 +108,18 @@ def report_figures(contents: RunContents, weights: TrainingWeights | None) -> li
     shares = training_shares(contents)
     if shares is not None and shares.unmeasured < 1.0:
         figures.append(_pass_rates(contents, weights, shares))
-    held_out = {name: contents.evaluations[name] for name in contents.eval_sets}
-    means = _means_in_words(held_out)
-    if held_out:
+    means = _means_in_words({name: contents.evaluations[name] for name in contents.eval_sets})
+    measured = contents.before_and_after
+    if measured:
         figures.append(
             ReportFigure(
                 "before_after",
-                "Held-out problems before and after",
-                "Share of the held-out problems at each pass rate. Bars: after training, seeds pooled. Outline: the "
-                "untouched student on the same problems.",
-                f"Histograms of pass rates on held-out problems, before and after training. Means: {means}.",
-                lambda theme: draw_before_after(held_out, theme),
+                "Pass rates before and after",
+                f"Share of the problems at each pass rate ({', '.join(measured)}). Bars: after training, seeds "
+                "pooled. Outline: the untouched student on the same problems.",
+                "Histograms of pass rates before and after training, on "
+                f"{', '.join(measured)}. Means: {_means_in_words(measured)}.",
+                lambda theme: draw_before_after(measured, theme),
             )
         )
     if contents.evaluations:
