@@ -208,6 +208,11 @@ class TrainArguments:
     validation_set: str | None = _setting(
         None, "Held-out problems for evaluations during training (--eval_strategy), as in --dataset_name."
     )
+    retention_set: str | None = _setting(
+        None,
+        "Problems of a kind that is not trained, evaluated along with the validation set: mean@k there shows "
+        "forgetting, and --max_forgetting ends the run when there is too much.",
+    )
 
 
 @dataclass

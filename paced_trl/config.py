@@ -175,7 +175,12 @@ class PacedConfig(DistillationConfig):
             Options of the verifier.
         num_validation_generations (`int`, *optional*, defaults to `1`):
             With a `verifier`, completions of each problem of `eval_dataset` (k): an evaluation during training logs
-            `eval_paced/mean@k` and `eval_paced/pass@k` beside the loss.
+            `eval_paced/mean@k` and `eval_paced/pass@k` beside the loss (`eval_paced/NAME/mean@k` if there are several
+            sets).
+        max_forgetting (`float`, *optional*):
+            End the run at the first evaluation at which mean@k on the set `"retention"` of `eval_dataset` is more than
+            this below the untouched student's, who is evaluated first. It is a mean over so many completions: choose
+            a set large enough for the difference to be seen.
     """
 
     _VALID_DICT_FIELDS = [*DistillationConfig._VALID_DICT_FIELDS, "verifier_kwargs"]
@@ -297,6 +302,10 @@ class PacedConfig(DistillationConfig):
         default=1,
         metadata={"help": "Completions per held-out problem in an evaluation during training (k of mean@k)."},
     )
+    max_forgetting: float | None = field(
+        default=None,
+        metadata={"help": "End the run when mean@k on `retention_set` has fallen by more than this, e.g. 0.02."},
+    )
     beta: float | None = field(  # type: ignore[assignment]
         default=None, metadata={"help": "Not used here: choose the divergence with `kl`."}
     )
@@ -315,6 +324,8 @@ class PacedConfig(DistillationConfig):
             self.dataloader_pin_memory = False
             if self.bf16 is None:
                 self.bf16 = False  # TRL's default of True is refused on a CPU
+        if self.max_forgetting is not None:
+            self.eval_on_start = True  # the untouched student is what is compared with
         check_precision(bf16=self.bf16, fp16=self.fp16, use_cpu=self.use_cpu)
         if self.activation_checkpointing is None:
             # The new name in transformers; TRL 1.16 still sets its default under the deprecated one, with a warning.

@@ -63,6 +63,10 @@ def check_completions(config: PacedConfig) -> None:
             f"`num_validation_generations` is {config.num_validation_generations}; a held-out problem needs at "
             "least 1 completion. To have no evaluation, leave out `eval_strategy`."
         )
+    if config.max_forgetting is not None and not 0.0 <= config.max_forgetting < 1.0:
+        raise ValueError(
+            f"`max_forgetting` is {config.max_forgetting}; it is a difference of two accuracies, in [0, 1)."
+        )
 
 
 def check_switch_patience(config: PacedConfig) -> None:

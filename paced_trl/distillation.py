@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +29,7 @@ from .refresh import refresh_in_force
 from .run_directory import RunDirectory, write_json
 from .trainer import PacedTrainer
 from .training_notes import keeping_warnings
+from .validation import VALIDATION
 from .verification import Verifier
 
 
@@ -49,7 +50,10 @@ _INCIDENTAL = {"output_dir", "run_name", "disable_tqdm", "project", "trackio_spa
 
 
 def training_settings(
-    args: PacedConfig, model_args: ModelConfig, dataset: Dataset, validation: Dataset | None = None
+    args: PacedConfig,
+    model_args: ModelConfig,
+    dataset: Dataset,
+    validation: Dataset | Mapping[str, Dataset] | None = None,
 ) -> dict[str, Any]:
     """Return what decides a run's result: its settings, its models and a hash of its data."""
     settings = {
@@ -62,9 +66,11 @@ def training_settings(
         settings["logging_steps"] = args.logging_steps
     student = {f"student.{key}": value for key, value in vars(model_args).items()}
     data: dict[str, Any] = {"train_dataset": _digest(dataset), "num_problems": len(dataset)}
-    if validation is not None:
-        # Its completions move the random state on, and it may choose the best checkpoint.
-        data["validation_set"] = _digest(validation)
+    held_out = validation if isinstance(validation, Mapping) else {VALIDATION: validation}
+    for name, problems in held_out.items():
+        if problems is not None:
+            # Its completions move the random state on, and it may choose the best checkpoint or end the run.
+            data[f"{name}_set"] = _digest(problems)
     return settings | student | data
 
 
@@ -80,7 +86,7 @@ def make_trainer(
     model_args: ModelConfig,
     dataset: Dataset,
     *,
-    validation: Dataset | None = None,
+    validation: Dataset | dict[str, Dataset] | None = None,
     verifier: Verifier | None = None,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> PacedTrainer:
@@ -91,7 +97,8 @@ def make_trainer(
         args ([`PacedConfig`]): The run; `teacher_model_name_or_path` names the teacher.
         model_args ([`~trl.ModelConfig`]): The student, and LoRA or quantisation.
         dataset (`datasets.Dataset`): Training problems, as [`PacedTrainer`] needs them.
-        validation (`datasets.Dataset`, *optional*): Held-out problems for `args.eval_strategy`.
+        validation (`datasets.Dataset` or `dict[str, Dataset]`, *optional*):
+            Held-out problems for `args.eval_strategy`; `"retention"` is the set of `args.max_forgetting`.
         verifier ([`Verifier`], *optional*): Judges the student's own completions while it trains.
         callbacks (`Sequence[TrainerCallback]`, *optional*): Beside the trainer's own.
 
@@ -152,7 +159,7 @@ def distill(
     dataset: Dataset,
     *,
     verifier: Verifier | None = None,
-    validation: Dataset | None = None,
+    validation: Dataset | dict[str, Dataset] | None = None,
     curve: CurveSettings | None = None,
 ) -> Distilled:
     """
@@ -165,7 +172,7 @@ def distill(
         model_args ([`~trl.ModelConfig`]): The student, and LoRA or quantisation.
         dataset (`datasets.Dataset`): Training problems, as [`PacedTrainer`] needs them.
         verifier ([`Verifier`], *optional*): Judges the student's own completions while it trains.
-        validation (`datasets.Dataset`, *optional*): Held-out problems for `args.eval_strategy`.
+        validation (`datasets.Dataset` or `dict[str, Dataset]`, *optional*): As in [`make_trainer`].
         curve ([`CurveSettings`], *optional*): Evaluations on the way; they change nothing of the training.
 
     Raises:

@@ -28,7 +28,7 @@ from .arguments import (
 from .completions import SamplingParameters
 from .data import load_problems
 from .evaluation import TRAINING
-from .validation import check_validation
+from .validation import RETENTION, VALIDATION, check_validation
 from .verification import Verifier, load_verifier
 
 
@@ -62,11 +62,12 @@ def problems_of(args: ProblemArguments, name: str | None = None) -> Dataset:
 
 def validation_problems(
     problem_args: ProblemArguments, train: TrainArguments, args: PacedConfig, problems: Dataset
-) -> Dataset | None:
-    """Load the held-out problems for evaluations during training, if there are any; refuse what does not fit."""
-    held_out = None if train.validation_set is None else problems_of(problem_args, train.validation_set)
+) -> Dataset | dict[str, Dataset] | None:
+    """Load the held-out problems for evaluations during training, by name if there are several kinds; None if none."""
+    names = {VALIDATION: train.validation_set, RETENTION: train.retention_set}
+    held_out = {name: problems_of(problem_args, data) for name, data in names.items() if data is not None}
     check_validation(getattr(args.eval_strategy, "value", args.eval_strategy), problems, held_out)
-    return held_out
+    return held_out if RETENTION in held_out else held_out.get(VALIDATION)
 
 
 def verifier_of(args: VerifierSettings) -> Verifier:

@@ -38,7 +38,7 @@ from accelerate.utils import gather_object
 from datasets import Dataset
 from torch.utils.data import Sampler
 
-from .callbacks import Advice, Histograms
+from .callbacks import Advice, Histograms, StopAtForgetting
 from .citation import PAPER
 from .completions_table import EXTRA_COLUMNS, write_completions
 from .config import PacedConfig
@@ -54,7 +54,7 @@ from .training_costs import TrainingClock, add_cost
 from .training_data import ROW_COLUMN as _ROW
 from .training_data import check_training_columns, numbered, problem_weights_of
 from .training_metrics import ProblemFigures
-from .validation import Validation
+from .validation import RETENTION, Validation, check_forgetting
 from .verification import Verdict, Verifier
 from .weighted_divergence import WeightedDivergence
 
@@ -146,6 +146,7 @@ class PacedTrainer(TeacherStatesTrainer):
         self._completions_per_prompt = 1
         self._first_samples = FirstSamples()
         self._validation = Validation(args.num_validation_generations if verifier is not None else 1)
+        check_forgetting(args.max_forgetting, eval_dataset, verifier)
         sizes = check_before_loading(
             args,
             model,
@@ -170,6 +171,9 @@ class PacedTrainer(TeacherStatesTrainer):
         self.clock = TrainingClock()
         self.add_callback(self.clock)
         self.add_callback(Advice(len(train_dataset), at_start=self.figures.metrics(step=0)))
+        if args.max_forgetting is not None:
+            metric = f"eval_paced/{RETENTION}/mean@{self._validation.num_generations}"
+            self.add_callback(StopAtForgetting(args.max_forgetting, metric))
         self.add_callback(
             Histograms(lambda: self.figures.histograms(self.problem_weights), self.callback_handler.callbacks)
         )
@@ -398,8 +402,10 @@ class PacedTrainer(TeacherStatesTrainer):
         if self.model.training and "loss" in logs:
             logs |= self.figures.log_entry(self.problem_weights, self.state)
         elif not self.model.training:
+            sets = self.eval_dataset if isinstance(self.eval_dataset, dict) else {}
+            of_set = next((f"{name}/" for name in sets if f"eval_{name}_loss" in logs), "")
             for name, value in self._validation.metrics().items():
-                self._metrics["eval"][f"paced/{name}"].append(value)
+                self._metrics["eval"][f"paced/{of_set}{name}"].append(value)
             self._validation.clear()
         # TRL's table has no room for verdicts; ours is written in its place.
         log_completions, self.log_completions = self.log_completions, False

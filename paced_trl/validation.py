@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from .verification import Verdict
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+
+VALIDATION, RETENTION = "validation", "retention"  # Names of the sets that settings name.
 
 
 class Validation:
@@ -80,19 +83,19 @@ class Validation:
         return metrics | {"num_problems": len(valid)}
 
 
-def check_validation(eval_strategy: str, problems: Dataset, validation: Dataset | None) -> None:
+def check_validation(eval_strategy: str, problems: Dataset, held_out: Mapping[str, Dataset]) -> None:
     """
     Refuse an evaluation without held-out problems, and held-out problems without an evaluation; warn of shared ones.
 
     Args:
         eval_strategy (`str`): `"no"`, `"steps"` or `"epoch"`.
         problems (`datasets.Dataset`): Training problems, with `problem_id`.
-        validation (`datasets.Dataset`, *optional*): Held-out problems, with `problem_id`.
+        held_out (`Mapping[str, datasets.Dataset]`): Held-out problems, with `problem_id`, by name of their set.
 
     Raises:
-        ValueError: If one of `eval_strategy` and the validation set is given without the other.
+        ValueError: If one of `eval_strategy` and a set is given without the other.
     """
-    if validation is None:
+    if not held_out:
         if eval_strategy != "no":
             raise ValueError(
                 f"`eval_strategy` is {eval_strategy!r}, and there are no held-out problems to evaluate on. Name some "
@@ -101,13 +104,37 @@ def check_validation(eval_strategy: str, problems: Dataset, validation: Dataset 
         return
     if eval_strategy == "no":
         raise ValueError(
-            "`validation_set` is given, and `eval_strategy` is 'no', so it would never be used. Set, for example, "
-            "`--eval_strategy steps --eval_steps 50`."
+            f"`{next(iter(held_out))}_set` is given, and `eval_strategy` is 'no', so it would never be used. Set, for "
+            "example, `--eval_strategy steps --eval_steps 50`."
         )
-    shared = set(problems["problem_id"]) & set(validation["problem_id"])
-    if shared:
-        warnings.warn(
-            f"{len(shared)} of {len(validation)} problems of the validation set are training problems (by "
-            f"`problem_id`, the first {min(shared)!r}), so its mean@k will look too good. Remove them from one side.",
-            stacklevel=2,
+    for name, validation in held_out.items():
+        shared = set(problems["problem_id"]) & set(validation["problem_id"])
+        if shared:
+            warnings.warn(
+                f"{len(shared)} of {len(validation)} problems of the {name} set are training problems (by "
+                f"`problem_id`, the first {min(shared)!r}), so its mean@k will look too good. Remove them from one "
+                "side.",
+                stacklevel=2,
+            )
+
+
+def check_forgetting(max_forgetting: float | None, eval_dataset: Any, verifier: Any) -> None:
+    """
+    Refuse to end a run at forgetting that nothing measures.
+
+    Args:
+        max_forgetting (`float`, *optional*): As in [`~paced_trl.PacedConfig`].
+        eval_dataset: Held-out problems of the trainer, or a mapping of sets.
+        verifier: The trainer's verifier, None for none.
+
+    Raises:
+        ValueError: If there is no set `"retention"` or no verifier.
+    """
+    if max_forgetting is None:
+        return
+    if not (isinstance(eval_dataset, Mapping) and RETENTION in eval_dataset) or verifier is None:
+        raise ValueError(
+            f"`max_forgetting` is {max_forgetting}, and there is no retention set or no verifier to measure it with. "
+            "Set `--retention_set` and `--verifier`; from Python, give `eval_dataset={'retention': problems}` and a "
+            "`verifier`."
         )

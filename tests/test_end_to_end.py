@@ -66,11 +66,13 @@ def test_step_by_step(
         train.run([*training, "--eval_strategy", "steps"])
     training += ["--validation_set", str(tmp_path / "test.jsonl"), "--num_validation_generations", "2"]
     training += ["--eval_strategy", "steps", "--eval_steps", "2"]
+    training += ["--retention_set", str(tmp_path / "retention.jsonl"), "--max_forgetting", "0.9"]
     train.run(training)
     assert json.loads((run / "run.json").read_text())["settings"]["refresh"] == "online"  # what "auto" became
     history = json.loads((run / "trainer_state.json").read_text())["log_history"]
-    validated = [entry for entry in history if "eval_paced/mean@2" in entry]
-    assert [(entry["step"], entry["eval_paced/num_problems"]) for entry in validated] == [(2, 24), (4, 24)]
+    for name in ("validation", "retention"):
+        number = f"eval_paced/{name}/num_problems"
+        assert [(entry["step"], entry[number]) for entry in history if number in entry] == [(0, 24), (2, 24), (4, 24)]
     assert [any(key in entry for entry in history) for key in ("paced/forward_kl", "paced/reverse_kl")] == [True, True]
     assert 0 <= next(entry["paced/pass_rate"] for entry in history if "paced/pass_rate" in entry) <= 1
     capsys.readouterr()

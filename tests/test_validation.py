@@ -90,8 +90,9 @@ def test_several_sets_and_sets_given_later_are_told_apart(make_trainer: Callable
     metrics = trainer.evaluate(HELD_OUT.select([1]))
     assert (metrics["eval_paced/mean@2"], metrics["eval_paced/num_problems"]) == (0.0, 1)
     trainer.evaluate()
-    means = [entry["eval_paced/mean@2"] for entry in trainer.state.log_history[1:]]
-    assert means == [pytest.approx(2 / 3), 0.5]
+    three, two = trainer.state.log_history[1:]
+    assert three["eval_paced/three/mean@2"] == pytest.approx(2 / 3) and two["eval_paced/two/mean@2"] == 0.5
+    assert (three["eval_paced/three/num_problems"], two["eval_paced/two/num_problems"]) == (3, 2)
 
 
 def test_without_a_verifier_there_is_the_loss_only(make_trainer: Callable) -> None:  # noqa: F811
@@ -131,14 +132,72 @@ def with_ids(first: int, last: int) -> Any:
 
 def test_validation_set_and_eval_strategy_belong_together() -> None:
     train, held_out = with_ids(0, 8), with_ids(8, 16)
-    check_validation("no", train, None)
-    check_validation("steps", train, held_out)
+    check_validation("no", train, {})
+    check_validation("steps", train, {"validation": held_out})
     with pytest.raises(ValueError, match="`eval_strategy` is 'steps', and there are no held-out problems"):
-        check_validation("steps", train, None)
-    with pytest.raises(ValueError, match="`validation_set` is given, and `eval_strategy` is 'no'"):
-        check_validation("no", train, held_out)
+        check_validation("steps", train, {})
+    for name in ("validation", "retention"):
+        with pytest.raises(ValueError, match=f"`{name}_set` is given, and `eval_strategy` is 'no'"):
+            check_validation("no", train, {name: held_out})
 
 
 def test_shared_problems_are_counted() -> None:
     with pytest.warns(UserWarning, match=r"2 of 4 problems of the validation set are training problems .*first '6'"):
-        check_validation("epoch", with_ids(0, 8), with_ids(6, 10))
+        check_validation("epoch", with_ids(0, 8), {"validation": with_ids(6, 10)})
+
+
+class ForgettingVerifier:
+    """All pass until a number of verdicts have been given; from then on the odd problems fail."""
+
+    def __init__(self, forgets_after: int) -> None:
+        self.forgets_after = forgets_after
+        self.given = 0
+
+    def __call__(self, completions: list[str], solutions: list[str], *, prompt: list[str], **_: Any) -> list[Verdict]:
+        forgets = self.given >= self.forgets_after
+        self.given += len(completions)
+        return [Verdict.FAILED if forgets and PROMPTS.index(text) % 2 else Verdict.PASSED for text in prompt]
+
+
+@pytest.mark.parametrize(("max_forgetting", "last_step"), [(0.45, 3), (0.55, 4)])
+def test_a_run_ends_when_too_much_is_forgotten(
+    make_trainer: Callable,  # noqa: F811
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    max_forgetting: float,
+    last_step: int,
+) -> None:
+    settings = {"kl": "forward", "max_steps": 4, "eval_strategy": "steps", "eval_steps": 1, "save_strategy": "no"}
+    sets = {"retention": HELD_OUT.select(range(4)), "validation": HELD_OUT.select(range(2))}
+    # 6 verdicts at each evaluation, of which the first is of the untouched student: it forgets from the fourth on.
+    trainer = make_trainer(
+        output_dir=str(tmp_path / "run"),
+        max_forgetting=max_forgetting,
+        trainer_kwargs={"eval_dataset": sets, "verifier": ForgettingVerifier(18)},
+        **settings,
+    )
+    trainer.train()
+    key = "eval_paced/retention/mean@1"
+    kept = [(entry["step"], entry[key]) for entry in trainer.state.log_history if key in entry]
+    assert kept == [(step, 1.0 if step < 3 else 0.5) for step in range(last_step + 1)]
+    ended = [
+        message for message in caplog.messages if "ended at step 3 of 4: accuracy on the retention set" in message
+    ]
+    assert len(ended) == (last_step == 3)
+    notes = tmp_path / "run/advice.json"
+    assert (notes.exists() and "forgetting" in notes.read_text()) == (last_step == 3)
+
+
+def test_forgetting_needs_something_to_measure_it_with(make_trainer: Callable) -> None:  # noqa: F811
+    verifier = ForgettingVerifier(0)
+    for given in (
+        {"eval_dataset": HELD_OUT, "verifier": verifier},
+        {"eval_dataset": {"retention": HELD_OUT}},
+        {"eval_dataset": {"validation": HELD_OUT}, "verifier": verifier},
+    ):
+        with pytest.raises(
+            ValueError, match=r"`max_forgetting` is 0\.1, and there is no retention set or no verifier"
+        ):
+            make_trainer(kl="forward", max_forgetting=0.1, trainer_kwargs=given)
+    with pytest.raises(ValueError, match=r"`max_forgetting` is 1\.5; it is a difference"):
+        make_trainer(kl="forward", max_forgetting=1.5)

@@ -20,8 +20,8 @@ reverse KL on the student's own. Every option of TRL's DistillationTrainer works
 
 With push_to_hub, token and repository are checked first, and the finished student is published as `paced-trl publish`
 does. Measure pass rates first, with `paced-trl estimate` and the same file. With --validation_set and --eval_strategy,
-mean@k of held-out problems is logged while it trains. Ctrl-C stops after the current step with a checkpoint; the same
-command continues.
+mean@k of held-out problems is logged while it trains; with --retention_set and --max_forgetting the run ends when what
+is not trained is forgotten. Ctrl-C stops after the current step with a checkpoint; the same command continues.
 """
 
 

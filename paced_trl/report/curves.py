@@ -30,7 +30,7 @@ PASS_RATE = "paced/pass_rate"
 EFFECTIVE_SAMPLE_SIZE = "paced/effective_sample_size"
 # Points of a training curve that are left after smoothing over steps.
 _CURVE_POINTS = 40
-_HELD_OUT = re.compile(r"eval_(?:.*_)?paced/mean@(\d+)")
+_HELD_OUT = re.compile(r"eval_paced/(?:(.+)/)?mean@\d+")
 _Z = NormalDist().inv_cdf(0.975)  # of 95 %, as everywhere
 
 
@@ -77,36 +77,41 @@ def held_out_curves(contents: RunContents) -> dict[str, dict[str, list[HeldOutPo
     """
     Return mean@k over the steps by set of held-out problems and by arm, seeds averaged.
 
-    The sets are `"validation"`, as training logged it, and those that a comparison evaluated on the way; these start
-    at the untouched student and end at the trained one. On the way only the mean over all problems is known, so the
-    interval is Wilson's for as many single generations as there are problems. It is never narrower than that of pass
-    rates, whose variance is at most m (1 - m).
+    The sets are those that training logged (`"validation"`, if it has no other name) and those that a comparison
+    evaluated on the way; these start at the untouched student and end at the trained one. On the way only the mean
+    over all problems is known, so the interval is Wilson's for as many single generations as there are problems. It is
+    never narrower than that of pass rates, whose variance is at most m (1 - m).
 
     Args:
         contents ([`RunContents`]): The run.
     """
-    curves = {"validation": _validation_curves(contents)}
+    curves = _logged_curves(contents)
     for name, by_arm in contents.evaluations.items():
-        curves[name] = {
+        on_the_way = {
             arm: _averaged([point for seed in seeds for point in seed], len(by_arm[arm][0].problem_ids))
             for arm in contents.checkpoints
             if arm in by_arm and (seeds := _checkpoints_of(contents, arm, name))
         }
-    return {name: by_arm for name, by_arm in curves.items() if by_arm}
+        curves |= {name: on_the_way} if on_the_way else {}
+    return curves
 
 
-def _validation_curves(contents: RunContents) -> dict[str, list[HeldOutPoint]]:
-    entries = [e for logs in contents.histories.values() for history in logs for e in history]
-    key = min((key for entry in entries for key in entry if _HELD_OUT.fullmatch(key)), default=None)
-    if key is None:
-        return {}
-    number = key.rpartition("/")[0] + "/num_problems"
-    curves = {}
-    for arm, logs in contents.histories.items():
-        entries_of_arm = [entry for history in logs for entry in history if key in entry and "step" in entry]
-        if entries_of_arm:
-            count = min(entry.get(number, 1) for entry in entries_of_arm)
-            curves[arm] = _averaged([(entry["step"], entry[key]) for entry in entries_of_arm], count)
+def _logged_curves(contents: RunContents) -> dict[str, dict[str, list[HeldOutPoint]]]:
+    curves: dict[str, dict[str, list[HeldOutPoint]]] = {}
+    logged_keys = {
+        key for logs in contents.histories.values() for history in logs for entry in history for key in entry
+    }
+    for key in sorted(logged_keys):
+        found = _HELD_OUT.fullmatch(key)
+        if found is None:
+            continue
+        number = key.rpartition("/")[0] + "/num_problems"
+        for arm, logs in contents.histories.items():
+            entries = [entry for history in logs for entry in history if key in entry and "step" in entry]
+            if entries:
+                count = min(entry.get(number, 1) for entry in entries)
+                points = _averaged([(entry["step"], entry[key]) for entry in entries], count)
+                curves.setdefault(found[1] or "validation", {})[arm] = points
     return curves
 
 
