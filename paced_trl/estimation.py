@@ -32,7 +32,7 @@ from .verification import VALID_VERDICTS
 
 if TYPE_CHECKING:
     from .completions import Generator
-    from .filling import VerifierLike
+    from .protocols import VerifierLike
 
 Allocation = Literal["fixed", "adaptive"]
 

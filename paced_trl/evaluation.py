@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from .completions import Generator
-    from .filling import VerifierLike
+    from .protocols import VerifierLike
     from .store import PassRateStore
 
 

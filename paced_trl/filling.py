@@ -17,7 +17,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -29,15 +29,13 @@ import pyarrow.compute as pc
 from .problem_set import ProblemSet
 from .processes import Processes
 from .progress import GenerationProgress
+from .protocols import checked_verdicts, generate_all, verify_all
 from .store import VERDICTS, PassRateStore
-from .verification import Verdict, mark_truncated
 
 
 if TYPE_CHECKING:
     from .completions import Completion, Generator
-
-    # A `Verifier`, or any callable (completions, solutions, **columns) -> verdicts.
-    VerifierLike = Callable[..., Sequence[Any]]
+    from .protocols import VerifierLike
 
 logger = logging.getLogger(__name__)
 
@@ -222,7 +220,7 @@ class StoreFiller:
         if not hasattr(self.verifier, "check_solutions"):
             return
         solutions = columns.pop("solution")
-        verdicts = _checked_verdicts(self.verifier.check_solutions(solutions, **columns), len(solutions))
+        verdicts = checked_verdicts(self.verifier.check_solutions(solutions, **columns), len(solutions))
         unusable = [
             (index, solution, verdict)
             for index, solution, verdict in zip(indices, solutions, verdicts, strict=True)
@@ -276,11 +274,15 @@ class StoreFiller:
         started = time.monotonic()
         columns = self.problems.columns(indices)
         counts = [int(missing[index]) for index in indices]
-        generated = self._generate(columns["prompt"], counts, int(self._next_index[indices[0]]))
+        digest = hashlib.sha256(f"{self.seed}|{self._next_index[indices[0]]}".encode()).digest()
+        seed = int.from_bytes(digest[:4], "little")
+        generated = generate_all(self.generator, columns["prompt"], counts, seed, self.progress)
         owners = [(position, number) for position, count in enumerate(counts) for number in range(count)]
         completions = [generated[position][number] for position, number in owners]
-        verdicts = self._verify(
-            completions, {name: [values[position] for position, _ in owners] for name, values in columns.items()}
+        verdicts = verify_all(
+            self.verifier,
+            completions,
+            {name: [values[position] for position, _ in owners] for name, values in columns.items()},
         )
         rows = [
             {
@@ -305,42 +307,6 @@ class StoreFiller:
             # At most fourfold: the first slice may hold what is not typical.
             largest = max(self._batch_size, min(4 * self._slice_size, _MAX_SLICE))
             self._slice_size = int(np.clip(rate * _SECONDS_PER_SLICE, self._batch_size, largest))
-
-    def _generate(self, prompts: list[Any], counts: list[int], start: int) -> dict[int, list[Completion]]:
-        """Call the generator and hold it to its protocol: every prompt once, with as many completions as asked for."""
-        digest = hashlib.sha256(f"{self.seed}|{start}".encode()).digest()
-        seed = int.from_bytes(digest[:4], "little")
-        num_generations = counts[0] if len(set(counts)) == 1 else counts
-        generated: dict[int, list[Completion]] = {}
-        for index, completions in self.generator(prompts, num_generations, seed=seed):
-            if not 0 <= index < len(prompts):
-                raise ValueError(
-                    f"The generator yielded prompt index {index}, but it was given {len(prompts)} prompts."
-                )
-            if index in generated:
-                raise ValueError(f"The generator yielded prompt index {index} twice; each prompt must come once.")
-            if len(completions) != counts[index]:
-                raise ValueError(
-                    f"The generator yielded {len(completions)} completions for prompt index {index}, but was asked "
-                    f"for {counts[index]}."
-                )
-            generated[index] = completions
-            self.progress.advance(len(completions), sum(completion.num_tokens for completion in completions))
-        if len(generated) < len(prompts):
-            missing = next(index for index in range(len(prompts)) if index not in generated)
-            raise ValueError(
-                f"The generator yielded nothing for {len(prompts) - len(generated)} of {len(prompts)} prompts, the "
-                f"first with index {missing}."
-            )
-        return generated
-
-    def _verify(self, completions: list[Completion], columns: dict[str, list[Any]]) -> list[str]:
-        solutions = columns.pop("solution")
-        texts = [completion.text for completion in completions]
-        verdicts = _checked_verdicts(self.verifier(texts, solutions, **columns), len(texts))
-        # A completion that was cut off is not wrong but unfinished. The verifier's own failures stay what they are.
-        cut_off = [completion.finish_reason == "length" for completion in completions]
-        return [str(verdict) for verdict in mark_truncated([Verdict(verdict) for verdict in verdicts], cut_off)]
 
     def _show_example(self, prompt: Any, completion: Completion, verdict: str) -> None:
         render = getattr(self.generator, "render", None)
@@ -391,18 +357,6 @@ def filling(
             progress=display,
             processes=processes,
         )
-
-
-def _checked_verdicts(verdicts: Sequence[Any], length: int) -> list[str]:
-    values = [getattr(verdict, "value", verdict) for verdict in verdicts]
-    if len(values) != length:
-        raise ValueError(
-            f"The verifier returned {len(values)} verdicts for {length} completions: it must return one each."
-        )
-    unknown = [value for value in values if value not in VERDICTS]
-    if unknown:
-        raise ValueError(f"The verifier returned {unknown[0]!r}, which is no verdict: one of {', '.join(VERDICTS)}.")
-    return values
 
 
 def _taken(column: pa.ChunkedArray, rows: pa.Array) -> npt.NDArray[np.int64]:

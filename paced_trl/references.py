@@ -25,7 +25,7 @@ from .store import PassRateStore
 
 if TYPE_CHECKING:
     from .completions import Generator
-    from .filling import VerifierLike
+    from .protocols import VerifierLike
 
 UNSOLVED_POLICIES = ("drop", "solution", "keep")
 _MANY_UNSOLVED = 0.5
