@@ -15,7 +15,7 @@ from typing import Any
 from .arms import BASE as BASE
 from .differences import Difference, compare_runs, mean_over_runs
 from .evaluation import Evaluation
-from .learning_curve import CurvePoint, cost_of_accuracy, mean_curve
+from .learning_curve import CurvePoint, best_with_retention, cost_of_accuracy, mean_curve
 from .run_directory import write_json
 
 
@@ -138,6 +138,18 @@ class Comparison:
             return None
         return cost_of_accuracy(curve, eval_set, self.mean(self.control, eval_set).estimate)
 
+    def best_with_retention_of_control(self, arm: str, eval_set: str, retention_set: str) -> float | None:
+        """
+        Return the highest accuracy an arm has on the way while it has forgotten no more than the control at its end.
+
+        Returns:
+            `float` or `None`: `None` if it never has, or if it was not evaluated on the way.
+        """
+        curve = self.curve(arm)
+        if len(curve) < 3 or not self.runs_of(self.control):
+            return None
+        return best_with_retention(curve, eval_set, retention_set, self.mean(self.control, retention_set).estimate)
+
     def results(self) -> dict[str, dict[str, Any]]:
         """Return all that the tables say as numbers, by arm, as JSON values."""
         results: dict[str, dict[str, Any]] = {}
@@ -151,6 +163,9 @@ class Comparison:
                 if arm != BASE and name in self.eval_sets:
                     reached = self.cost_of_control(arm, name)
                     sets[name]["until_accuracy_of_control"] = reached and {"tokens": reached[0], "seconds": reached[1]}
+                    sets[name]["best_with_retention_of_control"] = {
+                        kept: self.best_with_retention_of_control(arm, name, kept) for kept in self.retention_sets
+                    }
             results[arm] = {
                 "sets": sets,
                 "costs": self.costs(arm),

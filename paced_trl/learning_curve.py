@@ -2,7 +2,8 @@
 Accuracy against what training has cost: the points of an arm's learning curve, and the cost of a given accuracy.
 
 Responsible for where on the way points are taken, for their files, and for reading off a curve what it took to reach
-an accuracy. Evaluating is `curve_evaluation.py`'s business. Ours. Loads no model and nothing heavy.
+an accuracy, and how accurate it was before it forgot more. Evaluating is `curve_evaluation.py`'s business. Ours. Loads
+no model and nothing heavy.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -123,3 +125,35 @@ def cost_of_accuracy(curve: Sequence[CurvePoint], eval_set: str, accuracy: float
             )
         previous = point
     return None
+
+
+def best_with_retention(
+    curve: Sequence[CurvePoint], eval_set: str, retention_set: str, retention: float
+) -> float | None:
+    """
+    Return the highest accuracy that a curve has where it has not forgotten more, straight lines between its points.
+
+    Example:
+
+    ```python
+    >>> start = CurvePoint(0, 0.0, 0, 0, 0, {"test": 0.2, "kept": 0.9})
+    >>> end = CurvePoint(10, 8.0, 100, 200, 100, {"test": 0.6, "kept": 0.7})
+    >>> round(best_with_retention([start, end], "test", "kept", 0.8), 3)
+    0.4
+    ```
+
+    Args:
+        curve (`Sequence[CurvePoint]`): From the untouched student on.
+        eval_set, retention_set (`str`): Whose accuracy is asked for, and whose must not be below `retention`.
+        retention (`float`): A fraction in [0, 1].
+
+    Returns:
+        `float` or `None`: `None` if the curve is below `retention` from the first point to the last.
+    """
+    path = [(point.accuracy[eval_set], point.accuracy[retention_set]) for point in curve]
+    found = [accuracy for accuracy, kept in path if kept >= retention - 1e-9]
+    for (accuracy, kept), (next_accuracy, next_kept) in pairwise(path):
+        if (kept - retention) * (next_kept - retention) < 0:
+            part = (retention - kept) / (next_kept - kept)
+            found.append(accuracy + part * (next_accuracy - accuracy))
+    return max(found, default=None)

@@ -95,12 +95,13 @@ def comparison_rows(comparison: Comparison) -> list[dict[str, str]]:
     return rows
 
 
-def cost_rows(comparison: Comparison) -> list[dict[str, str]]:
+def curve_rows(comparison: Comparison) -> list[dict[str, str]]:
     """
-    Return one row per arm: tokens and time until it had the control's final accuracy, empty if there are no curves.
+    Return one row per arm of what its learning curve says beside the control's end, empty if there are no curves.
 
-    All tokens count alike: those the student generated, refreshes included, and those run through either model. Values
-    lie on straight lines between evaluations.
+    That is the tokens and the time until it had the control's final accuracy, and the highest accuracy it had while it
+    had forgotten no more than the control at its end. All tokens count alike: those the student generated, refreshes
+    included, and those run through either model. Values lie on straight lines between evaluations.
     """
     rows = []
     for arm in comparison.arms():
@@ -111,6 +112,9 @@ def cost_rows(comparison: Comparison) -> list[dict[str, str]]:
             reached = comparison.cost_of_control(arm, name)
             row[f"{name}: tokens"] = "never" if reached is None else f"{reached[0]:,.0f}"
             row[f"{name}: time"] = "never" if reached is None else f"{reached[1]:.0f} s"
+            for kept in comparison.retention_sets:
+                best = comparison.best_with_retention_of_control(arm, name, kept)
+                row[f"{name} with its {kept}"] = "" if best is None else f"{best:.3f}"
         rows.append(row)
     return rows
 
@@ -122,12 +126,20 @@ def shared_costs(comparison: Comparison) -> str:
     return f"Once for all arms: {', '.join(parts)}." if parts else ""
 
 
+def describe_curve_rows(comparison: Comparison) -> str:
+    """Say what the columns of [`curve_rows`] are."""
+    text = f"Cost until the final accuracy of {comparison.control}"
+    if comparison.retention_sets:
+        text += f", and the highest accuracy with no more forgetting than {comparison.control} has at its end"
+    return f"{text} (means over seeds):"
+
+
 def comparison_markdown(comparison: Comparison) -> str:
     """Return the tables of a comparison as Markdown."""
-    reached = cost_rows(comparison)
+    at_control = curve_rows(comparison)
     parts = [as_markdown(comparison_rows(comparison)), shared_costs(comparison)]
-    if reached:
-        parts += [f"Until the final accuracy of {comparison.control} (means over seeds):", as_markdown(reached)]
+    if at_control:
+        parts += [describe_curve_rows(comparison), as_markdown(at_control)]
     return "\n\n".join(part.rstrip("\n") for part in parts if part) + "\n"
 
 

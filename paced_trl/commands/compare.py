@@ -121,7 +121,15 @@ def _show(comparison: Comparison, output_dir: Path) -> None:
     from ..report import write_report
     from ..report.comparison_figures import write_comparison_figures
     from ..run_directory import write_json
-    from ..tables import COST_COLUMNS, as_rich, comparison_markdown, comparison_rows, cost_rows, shared_costs
+    from ..tables import (
+        COST_COLUMNS,
+        as_rich,
+        comparison_markdown,
+        comparison_rows,
+        curve_rows,
+        describe_curve_rows,
+        shared_costs,
+    )
 
     write_json(output_dir / "results.json", comparison.results())
     (output_dir / "comparison.md").write_text(comparison_markdown(comparison))
@@ -132,9 +140,10 @@ def _show(comparison: Comparison, output_dir: Path) -> None:
     console.print(as_rich([{name: cell for name, cell in row.items() if name not in costs[1:]} for row in rows]))
     console.print(as_rich([{name: row[name] for name in costs} for row in rows[1:]]))
     console.print(shared_costs(comparison))
-    reached = cost_rows(comparison)
-    if reached:
-        console.print(as_rich(reached, title=f"until the final accuracy of {comparison.control}"))
+    at_control = curve_rows(comparison)
+    if at_control:
+        console.print(describe_curve_rows(comparison))
+        console.print(as_rich(at_control))
     write_comparison_figures(comparison, output_dir)
     print(f"Report: {write_report(output_dir)}")
 
