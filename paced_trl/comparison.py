@@ -126,6 +126,10 @@ class Comparison:
             curves.append([ends[0], *on_the_way, ends[1]])
         return mean_curve(curves) if curves else []
 
+    def arms_with_curves(self) -> list[str]:
+        """Return the names of the arms whose training's cost is known, and so have a curve."""
+        return [arm for arm in self.arms() if self.curve(arm)]
+
     def cost_of_control(self, arm: str, eval_set: str) -> tuple[float, float] | None:
         """
         Return the tokens and seconds after which an arm has the control's final accuracy, refreshes included.

@@ -103,10 +103,15 @@ class Browser:
             self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, **text)
 
     def click(self, selector: str) -> None:
-        """Click the middle of an element with the mouse."""
+        """Click the middle of an element with the mouse, once charts that are drawn late have ceased to move it."""
         find = f"document.querySelector({json.dumps(selector)})"
-        self.evaluate(f"{find}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
-        x, y = self.evaluate(f"(r => [r.x + r.width / 2, r.y + r.height / 2])({find}.getBoundingClientRect())")
+        middle = f"(r => [r.x + r.width / 2, r.y + r.height / 2])({find}.getBoundingClientRect())"
+        previous = None
+        while previous != (at := self.evaluate(middle)):
+            previous = at
+            self.evaluate(f"{find}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
+            time.sleep(0.05)
+        x, y = at
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 

@@ -19,7 +19,8 @@ from paced_trl.differences import compare_runs
 from paced_trl.distillation import Distilled
 from paced_trl.evaluation import Evaluation
 from paced_trl.learning_curve import CurvePoint, best_with_retention
-from paced_trl.report.comparison_figures import write_comparison_figures
+from paced_trl.report import read_run, write_report
+from paced_trl.report.charts import charts
 from paced_trl.tables import comparison_markdown, comparison_rows, curve_rows
 
 
@@ -233,13 +234,33 @@ def test_a_saved_comparison_comes_back_equal(comparison: Comparison, tmp_path: P
 
 
 def test_figures_of_the_way_are_written_where_there_are_points(comparison: Comparison, tmp_path: Path) -> None:
-    paths = write_comparison_figures(comparison, tmp_path)
-    assert [path.name for path in paths] == ["learning_curves.png", "accuracy_retention.png"]
-    for path in paths:
-        with Image.open(path) as image:
+    comparison.save(tmp_path)
+    page = write_report(tmp_path).read_text()
+    for name in ("learning_curves", "accuracy_retention"):
+        assert f'data-chart="{name}"' in page
+        with Image.open(tmp_path / f"figures/{name}.png") as image:
             assert image.size[0] > 500
-    untrained = Comparison("uniform", ["test"], ["kept"], comparison.runs[:1])
-    assert write_comparison_figures(untrained, tmp_path) == []
+    (tmp_path / "untrained").mkdir()
+    Comparison("uniform", ["test"], ["kept"], comparison.runs[:1]).save(tmp_path / "untrained")
+    assert 'data-chart="learning_curves"' not in write_report(tmp_path / "untrained").read_text()
+
+
+def test_the_page_draws_the_points_of_the_curves(comparison: Comparison, tmp_path: Path) -> None:
+    comparison.save(tmp_path)
+    made = charts(read_run(tmp_path), None)
+    at_tokens = [layer for layer in made["learning_curves"]["panels"][0]["layers"] if layer["type"] == "points"]
+    paths = [layer for layer in made["accuracy_retention"]["panels"][0]["layers"] if layer["type"] == "path"]
+    for layers in (at_tokens, paths):
+        assert [layer["series"] for layer in layers] == ["uniform", "paced", "slow"]
+    for tokens, path in zip(at_tokens, paths, strict=True):
+        curve = comparison.curve(tokens["series"])
+        start = curve[0].accuracy["kept"]
+        for (x, y, low, high), (across, up, *interval), point in zip(
+            tokens["points"], path["points"], curve, strict=True
+        ):
+            assert (x, y) == pytest.approx((point.tokens, point.accuracy["test"]), rel=1e-4)
+            assert (across, up) == pytest.approx((point.accuracy["kept"] - start, point.accuracy["test"]), abs=1e-4)
+            assert [low, high] == interval and low < y < high
 
 
 def test_the_figures_show_the_points(comparison: Comparison) -> None:

@@ -17,6 +17,7 @@ from PIL import Image
 from report_runs import RECORD, make_evaluation, make_history, make_settings
 
 from paced_trl.comparison import BASE, ArmRun, Comparison
+from paced_trl.learning_curve import CurvePoint
 from paced_trl.report import write_report
 from paced_trl.report.figure_theme import DARK, LIGHT
 from paced_trl.store import PassRateStore
@@ -52,7 +53,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("run") / "<u>run"
     path.mkdir()
     held_out = "test<img src=x>"
-    comparison = Comparison(ARM, [held_out], [])
+    comparison = Comparison(ARM, [held_out], ["kept"])
     for number, arm in enumerate((BASE, ARM)):
         evaluation = make_evaluation(held_out, 0.4 + 0.2 * number, model=arm, seed=number, num_problems=10)
         history = make_history(0) if arm == ARM else []
@@ -60,13 +61,18 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
             entry["paced/effective_sample_size"] = 30.0
         if history:
             history[20] |= {"eval_paced/mean@4": 0.5, "eval_paced/num_problems": 40.0}
-        comparison.runs.append(ArmRun(arm, 0, {}, {held_out: evaluation}, log_history=history))
+        evaluations = {held_out: evaluation, "kept": make_evaluation("kept", 0.8, model=arm, num_problems=10)}
+        run = ArmRun(arm, 0, {}, evaluations, log_history=history)
+        if arm == ARM:
+            run.costs = {"seconds": 9.0, "tokens_generated": 1, "student_tokens": 80, "teacher_tokens": 80}
+            run.curve = [CurvePoint(30, 4.0, 0, 40, 40, {held_out: 0.5, "kept": 0.7})]
+        comparison.runs.append(run)
         directory = path / (BASE if arm == BASE else f"arms/{arm}-seed0/evaluation")
         add_completions(directory / f"{held_out}_completions", evaluation.num_passed, prefix=f"{held_out}-")
     comparison.save(path)
-    run = path / "arms" / f"{ARM}-seed0"
-    make_settings(run, weighting="beta", note=HOSTILE)
-    (run / "advice.json").write_text(json.dumps([{"step": 3, "subject": "x", "text": f"Beware. {HOSTILE}"}]))
+    settings = path / "arms" / f"{ARM}-seed0"
+    make_settings(settings, weighting="beta", note=HOSTILE)
+    (settings / "advice.json").write_text(json.dumps([{"step": 3, "subject": "x", "text": f"Beware. {HOSTILE}"}]))
     num_passed = [row % 5 for row in range(120)]
     add_completions(path / "pass_rates", num_passed)
     columns: dict[str, Any] = {
@@ -107,7 +113,8 @@ def column(page: Browser, key: str) -> list[str]:
 def see_all(page: Browser) -> None:
     """Scroll through the page, so that every chart is drawn, and open what can be opened."""
     page.evaluate("document.querySelectorAll('figure[data-chart]').forEach(each => each.scrollIntoView())")
-    for name in ("pass_rates", "before_after", "accuracy", "training", "held_out_curves", "weights_over_steps"):
+    names = ["pass_rates", "before_after", "accuracy", "training", "held_out_curves", "weights_over_steps"]
+    for name in [*names, "learning_curves", "accuracy_retention"]:
         page.evaluate(f"document.querySelector('[data-chart={name}]').scrollIntoView({{behavior: 'instant'}})")
         page.wait_for(f"document.querySelector('[data-chart={name}] .panels svg')")
     page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
@@ -153,22 +160,22 @@ def test_clicks_on_headings_sort(page: Browser) -> None:
     page.click("th[data-key=change] button")
     changes = [cell for cell in column(page, "change") if cell != "–"]
     values = [float(cell.replace("−", "-")) for cell in changes]
-    assert len(values) == 10 and values == sorted(values, reverse=True)
-    assert column(page, "change")[:10] == changes  # what has none comes last
+    assert len(values) == 20 and values == sorted(values, reverse=True)
+    assert column(page, "change")[:20] == changes  # what has none comes last
     page.click("th[data-key=change] button")
-    assert [float(cell.replace("−", "-")) for cell in column(page, "change")[:10]] == sorted(values)
+    assert [float(cell.replace("−", "-")) for cell in column(page, "change")[:20]] == sorted(values)
 
 
 def test_search_and_filters(page: Browser) -> None:
-    assert page.evaluate("document.querySelector('[data-part=count]').textContent") == "1 to 50 of 130 problems"
+    assert page.evaluate("document.querySelector('[data-part=count]').textContent") == "1 to 50 of 140 problems"
     page.click("[data-part=search]")
     page.write("question 117 ")
-    page.wait_for("document.querySelector('[data-part=count]').textContent === '1 problem (of 130)'")
+    page.wait_for("document.querySelector('[data-part=count]').textContent === '1 problem (of 140)'")
     (problem,) = column(page, "problem")
     assert problem.startswith("Question 117 </script>")
     page.evaluate("document.querySelector('[data-part=search]').select()")
     page.write("window.PWNED=1")  # of all prompts and completions
-    page.wait_for("document.querySelector('[data-part=count]').textContent === '1 to 50 of 130 problems'")
+    page.wait_for("document.querySelector('[data-part=count]').textContent === '1 to 50 of 130 problems (of 140)'")
     choose = """((name, value) => {
         const choice = document.querySelector(`[data-part=${name}]`);
         choice.value = value;
@@ -176,7 +183,7 @@ def test_search_and_filters(page: Browser) -> None:
     })"""
     page.evaluate(f"{choose}('level', 'mastered')")
     page.evaluate(f"{choose}('set', '0')")
-    assert page.evaluate("document.querySelector('[data-part=count]').textContent") == "24 problems (of 130)"
+    assert page.evaluate("document.querySelector('[data-part=count]').textContent") == "24 problems (of 140)"
     page.evaluate(f"{choose}('verdict', 'failed')")
     assert column(page, "problem") == []
 
@@ -186,7 +193,7 @@ def test_pages_turn(page: Browser) -> None:
     page.click("[data-part=next]")
     second = column(page, "problem")
     page.click("[data-part=next]")
-    assert [len(first), len(second), len(column(page, "problem"))] == [50, 50, 30]
+    assert [len(first), len(second), len(column(page, "problem"))] == [50, 50, 40]
     assert not set(first) & set(second)
     assert page.evaluate("document.querySelector('[data-part=next]').disabled")
 
@@ -269,7 +276,7 @@ def test_the_page_reads_without_scripts(browser: Browser, directory: Path) -> No
         }
     finally:
         browser.call("Emulation.setScriptExecutionDisabled", value=False)
-    assert found == {"figure img": 6, "noscript details.problem": 30, "#browser[hidden]": 1}
+    assert found == {"figure img": 8, "noscript details.problem": 30, "#browser[hidden]": 1}
 
 
 def test_five_thousand_problems_load_quickly(

@@ -119,7 +119,6 @@ def _show(comparison: Comparison, output_dir: Path) -> None:
     from rich.console import Console
 
     from ..report import write_report
-    from ..report.comparison_figures import write_comparison_figures
     from ..run_directory import write_json
     from ..tables import (
         COST_COLUMNS,
@@ -144,7 +143,6 @@ def _show(comparison: Comparison, output_dir: Path) -> None:
     if at_control:
         console.print(describe_curve_rows(comparison))
         console.print(as_rich(at_control))
-    write_comparison_figures(comparison, output_dir)
     print(f"Report: {write_report(output_dir)}")
 
 

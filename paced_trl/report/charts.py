@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..comparison import BASE
+from ..comparison import BASE, Comparison
 from ..evaluation import Evaluation
 from ..gradient_snr import GradientSNR
 from ..kernel import beta_kernel
@@ -50,9 +50,9 @@ def charts(contents: RunContents, weights: TrainingWeights | None) -> dict[str, 
 
     A chart has `panels`, each with `title`, `x`, `y` and `layers`. A layer has a `type`, a `color`, a `series` (what
     the legend calls it) and `points`: `bars` `[left, right, height]`, `line` and `steps` `[x, y]`, `band`
-    `[x, low, high]`, `points` and `ranges` `[x, y, low, high]`, `rows` `[name, x, low, high]`, `seeds` `[name, x]`,
-    `spans` `[name, from, to, what]`, `vertical` `[x]`. Where the heights of a panel begin at 0, `top` is where they
-    end.
+    `[x, low, high]`, `points`, `path` and `ranges` `[x, y, low, high]`, `rows` `[name, x, low, high]`, `seeds`
+    `[name, x]`, `spans` `[name, from, to, what]`, `vertical` `[x]`. Where the heights of a panel begin at 0, `top` is
+    where they end.
 
     Args:
         contents ([`RunContents`]): The run.
@@ -72,6 +72,8 @@ def charts(contents: RunContents, weights: TrainingWeights | None) -> dict[str, 
     curves = held_out_curves(contents)
     if curves:
         made["held_out_curves"] = _held_out_curves(curves, colors)
+    if contents.comparison is not None:
+        made |= _at_a_cost(contents.comparison, curves, colors)
     if contents.gradient_snr is not None:
         made["gradient_snr"] = _gradient_snr(contents.gradient_snr)
     return made
@@ -229,6 +231,39 @@ def _held_out_curves(curves: Mapping[str, Mapping[str, list[HeldOutPoint]]], col
             layers.append(_layer("line", colors[arm], [p[:2] for p in points], arm))
         panels.append(_panel(name, "step", "mean@k", layers))
     return {"panels": panels}
+
+
+def _at_a_cost(
+    comparison: Comparison, curves: Mapping[str, Mapping[str, list[HeldOutPoint]]], colors: Mapping[str, str]
+) -> dict[str, Chart]:
+    """Return accuracy at equal tokens and against retention: the points of the curves over steps, at other places."""
+    on_the_way = {
+        arm: {float(point.step): point for point in comparison.curve(arm)} for arm in comparison.arms_with_curves()
+    }
+    at_tokens = {
+        name: {
+            arm: [p._replace(step=on_the_way[arm][p.step].tokens) for p in points if p.step in on_the_way[arm]]
+            for arm, points in by_arm.items()
+            if arm in on_the_way
+        }
+        for name, by_arm in curves.items()
+        if name in [*comparison.eval_sets, *comparison.retention_sets]
+    }
+    if not any(at_tokens.values()):
+        return {}
+    panels = _held_out_curves(at_tokens, colors)["panels"]
+    made = {"learning_curves": {"panels": [{**panel, "x": "tokens, all models"} for panel in panels]}}
+    paths = []
+    for name in comparison.eval_sets:
+        for kept in comparison.retention_sets:
+            layers = [_layer("vertical", "--muted", [[0.0]])]
+            for arm, points in curves.get(name, {}).items():
+                path = on_the_way.get(arm, {})
+                start = path[0].accuracy[kept] if path else 0.0
+                at = [[path[p.step].accuracy[kept] - start, *p[1:]] for p in points if p.step in path]
+                layers.append(_layer("path", colors[arm], at, arm))
+            paths.append(_panel(f"{name} against {kept}", f"{kept}, minus untouched student", "mean@k", layers))
+    return made | ({"accuracy_retention": {"panels": paths}} if paths else {})
 
 
 def _curves(contents: RunContents, key: str, colors: Mapping[str, str]) -> list[Layer]:

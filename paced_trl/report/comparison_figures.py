@@ -6,31 +6,15 @@ Responsible for what is drawn; how it looks is in `figure_theme.py`, what the po
 
 from __future__ import annotations
 
-import os
-from functools import partial
-from pathlib import Path
-
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from ..comparison import BASE, Comparison
-from .figure_theme import LIGHT, Theme, write_figure
+from .figure_theme import LIGHT, Theme
 
 
-LEARNING_CURVES = "learning_curves"
-ACCURACY_RETENTION = "accuracy_retention"
 _PANEL = (4.5, 3.4)  # inches
-
-
-def write_comparison_figures(comparison: Comparison, output_dir: str | os.PathLike[str]) -> list[Path]:
-    """Draw what there are points for into `output_dir/figures`; return the paths."""
-    paths = []
-    if _arms_with_curves(comparison):
-        paths.append(write_figure(output_dir, LEARNING_CURVES, partial(draw_learning_curves, comparison)))
-        if comparison.eval_sets and comparison.retention_sets:
-            paths.append(write_figure(output_dir, ACCURACY_RETENTION, partial(draw_accuracy_retention, comparison)))
-    return paths
 
 
 def draw_learning_curves(comparison: Comparison, theme: Theme = LIGHT) -> Figure:
@@ -45,7 +29,7 @@ def draw_learning_curves(comparison: Comparison, theme: Theme = LIGHT) -> Figure
     figure, panels = _panels(len(sets))
     colors = theme.arm_colors(comparison.arms())
     for axes, name in zip(panels, sets, strict=True):
-        for arm in _arms_with_curves(comparison):
+        for arm in comparison.arms_with_curves():
             curve = comparison.curve(arm)
             heights = [point.accuracy[name] for point in curve]
             axes.plot([p.tokens for p in curve], heights, "o-", color=colors[arm], markersize=3.5, label=arm)
@@ -71,7 +55,7 @@ def draw_accuracy_retention(comparison: Comparison, theme: Theme = LIGHT) -> Fig
     figure, panels = _panels(len(pairs))
     colors = theme.arm_colors(comparison.arms())
     for axes, (name, kept) in zip(panels, pairs, strict=True):
-        for arm in _arms_with_curves(comparison):
+        for arm in comparison.arms_with_curves():
             curve = comparison.curve(arm)
             start = curve[0].accuracy[kept]
             across = [point.accuracy[kept] - start for point in curve]
@@ -83,10 +67,6 @@ def draw_accuracy_retention(comparison: Comparison, theme: Theme = LIGHT) -> Fig
         axes.set(xlabel=f"{kept}, minus untouched student", ylabel=f"{name}, mean@k")
     _legend(figure, panels[0])
     return figure
-
-
-def _arms_with_curves(comparison: Comparison) -> list[str]:
-    return [arm for arm in comparison.arms() if comparison.curve(arm)]
 
 
 def _panels(count: int) -> tuple[Figure, list[Axes]]:

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from ..comparison import Comparison
 from ..pass_rate import Floats, FrontierShares, pass_rates
 from ..weighting import beta_kernel, problem_weights
+from .comparison_figures import draw_accuracy_retention, draw_learning_curves
 from .curves import EFFECTIVE_SAMPLE_SIZE, has_logged, held_out_curves
 from .figure_theme import Theme
 from .figures import draw_accuracy, draw_before_after, draw_training_pass_rates
@@ -147,6 +149,7 @@ def report_figures(contents: RunContents, weights: TrainingWeights | None) -> li
                 lambda theme: draw_held_out_curves(curves, contents.arms, theme),
             )
         )
+    figures += _comparison_figures(contents.comparison)
     if contents.histories:
         figures.append(
             ReportFigure(
@@ -181,6 +184,36 @@ def report_figures(contents: RunContents, weights: TrainingWeights | None) -> li
                 f"problems, as `paced-trl diagnose` measured it. {result.finding}",
                 f"Signal-to-noise ratio of gradients over the pass rate. {result.finding}",
                 lambda theme: draw_gradient_snr(result, theme),
+            )
+        )
+    return figures
+
+
+def _comparison_figures(comparison: Comparison | None) -> list[ReportFigure]:
+    """Return the figures of what accuracy costs, where the arms of a comparison have learning curves."""
+    if comparison is None or not comparison.arms_with_curves():
+        return []
+    arms = ", ".join(comparison.arms_with_curves())
+    figures = [
+        ReportFigure(
+            "learning_curves",
+            "Accuracy at equal tokens",
+            "Mean@k against all tokens so far: those the student generated, refreshes included, and those run through "
+            "student and teacher. Seeds averaged.",
+            f"Accuracy against tokens, for {arms}.",
+            lambda theme: draw_learning_curves(comparison, theme),
+        )
+    ]
+    if comparison.eval_sets and comparison.retention_sets:
+        figures.append(
+            ReportFigure(
+                "accuracy_retention",
+                "What accuracy costs elsewhere",
+                "Each arm's path from the untouched student on, a point per evaluation: accuracy on what is trained "
+                "against the change on what is not. An arm that buys accuracy with forgetting goes up and to the "
+                "left.",
+                f"Accuracy against retention, evaluation by evaluation, for {arms}.",
+                lambda theme: draw_accuracy_retention(comparison, theme),
             )
         )
     return figures

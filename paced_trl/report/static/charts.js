@@ -20,6 +20,7 @@
     const series = layer.series ?? panel.y;
     switch (layer.type) {
       case "bars": return [series, at(Math.round(500 * (point[0] + point[1])) / 1000), show(point[2]), ""];
+      case "path":
       case "points": // as ranges, under a band
       case "ranges": return [series, at(point[0]), show(point[1]), interval(point[2], point[3])];
       case "rows": return [point[0], "", show(point[1]), interval(point[2], point[3])];
@@ -44,6 +45,11 @@
         return [Plot.line(layer.points, { x: first, y: second, stroke: color, strokeWidth: 1.5, curve: "step-after" })];
       case "band":
         return [Plot.areaY(layer.points, { x: first, y1: second, y2: third, fill: color, fillOpacity: 0.15 })];
+      case "path": // in the order of its points, the last of which is where it ends
+        return [
+          Plot.line(layer.points, { x: first, y: second, stroke: color, strokeWidth: 1.5 }),
+          Plot.dot(layer.points, { x: first, y: second, fill: color, r: (point) => (point === layer.points.at(-1) ? 5 : 2.5) }),
+        ];
       case "points":
         return [Plot.dot(layer.points, { x: first, y: second, fill: color, r: 3 })];
       case "ranges":
@@ -98,7 +104,7 @@
       ? { domain: panel.rows, label: null, tickFormat: shorten, type: "band" }
       : { label: panel.y, grid: true, nice: true, tickFormat: panel.percent ? "%" : undefined, ticks: 6 };
     if (panel.top) y.domain = [0, panel.top];
-    const dotted = panel.layers.some((layer) => ["points", "ranges", "rows"].includes(layer.type));
+    const dotted = panel.layers.some((layer) => ["points", "path", "ranges", "rows"].includes(layer.type));
     return Plot.plot({
       width,
       height: panel.rows ? Math.min(600, 75 + 32 * panel.rows.length) : 260,
