@@ -21,8 +21,8 @@ from ..processes import leave_to_first_process
 from . import DIVIDED
 
 
-# Launchers end the other processes a tenth of a second after the first has failed.
-_SECONDS_TO_SPEAK_FIRST = 2.0
+# A launcher ends the other processes once the first has failed and is gone.
+_SECONDS_TO_SPEAK_FIRST = 5.0
 
 
 def known_settings() -> set[str]:
@@ -152,13 +152,22 @@ def clean_exit(command: str) -> Iterator[None]:
     except KeyboardInterrupt:
         _let_first_process_speak()
         print(f"paced-trl {command}: stopped. What is on disk is kept; the same command continues.", file=sys.stderr)
-        sys.exit(130)
+        _exit(130)
     except (ValueError, OSError, ImportError, TypeError, FloatingPointError, StoreLockedError) as error:
         if os.environ.get("PACED_TRL_TRACEBACK"):
             raise
         _let_first_process_speak()
         print(f"paced-trl {command}: error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _exit(2)
+
+
+def _exit(status: int) -> NoReturn:
+    """End this process; one of several at once, for a plain exit would wait for those it has something to do with."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def _let_first_process_speak() -> None:
