@@ -10,7 +10,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import train_in_processes
 from accelerate.commands.config.config_args import load_config_from_file
+from safetensors.torch import load_file
 from test_preflight import settings
 
 from paced_trl.trainability import warn_of_whole_teacher
@@ -56,6 +58,39 @@ def test_the_cpu_file_trains_in_two_processes(tmp_path: Path) -> None:
     assert finished.returncode == 0, finished.stderr[-3000:]
     # Two steps of 4 in each of two processes are half of 32 problems; in one process they were a quarter.
     assert json.loads((tmp_path / "run/trainer_state.json").read_text())["epoch"] == 0.5
+
+
+@pytest.mark.multiprocess
+def test_the_fsdp2_file_shards_the_student_and_leaves_the_teacher_whole(tmp_path: Path) -> None:
+    settings = {"kl": "forward_then_reverse", "loss_aggregation": "sequence"}
+    saving = {"save_strategy": "steps", "save_steps": 2}
+    finished = subprocess.run(
+        [
+            *(sys.executable, "-m", "accelerate.commands.launch", "--config_file", "recipes/accelerate/fsdp2.yaml"),
+            *("--num_processes", "2", "--mixed_precision", "no", train_in_processes.__file__),
+            *(str(tmp_path / "two.json"), "4", json.dumps(settings | saving | {"is_sharded": True})),
+        ],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    assert "Under FSDP only the student is sharded: each device holds the whole teacher" in finished.stderr
+    two = json.loads((tmp_path / "two.json").read_text())
+    train_in_processes.main(str(tmp_path / "one.json"), 8, json.dumps(settings))
+    one = json.loads((tmp_path / "one.json").read_text())
+    assert (one["num_processes"], two["num_processes"]) == (1, 2)
+    num_parameters = len(one["parameters"])
+    assert two["num_held"] == [num_parameters // 2, num_parameters]
+    # The first stage is on references; what students sample in the second one differs between processes.
+    assert len(two["loss"]) == len(one["loss"]) == 4
+    assert two["loss"][:2] == pytest.approx(one["loss"][:2], rel=1e-5)
+    assert two["divergence"][:2] == pytest.approx(one["divergence"][:2], rel=1e-5)
+    saved = load_file(tmp_path / "two.json.student/model.safetensors")
+    assert sum(weight.numel() for weight in saved.values()) == num_parameters
+    assert {path.name for path in (tmp_path / "two.json.run").glob("checkpoint-*")} == {"checkpoint-2", "checkpoint-4"}
 
 
 @pytest.mark.parametrize(("stage", "is_said"), [(2, True), (3, False)])
