@@ -64,14 +64,25 @@ class Processes:
 
     @classmethod
     def current(cls) -> Processes:
-        """Return the processes that a launcher started, joined to each other; one where there is no launcher."""
-        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        """
+        Return the processes that a launcher started, joined to each other; one where there is no launcher.
+
+        Raises:
+            ValueError: If there are several, and accelerate was set up as if each of them were alone.
+        """
+        num_started = int(os.environ.get("WORLD_SIZE", "1"))
+        if num_started == 1:
             return cls()
         import torch
         from accelerate import PartialState
 
         # Whoever asks first sets up the group; what is given here is ignored afterwards.
         state = PartialState(cpu=not torch.accelerator.is_available(), timeout=_LONGEST_WAIT)
+        if state.num_processes == 1:
+            raise ValueError(
+                f"{num_started} processes were started, and accelerate knows of one: there is no accelerator, and "
+                "each would do all the work over again. Set `use_cpu`, or start one process."
+            )
         return cls(state.process_index, state.num_processes)
 
     @property

@@ -41,6 +41,7 @@ def main(output: str, batch_size: int, settings: str) -> None:
     columns = options.pop("columns", {})
     teaches_itself = "self_distillation" in options
     dataset = problems(**columns)
+    dataset = dataset.select(range(options.pop("num_problems", len(dataset))))
     if teaches_itself:
         dataset = dataset.add_column("privileged_context", [f"It is {s}." for s in dataset["solution"]])
     trainer = PacedTrainer(
@@ -55,8 +56,7 @@ def main(output: str, batch_size: int, settings: str) -> None:
             max_steps=4,
             max_completion_length=6,
             logging_steps=1,
-            **CPU,
-            **({"save_strategy": "no"} | options),
+            **(CPU | {"save_strategy": "no"} | options),
         ),
         train_dataset=dataset,
         peft_config=LoraConfig(r=4, target_modules="all-linear") if teaches_itself else None,
