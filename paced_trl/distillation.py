@@ -209,6 +209,8 @@ def distill(
         PartialState().wait_for_everyone()
         trainer.train(resume_from_checkpoint=get_last_checkpoint(args.output_dir))
     if stop.stopped:
+        # A launcher ends all processes when the first is gone: the checkpoint must be whole by then.
+        PartialState().wait_for_everyone()
         raise KeyboardInterrupt
     trainer.save_model()
     trainer.save_state()

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -232,7 +231,7 @@ def evaluate_model(
             Generations per problem, k. A store that holds more already keeps and counts them.
         store ([`PassRateStore`] or path, *optional*):
             Where completions are kept, so that an interrupted evaluation continues. If `None`, a temporary directory
-            that is deleted at the end; several processes need one that they share.
+            that is deleted at the end; processes on several machines need one that they share.
         seed (`int`, *optional*, defaults to `0`): Seed of the generations.
         majority (`bool`, *optional*, defaults to `True`): Whether to count votes for maj@k, where the verifier can.
         progress (`bool`, *optional*, defaults to `True`): Whether to show a progress bar.
@@ -250,11 +249,7 @@ def evaluate_model(
 
     with ExitStack() as stack:
         if store is None:
-            if Processes.current().count > 1:
-                raise ValueError(
-                    "`store` is None, and several processes cannot share a temporary directory. Name one for the run."
-                )
-            store = stack.enter_context(tempfile.TemporaryDirectory(prefix="paced_trl-evaluation-"))
+            store = stack.enter_context(Processes.current().temporary_directory("paced_trl-evaluation-"))
         table = estimate_pass_rates(
             problems,
             generator,

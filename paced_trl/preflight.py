@@ -28,6 +28,7 @@ from .trainability import (
     check_adapter,
     check_head,
     check_quantization,
+    check_sharding,
     check_student_dtype,
     check_teacher,
     warn_of_whole_teacher,
@@ -201,6 +202,7 @@ def check_before_loading(
     check_teacher(model, teacher_model, args, peft_config)
     if args.self_distillation != "none":
         check_privileged_context(train_dataset, "train_dataset")
+    check_sharding(args)
     warn_of_whole_teacher(args)
     check_adapter(peft_config)
     check_student_dtype(args, peft_config)

@@ -1,14 +1,17 @@
 """
 The processes that work on one job: `accelerate launch` or `torchrun` starts them, this module tells them apart.
 
-Responsible for the share of each process and for waiting on the others. One process needs neither torch nor
-accelerate. Knows nothing of what the job is.
+Responsible for the share of each process, for waiting on the others, and for jobs that only the first of them does.
+One process needs neither torch nor accelerate. Knows nothing of what the job is.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
@@ -18,6 +21,32 @@ T = TypeVar("T")
 
 # Shares are of like size, but nothing says that they take a like time.
 _LONGEST_WAIT = timedelta(days=7)
+_SECONDS_BETWEEN_LOOKS = 0.02
+# By these, torch, accelerate and transformers know that there are others to wait for or to shard with.
+_LAUNCHERS_VARIABLES = (
+    "RANK",
+    "WORLD_SIZE",
+    "LOCAL_RANK",
+    "LOCAL_WORLD_SIZE",
+    "ACCELERATE_USE_FSDP",
+    "ACCELERATE_USE_DEEPSPEED",
+)
+
+
+def leave_to_first_process() -> int:
+    """
+    Let the first process go on as if no launcher had started it, with nobody to wait for.
+
+    Returns:
+        `int`: How many processes the first one goes on without, or -1 in those: they have nothing to do.
+    """
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count > 1 and int(os.environ["RANK"]) > 0:
+        return -1
+    if count > 1:
+        for name in _LAUNCHERS_VARIABLES:
+            os.environ.pop(name, None)
+    return count - 1
 
 
 @dataclass(frozen=True)
@@ -35,14 +64,25 @@ class Processes:
 
     @classmethod
     def current(cls) -> Processes:
-        """Return the processes that a launcher started, joined to each other; one where there is no launcher."""
-        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        """
+        Return the processes that a launcher started, joined to each other; one where there is no launcher.
+
+        Raises:
+            ValueError: If there are several, and accelerate was set up as if each of them were alone.
+        """
+        num_started = int(os.environ.get("WORLD_SIZE", "1"))
+        if num_started == 1:
             return cls()
         import torch
         from accelerate import PartialState
 
         # Whoever asks first sets up the group; what is given here is ignored afterwards.
         state = PartialState(cpu=not torch.accelerator.is_available(), timeout=_LONGEST_WAIT)
+        if state.num_processes == 1:
+            raise ValueError(
+                f"{num_started} processes were started, and accelerate knows of one: there is no accelerator, and "
+                "each would do all the work over again. Set `use_cpu`, or start one process."
+            )
         return cls(state.process_index, state.num_processes)
 
     @property
@@ -54,12 +94,61 @@ class Processes:
         """Return every n-th item, so that shares of sorted items are of like weight."""
         return items[self.index :: self.count]
 
+    def join(self, results: Sequence[T]) -> list[T]:
+        """Return the results of all items in their order, in every process, from those of each process's share."""
+        if self.count == 1:
+            return list(results)
+        import torch
+
+        shares: list[list[T]] = [[]] * self.count
+        torch.distributed.all_gather_object(shares, list(results))
+        joined: list[T | None] = [None] * sum(map(len, shares))
+        for index, share in enumerate(shares):
+            joined[index :: self.count] = share
+        return joined  # type: ignore[return-value]
+
     def wait(self) -> None:
-        """Return when all processes have come here."""
+        """Return when all processes have come here; Ctrl-C ends the waiting."""
         if self.count > 1:
+            import torch
             from accelerate import PartialState
 
-            PartialState().wait_for_everyone()
+            # A barrier that blocks would hold signals back until the slowest process comes.
+            barrier = torch.distributed.barrier(async_op=True, device_ids=[PartialState().local_process_index])
+            assert barrier is not None
+            while not barrier.is_completed():
+                time.sleep(_SECONDS_BETWEEN_LOOKS)
+            barrier.wait()
+
+    @contextmanager
+    def temporary_directory(self, prefix: str) -> Iterator[str]:
+        """
+        Make one directory for all processes, and delete it when all of them have left it.
+
+        Raises:
+            ValueError: If they run on several machines, which share no temporary directory.
+        """
+        if self.count > int(os.environ.get("LOCAL_WORLD_SIZE", self.count)):
+            raise ValueError(
+                f"{self.count} processes run on several machines, which share no temporary directory. Name one that "
+                "all of them see."
+            )
+        if self.is_main:
+            with tempfile.TemporaryDirectory(prefix=prefix) as name:
+                yield self._told_by_main(name)
+                self.wait()
+        else:
+            yield self._told_by_main("")
+            self.wait()
+
+    def _told_by_main(self, value: str) -> str:
+        if self.count == 1:
+            return value
+        import torch
+
+        told = [value]
+        torch.distributed.broadcast_object_list(told)
+        return told[0]
 
     def leave(self) -> None:
         """Take the processes apart at the end of a command; without it the launcher complains."""

@@ -2,8 +2,8 @@
 What quantisation changes in a teacher: the divergence between it and itself in 4 bits, on references.
 
 Responsible for the two passes over the references, for the numbers and for the file. One of the two is in memory at a
-time: of the full one its final hidden states are kept, and both have the same head. Ours; the paper (PACED,
-arXiv 2603.11178) does not quantise.
+time: of the full one its final hidden states are kept, and both have the same head. Several processes share the
+references and get the numbers of one. Ours; the paper (PACED, arXiv 2603.11178) does not quantise.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 
+from .processes import Processes
 from .run_directory import write_json
 from .training_data import end_of_completion_id, reference_token_ids
 
@@ -87,7 +88,9 @@ def teacher_gap(
     end = end_of_completion_id(tokenizer, rows[0]["prompt"], ends)
     texts = reference_token_ids(tokenizer, [row["reference"] for row in rows], end, ends)
     completions = [ids[:max_completion_length] for ids in texts]
-    full = [_hidden_states(generator.model, *pair).cpu() for pair in zip(prompts, completions, strict=True)]
+    processes = Processes.current()
+    pairs = processes.share(list(zip(prompts, completions, strict=True)))
+    full = [_hidden_states(generator.model, *pair).cpu() for pair in pairs]
     # Both at once may not fit.
     del generator
     gc.collect()
@@ -95,9 +98,9 @@ def teacher_gap(
     quantised = load(True).model
     sums = [
         _compare(quantised, states, _hidden_states(quantised, *pair))
-        for states, pair in zip(full, zip(prompts, completions, strict=True), strict=True)
+        for states, pair in zip(full, pairs, strict=True)
     ]
-    return _summed(np.array(sums), np.array([len(ids) for ids in completions]), rng)
+    return _summed(np.array(processes.join(sums)), np.array([len(ids) for ids in completions]), rng)
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate.utils import is_peft_model
+from accelerate.utils import DistributedType, is_peft_model
 
 from .arguments import as_mapping
 
@@ -150,9 +150,32 @@ def check_head(role: str, model: Any) -> None:
         )
 
 
+def check_sharding(args: PacedConfig) -> None:
+    """
+    Refuse to shard on a CPU, where accelerate 1.15 leaves it out without a word and each process holds everything.
+
+    Raises:
+        ValueError: If FSDP or DeepSpeed is asked for and accelerate does neither.
+    """
+    state = args.distributed_state
+    if state is None or state.distributed_type not in (DistributedType.MULTI_CPU, DistributedType.NO):
+        return
+    asked = "DeepSpeed" if args.deepspeed_plugin is not None else "FSDP" if _uses_fsdp(args) else None
+    if asked is not None:
+        raise ValueError(
+            f"{asked} is asked for, and training is on the CPU or in a single process, where accelerate leaves it out "
+            "without a word. Use one GPU per process, or start it with `recipes/accelerate/cpu.yaml`, which shards "
+            "nothing."
+        )
+
+
+def _uses_fsdp(args: PacedConfig) -> bool:
+    return bool(args.fsdp) or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+
+
 def warn_of_whole_teacher(args: PacedConfig) -> None:
     """Say what leaves the teacher whole: FSDP, for which TRL 1.16 does not prepare it, and DeepSpeed below ZeRO-3."""
-    if args.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
+    if _uses_fsdp(args):
         warnings.warn(
             "Under FSDP only the student is sharded: each device holds the whole teacher. If it does not fit, use "
             "DeepSpeed ZeRO-3, which shards both, or load it with fewer bits (`teacher_load_in_4bit`).",

@@ -48,6 +48,8 @@ def launch(num_processes: int, output: Path, batch_size: int, settings: dict[str
     "settings",
     [
         {"kl": "forward", "loss_aggregation": "token"},
+        # Neither full batches nor as many for each process.
+        {"kl": "forward", "num_problems": 13, "dataloader_drop_last": False},
         {"kl": "forward", "loss_aggregation": "sequence", "apply_weights": "sampling"},
         {"kl": "forward", "self_distillation": "base"},
         {"kl": "forward", "self_distillation": "ema", "self_distillation_decay": 0.5},
@@ -179,9 +181,9 @@ def test_refreshed_pass_rates_agree_on_all_processes(tmp_path: Path, settings: d
     assert len(result["loss"]) == 4
 
 
-@pytest.mark.parametrize("refresh", ["never", "online"])
-def test_two_processes_leave_problems_of_weight_zero_out(tmp_path: Path, refresh: str) -> None:
-    settings = {"kl": "reverse", "refresh": refresh, "loss_aggregation": "sequence"}
+@pytest.mark.parametrize(("refresh", "apply_weights"), [("never", "loss"), ("online", "loss"), ("never", "sampling")])
+def test_two_processes_leave_problems_of_weight_zero_out(tmp_path: Path, refresh: str, apply_weights: str) -> None:
+    settings = {"kl": "reverse", "refresh": refresh, "loss_aggregation": "sequence", "apply_weights": apply_weights}
     columns = {"num_passed": [4, 8, 0, 6, *[8] * 11, 2]}
     result = launch(2, tmp_path / "two.json", 4, settings | {"columns": columns})
     # Three problems of weight above 0 fill batches of eight; online, the verifier fails them all and none is mastered.

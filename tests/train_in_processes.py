@@ -4,22 +4,44 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import gather_object
+from accelerate.utils import DistributedType, gather_object
 from conftest import build_tiny_model, build_tiny_tokenizer
 from peft import LoraConfig
 from test_trainer import CPU, logged, problems
+from torch.distributed.tensor import DTensor
 
 from paced_trl import PacedConfig, PacedTrainer, Verdict
 
 
+def shard_on_a_cpu() -> None:
+    """Let accelerate do with two processes on a CPU what it does with two GPUs: by itself it leaves FSDP out."""
+    start = PartialState.__init__
+
+    def start_as_with_gpus(self: PartialState, *args: Any, **kwargs: Any) -> None:
+        start(self, *args, **kwargs)
+        if self.distributed_type == DistributedType.MULTI_CPU:
+            self.distributed_type = DistributedType.MULTI_GPU
+
+    PartialState.__init__ = start_as_with_gpus
+
+
+def whole(parameter: torch.Tensor) -> torch.Tensor:
+    """Return a parameter with the parts that other processes have."""
+    return parameter.detach().full_tensor() if isinstance(parameter, DTensor) else parameter.detach()
+
+
 def main(output: str, batch_size: int, settings: str) -> None:
     options = json.loads(settings)
+    if options.pop("is_sharded", False):
+        shard_on_a_cpu()
     columns = options.pop("columns", {})
     teaches_itself = "self_distillation" in options
     dataset = problems(**columns)
+    dataset = dataset.select(range(options.pop("num_problems", len(dataset))))
     if teaches_itself:
         dataset = dataset.add_column("privileged_context", [f"It is {s}." for s in dataset["solution"]])
     trainer = PacedTrainer(
@@ -34,9 +56,7 @@ def main(output: str, batch_size: int, settings: str) -> None:
             max_steps=4,
             max_completion_length=6,
             logging_steps=1,
-            save_strategy="no",
-            **CPU,
-            **options,
+            **(CPU | {"save_strategy": "no"} | options),
         ),
         train_dataset=dataset,
         peft_config=LoraConfig(r=4, target_modules="all-linear") if teaches_itself else None,
@@ -46,13 +66,18 @@ def main(output: str, batch_size: int, settings: str) -> None:
     trainer.train()
     refresh = trainer.refresh
     rates_of_ranks = gather_object([None if refresh is None else refresh.pass_rates.pass_rates().tolist()])
+    parameters = torch.cat([whole(p).flatten() for p in trainer.model.parameters()])
+    num_held = [sum(p.to_local().numel() for p in trainer.model.parameters() if isinstance(p, DTensor))]
+    num_held += [sum(p.numel() for p in trainer.teacher_model.parameters() if not isinstance(p, DTensor))]
+    trainer.save_model(f"{output}.student")
     if PartialState().is_main_process:
         result = {
             "num_processes": PartialState().num_processes,
             "loss": logged(trainer, "loss"),
             "divergence": logged(trainer, "paced/forward_kl"),
             "pass_rates": rates_of_ranks,
-            "parameters": torch.cat([p.detach().flatten() for p in trainer.model.parameters()]).tolist(),
+            "parameters": parameters.tolist(),
+            "num_held": num_held,
             "teacher_cached": logged(trainer, "paced/teacher_cached"),
         }
         with open(output, "w") as file:

@@ -21,6 +21,8 @@ COMMANDS = {
     "inspect": "what is in a store of completions, and the completions themselves",
     "merge": "bring stores that were made apart into one",
 }
+# Their work is divided over the processes of a launcher. Any other command is done by the first process alone.
+DIVIDED = {"estimate", "train", "evaluate", "compare", "teacher-gap"}
 
 _HELP = f"""usage: paced-trl COMMAND [--config FILE.yaml] [--option value ...]
 

@@ -7,6 +7,7 @@ import difflib
 import logging
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
+
+from ..processes import leave_to_first_process
+from . import DIVIDED
+
+
+# A launcher ends the other processes once the first has failed and is gone.
+_SECONDS_TO_SPEAK_FIRST = 5.0
 
 
 def known_settings() -> set[str]:
@@ -142,13 +150,30 @@ def clean_exit(command: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
+        _let_first_process_speak()
         print(f"paced-trl {command}: stopped. What is on disk is kept; the same command continues.", file=sys.stderr)
-        sys.exit(130)
+        _exit(130)
     except (ValueError, OSError, ImportError, TypeError, FloatingPointError, StoreLockedError) as error:
         if os.environ.get("PACED_TRL_TRACEBACK"):
             raise
+        _let_first_process_speak()
         print(f"paced-trl {command}: error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _exit(2)
+
+
+def _exit(status: int) -> NoReturn:
+    """End this process; one of several at once, for a plain exit would wait for those it has something to do with."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
+def _let_first_process_speak() -> None:
+    """Wait a moment in the other processes of a launcher, which ends them before they say the same once more."""
+    if int(os.environ.get("RANK", "0")) > 0:
+        time.sleep(_SECONDS_TO_SPEAK_FIRST)
 
 
 def _quieten_libraries() -> None:
@@ -164,7 +189,16 @@ def _quieten_libraries() -> None:
 
 
 def entry_point(command: str, run: Callable[[Sequence[str]], None], arguments: Sequence[str] | None) -> None:
-    """Run a command on its arguments, those of the process if None, with [`clean_exit`]."""
-    _quieten_libraries()
+    """
+    Run a command on its arguments, those of the process if None, with [`clean_exit`].
+
+    Of several processes the first one works alone, and the others leave, unless the command divides its work.
+    """
+    num_others = 0 if command in DIVIDED else leave_to_first_process()
+    if num_others < 0:
+        return
+    if num_others > 0:
+        print(f"paced-trl {command}: works in one process; the other {num_others} left.", file=sys.stderr)
     with clean_exit(command):
+        _quieten_libraries()
         run(sys.argv[1:] if arguments is None else arguments)

@@ -18,7 +18,8 @@ token, and the share of tokens for which both find the same one likeliest, with 
   paced-trl teacher-gap --config X.yaml --num_gap_references 200 --output_dir runs/mine
 
 References are those of the run: the data's own column, or the teacher's verified completions, made now if there are
-none yet. One of the two teachers is in memory at a time. Writes OUTPUT_DIR/teacher_gap.json.
+none yet. One of the two teachers is in memory at a time; several processes, one per GPU, share the references. Writes
+OUTPUT_DIR/teacher_gap.json.
 """
 
 
@@ -36,6 +37,7 @@ def run(arguments: Sequence[str]) -> None:
     )
     from contextlib import nullcontext
 
+    from ..processes import Processes
     from ..recipe import generator_of, problems_of, verifier_of
     from ..recipe_training import with_references
     from ..teacher_gap import save_teacher_gap, teacher_gap
@@ -62,8 +64,11 @@ def run(arguments: Sequence[str]) -> None:
         max_completion_length=args.max_completion_length,
         seed=args.seed,
     )
-    print(gap.summary())
-    print(f"Numbers: {save_teacher_gap(gap, Path(args.output_dir))}")
+    processes = Processes.current()
+    if processes.is_main:
+        print(gap.summary())
+        print(f"Numbers: {save_teacher_gap(gap, Path(args.output_dir))}")
+    processes.leave()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
