@@ -46,6 +46,7 @@ def model_card(
     figures: Sequence[ReportFigure] = (),
     parity: Parity | None = None,
     pass_rates_repo: str | None = None,
+    license_fields: Mapping[str, str] | None = None,
 ) -> ModelCard:
     """
     Write the card of a student.
@@ -57,6 +58,8 @@ def model_card(
         figures (`Sequence[ReportFigure]`, *optional*): Figures that lie in `figures/` of the repository.
         parity ([`Parity`], *optional*): Of a merged adapter, how it was checked.
         pass_rates_repo (`str`, *optional*): Dataset that holds the pass rates.
+        license_fields (`Mapping[str, str]`, *optional*):
+            `license` and what belongs to it; see [`~paced_trl.base_license.license_metadata`].
 
     Returns:
         `huggingface_hub.ModelCard`: Its metadata are valid: reading them back is part of making it.
@@ -100,6 +103,7 @@ def model_card(
         pipeline_tag="text-generation",
         tags=[*_TAGS, "lora"] if kind == "adapter" else _TAGS,
         model_name=name,
+        **(license_fields or {}),
         eval_results=evaluation_results(run) or None,
     )
     return ModelCard(_card(data, text))
