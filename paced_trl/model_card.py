@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from pathlib import Path
 from typing import Any, Literal
 
 import yaml
@@ -107,6 +108,20 @@ def model_card(
         eval_results=evaluation_results(run) or None,
     )
     return ModelCard(_card(data, text))
+
+
+def add_what_was_done(card: Path, run: PublishedRun) -> None:
+    """
+    Add to the card that TRL wrote of a trainer in Python what PACED did in it.
+
+    Args:
+        card (`Path`): The card, which is rewritten.
+        run ([`PublishedRun`]): What is known while it trains: its settings.
+    """
+    rows = "\n".join(f"| {key} | {value} |" for key, value in what_was_done(run).items())
+    section = f"### What was done\n\n| | |\n|---|---|\n{rows}\n\n"
+    before, versions, after = card.read_text(encoding="utf-8").partition("### Framework versions")
+    card.write_text(f"{before}{section}{versions}{after}", encoding="utf-8")
 
 
 def evaluation_results(run: PublishedRun) -> list[EvalResult]:
