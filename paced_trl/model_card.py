@@ -97,6 +97,7 @@ def model_card(
         versions=", ".join(f"{library} {version}" for library, version in versions.items()),
         from_trl=_sections_of_trl(versions),
     )
+    fields = license_fields or {}
     data = ModelCardData(
         base_model=run.base_model,
         datasets=list(dict.fromkeys(filter(None, [run.dataset, run.published_pass_rates, pass_rates_repo]))) or None,
@@ -104,7 +105,9 @@ def model_card(
         pipeline_tag="text-generation",
         tags=[*_TAGS, "lora"] if kind == "adapter" else _TAGS,
         model_name=name,
-        **(license_fields or {}),
+        license=fields.get("license"),
+        license_name=fields.get("license_name"),
+        license_link=fields.get("license_link"),
         eval_results=evaluation_results(run) or None,
     )
     return ModelCard(_card(data, text))

@@ -530,7 +530,16 @@ def test_an_id_is_what_can_be_one_and_does_not_exist_here(
 def test_publishing_twice_makes_one_commit_and_loses_nothing_when_interrupted(
     adapter_run: Path, hub: FakeHub, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["--run", str(adapter_run), "--repo", "me/student", "--pass_rates_repo", "me/rates"]
+    arguments = [
+        "--run",
+        str(adapter_run),
+        "--repo",
+        "me/student",
+        "--pass_rates_repo",
+        "me/rates",
+        "--license",
+        "mit",
+    ]
     hub.failures.append(Failure("POST /api/datasets/me/rates/commit", 403, times=1))
     before = {path: path.read_bytes() for path in adapter_run.rglob("*") if path.is_file()}
     with pytest.raises(PermissionError, match="may not write to 'me/rates'"):
