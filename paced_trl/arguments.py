@@ -275,6 +275,10 @@ class PublishArguments:
     base_model: str | None = _setting(
         None, "Hub id of the student before training, for runs that loaded it from a directory."
     )
+    license: str | None = _setting(
+        None,
+        "License of the student, e.g. apache-2.0. Default: that of the student before training, where it is known.",
+    )
     merge: bool = _setting(
         False, "Publish the adapter merged into its 16-bit base, after checking that it is the same model."
     )

@@ -95,7 +95,8 @@ def merge_adapter(
         prompts (`Sequence[str]` or `Sequence[list[dict]]`): What the two are compared on.
         base (`str`, *optional*): Base to merge into. `None`: the one that the adapter names.
         tolerance (`float`, *optional*, defaults to `0.1`):
-            See [`Parity`]. SmolLM2-135M in bfloat16 on a CPU differs by 0.03, rounded to 4 bits (NF4) by 0.5.
+            See [`Parity`]. SmolLM2-135M in bfloat16 on a CPU differs by 0.03, rounded to 4 bits (NF4) by 0.4
+            (`scripts/measure_merge_parity.py`).
         max_new_tokens (`int`, *optional*, defaults to `32`): Length of the greedy completions.
         chat_template_kwargs (`dict`, *optional*): Further variables of the chat template.
 

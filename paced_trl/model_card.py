@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from pathlib import Path
 from typing import Any, Literal
 
 import yaml
@@ -46,6 +47,7 @@ def model_card(
     figures: Sequence[ReportFigure] = (),
     parity: Parity | None = None,
     pass_rates_repo: str | None = None,
+    license_fields: Mapping[str, str] | None = None,
 ) -> ModelCard:
     """
     Write the card of a student.
@@ -57,6 +59,8 @@ def model_card(
         figures (`Sequence[ReportFigure]`, *optional*): Figures that lie in `figures/` of the repository.
         parity ([`Parity`], *optional*): Of a merged adapter, how it was checked.
         pass_rates_repo (`str`, *optional*): Dataset that holds the pass rates.
+        license_fields (`Mapping[str, str]`, *optional*):
+            `license` and what belongs to it; see [`~paced_trl.base_license.license_metadata`].
 
     Returns:
         `huggingface_hub.ModelCard`: Its metadata are valid: reading them back is part of making it.
@@ -93,6 +97,7 @@ def model_card(
         versions=", ".join(f"{library} {version}" for library, version in versions.items()),
         from_trl=_sections_of_trl(versions),
     )
+    fields = license_fields or {}
     data = ModelCardData(
         base_model=run.base_model,
         datasets=list(dict.fromkeys(filter(None, [run.dataset, run.published_pass_rates, pass_rates_repo]))) or None,
@@ -100,9 +105,26 @@ def model_card(
         pipeline_tag="text-generation",
         tags=[*_TAGS, "lora"] if kind == "adapter" else _TAGS,
         model_name=name,
+        license=fields.get("license"),
+        license_name=fields.get("license_name"),
+        license_link=fields.get("license_link"),
         eval_results=evaluation_results(run) or None,
     )
     return ModelCard(_card(data, text))
+
+
+def add_what_was_done(card: Path, run: PublishedRun) -> None:
+    """
+    Add to the card that TRL wrote of a trainer in Python what PACED did in it.
+
+    Args:
+        card (`Path`): The card, which is rewritten.
+        run ([`PublishedRun`]): What is known while it trains: its settings.
+    """
+    rows = "\n".join(f"| {key} | {value} |" for key, value in what_was_done(run).items())
+    section = f"### What was done\n\n| | |\n|---|---|\n{rows}\n\n"
+    before, versions, after = card.read_text(encoding="utf-8").partition("### Framework versions")
+    card.write_text(f"{before}{section}{versions}{after}", encoding="utf-8")
 
 
 def evaluation_results(run: PublishedRun) -> list[EvalResult]:

@@ -21,6 +21,7 @@ import yaml
 from transformers.utils import ADAPTER_CONFIG_NAME
 
 from .arguments import as_mapping
+from .base_license import license_metadata
 from .comparison import BASE
 from .hub import HubRepository, check_name, check_repository, hub_errors_in_one_sentence, upload
 from .privacy import check_nothing_private, private_texts
@@ -141,7 +142,14 @@ def publish_run(
         OSError: If the upload breaks off; the same call continues.
     """
     dataset = repositories.pass_rates.repo_id if repositories.pass_rates else None
-    staged = stage_run(run_directory, repositories.model.repo_id, publish, pass_rates_repo=dataset)
+    staged = stage_run(
+        run_directory,
+        repositories.model.repo_id,
+        publish,
+        pass_rates_repo=dataset,
+        ask_hub=True,
+        token=repositories.model.token,
+    )
     both = (repositories.model, repositories.pass_rates)
     done = []
     for repository, directory in zip(both, staged, strict=False):
@@ -160,15 +168,19 @@ def stage_run(
     publish: PublishArguments,
     *,
     pass_rates_repo: str | None = None,
+    ask_hub: bool = False,
+    token: str | None = None,
 ) -> list[Path]:
     """
-    Write what would be published, without the network.
+    Write what would be published; the network is asked for nothing but, with `ask_hub`, the base model's license.
 
     Args:
         run_directory (`str` or path): Directory of the run.
         repo_id (`str`): Repository of the student, which its card names.
         publish ([`~paced_trl.arguments.PublishArguments`]): How.
         pass_rates_repo (`str`, *optional*): Repository of the pass rates, if they are published.
+        ask_hub (`bool`, *optional*, defaults to `False`): Whether to ask the Hub for the base model's license.
+        token (`str`, *optional*): Token to ask with.
 
     Returns:
         `list[Path]`: Directory of the student's files and, if asked for, that of the pass rates.
@@ -184,7 +196,17 @@ def stage_run(
             "Leave it out."
         )
     staging = run.path / STAGING
-    directories = [_stage_model(run, staging, repo_id, publish, pass_rates_repo)]
+    student = run.settings.get("student.model_name_or_path")
+    fields = license_metadata(publish.license, student, run.base_model, ask_hub=ask_hub, token=token)
+    if not fields:
+        whose = run.base_model or "the student before training"
+        where = "" if ask_hub or run.base_model is None else ", and the Hub is asked only when it is published"
+        print(
+            f"The card names no license: that of {whose} is not known here{where}. State it with `--license`, e.g. "
+            "`--license apache-2.0`.",
+            flush=True,
+        )
+    directories = [_stage_model(run, staging, repo_id, publish, pass_rates_repo, fields)]
     if pass_rates_repo is not None:
         directories.append(_stage_pass_rates(run, staging, pass_rates_repo, publish))
     texts = private_texts(namespace=repo_id.split("/")[0], directories=[run.path])
@@ -194,7 +216,12 @@ def stage_run(
 
 
 def _stage_model(
-    run: PublishedRun, staging: Path, repo_id: str, publish: PublishArguments, pass_rates_repo: str | None
+    run: PublishedRun,
+    staging: Path,
+    repo_id: str,
+    publish: PublishArguments,
+    pass_rates_repo: str | None,
+    license_fields: Mapping[str, str],
 ) -> Path:
     from .model_card import model_card
 
@@ -215,7 +242,15 @@ def _stage_model(
         )
     figures = _draw_figures(run, directory, repo_id, "model")
     kind: Kind = "full" if not run.is_adapter else "merged" if publish.merge else "adapter"
-    card = model_card(run, repo_id, kind, figures=figures, parity=parity, pass_rates_repo=pass_rates_repo)
+    card = model_card(
+        run,
+        repo_id,
+        kind,
+        figures=figures,
+        parity=parity,
+        pass_rates_repo=pass_rates_repo,
+        license_fields=license_fields,
+    )
     card.save(directory / "README.md")
     recipe = yaml.safe_dump(run.recipe(), sort_keys=False, allow_unicode=True)
     (directory / "recipe.yaml").write_text(recipe, encoding="utf-8")

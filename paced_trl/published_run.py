@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from transformers.utils import ADAPTER_CONFIG_NAME
 
 from .completions import Prompt
+from .decisive_settings import OPTIMIZATION_SETTINGS, SAMPLING_SETTINGS, STUDENT_SETTINGS
 from .evaluation import Evaluation
 from .models import weights_fingerprint
 from .provenance import hub_id, read_provenance
@@ -30,39 +31,6 @@ from .store import PassRateStore
 
 
 _ARMS = "arms"
-# Of TRL's settings those that decide what is learned; of ours all.
-_SETTINGS = (
-    "max_completion_length",
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "repetition_penalty",
-    "chat_template_kwargs",
-    "max_steps",
-    "num_train_epochs",
-    "per_device_train_batch_size",
-    "gradient_accumulation_steps",
-    "learning_rate",
-    "lr_scheduler_type",
-    "warmup_steps",
-    "weight_decay",
-    "max_grad_norm",
-    "optim",
-    "bf16",
-    "fp16",
-    "seed",
-)
-_STUDENT_SETTINGS = (
-    "use_peft",
-    "lora_r",
-    "lora_alpha",
-    "lora_dropout",
-    "lora_target_modules",
-    "load_in_4bit",
-    "load_in_8bit",
-    "dtype",
-)
 
 
 @dataclass
@@ -136,11 +104,11 @@ class PublishedRun:
             "teacher_offload": True,
         }
         own = [name for name in own if not any(name.startswith(key) for key, none in without_effect.items() if none)]
-        settings = {name: self.settings.get(name) for name in (*own, *_SETTINGS)}
+        settings = {name: self.settings.get(name) for name in (*own, *SAMPLING_SETTINGS, *OPTIMIZATION_SETTINGS)}
         uses_peft = self.settings.get("student.use_peft")
         student = {
             name: self.settings.get(f"student.{name}")
-            for name in _STUDENT_SETTINGS
+            for name in STUDENT_SETTINGS
             if uses_peft or not name.startswith("lora_")
         }
         if settings["max_steps"] is not None and settings["max_steps"] > 0:

@@ -12,6 +12,7 @@ Overrides only; nothing of TRL's is copied. What each override is for:
 - `_compute_loss`: the divergence of the current stage, multiplied by the rows' weights.
 - `_save_state` and `_load_state`: the refreshed pass rates belong to a checkpoint.
 - `get_eval_dataloader`, `_get_eval_sampler`: several completions of each held-out problem, and which are whose.
+- `create_model_card`: what was done, in TRL's card.
 - `log`: figures of the training set (`training_metrics.py`), mean@k (`validation.py`), the completions with verdicts.
 
 Who teaches, and when it runs, is its base class's business (`teacher_states.py`).
@@ -397,6 +398,20 @@ class PacedTrainer(TeacherStatesTrainer):
             f"spoils the student. The batch is in {str(path)!r}. Lower `learning_rate`, or look for broken references "
             "there; in float16, use bfloat16."
         )
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Write TRL's card with what was done; see [`~trl.DistillationTrainer.create_model_card`]."""
+        super().create_model_card(*args, **kwargs)
+        if self.is_world_process_zero():
+            from .model_card import add_what_was_done
+            from .published_run import PublishedRun
+
+            path = Path(str(self.args.output_dir))
+            verifier = self.args.verifier or getattr(self.verifier, "record", {}).get("name")
+            settings = vars(self.args) | {"num_problems": len(self._train_problems), "verifier": verifier}
+            # Columns of the dataset are all that is known here of references and of where problems come from.
+            provenance = {"problems": {"reference_column": "reference"}}
+            add_what_was_done(path / "README.md", PublishedRun(path, settings, provenance))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if self.model.training and "loss" in logs:

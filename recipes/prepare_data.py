@@ -4,8 +4,9 @@ Bring public data sets to one form, so that a recipe's problems, held-out sets a
   python recipes/prepare_data.py gsm8k math500      writes runs/data/gsm8k/{train,test}.jsonl, runs/data/math500/...
 
 Each row has `prompt` (the question and how to answer) and `solution` (the gold), and where the data have a worked
-solution `worked_solution`. Column names below are those that the data sets' cards and users state; none was downloaded
-while this was written.
+solution `worked_solution`. Nothing was downloaded while this was written. Columns, configurations and splits are those
+that lm-eval 0.4.13 and lighteval 0.13.0 read (GSM8K, MATH-500, AIME, MBPP), that the script beside the data makes
+(DAPO-Math), and that other users' code reads (MATH's training set, MBPP's `test_setup_code`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from paced_trl.verifiers import boxed_span
 
 
 BOXED = "\n\nPlease reason step by step, and put your final answer within \\boxed{}."
-# BytedTsinghua-SIA/DAPO-Math-17k wraps every question in this; the processed copy is meant to have it removed.
+# BytedTsinghua-SIA/DAPO-Math-17k wraps every question in this. Whether the processed copy does is not known, so it is
+# removed where it is.
 _DAPO_WRAPPER = re.compile(
     r"(?s)^Solve the following math problem step by step\..*?\n\n(.*?)\n\nRemember to put your.*$"
 )

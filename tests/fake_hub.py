@@ -168,11 +168,12 @@ class _Handler(BaseHTTPRequestHandler):
         found = self.state.repositories.get(repo)
         if found is None:
             return self._not_found("RepoNotFound")
+        card = found.files.get("README.md", b"").decode()
+        metadata = yaml.safe_load(card.split("---\n")[1]) if card.startswith("---\n") else None
         siblings = [{"rfilename": name} for name in found.files]
         repo_id = repo.split("/", 1)[1]
-        self._answer(
-            200, {"id": repo_id, "_id": "1", "private": found.private, "sha": found.commits[-1], "siblings": siblings}
-        )
+        answer = {"id": repo_id, "_id": "1", "private": found.private, "sha": found.commits[-1], "siblings": siblings}
+        self._answer(200, answer | ({"cardData": metadata} if metadata else {}))
 
     def auth_check(self, body: bytes, repo: str) -> None:
         self._answer(200) if repo in self.state.repositories else self._not_found("RepoNotFound")

@@ -40,6 +40,7 @@ ALLOWED = {
     "training_costs": set(),
     "arms": {"config"},
     "standard_sets": set(),
+    "decisive_settings": set(),
 }
 LIGHT = ["__init__", "pass_rate", "weighting", "schedule", "arguments", "verification", "store", "evaluation"]
 LIGHT += ["report/__init__", "report/page"]

@@ -83,11 +83,11 @@ def test_step_by_step(
     evaluate.run([*trained, "--baseline", str(run / "evaluation/student")])
     printed = capsys.readouterr().out
     assert "- baseline" in printed and "maj@k" in printed and "lighteval" not in printed
-    known = StandardSet(f"{tmp_path}/test.jsonl", "math_500|0", "hendrycks_math500")
+    known = StandardSet(f"{tmp_path}/test.jsonl", "math_500|0", "minerva_math500")
     monkeypatch.setattr("paced_trl.standard_sets.STANDARD_SETS", (known,))
     evaluate.run(arguments(run, *held_out))
     printed = capsys.readouterr().out
-    assert "lighteval accelerate" in printed and "--tasks hendrycks_math500\n" in printed
+    assert "lighteval accelerate" in printed and "--tasks minerva_math500 --gen_kwargs" in printed
     for model in ("student", "run"):
         assert len(Evaluation.load(run / "evaluation" / model / "test.json").problem_ids) == 24
     report.run(["--output_dir", str(run)])

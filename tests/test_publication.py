@@ -357,6 +357,55 @@ def test_the_example_in_the_card_runs(is_merged: bool, adapter_run: Path, hub: F
     assert (tmp_path / "merged_by_hand/model.safetensors").exists() != is_merged
 
 
+CARD = "---\nlicense: other\nlicense_name: own\nlicense_link: LICENSE\n---\n# Base\n"
+
+
+def test_the_license_is_the_base_models_by_the_hub(adapter_run: Path, hub: FakeHub) -> None:
+    hub.add(BASE).files["README.md"] = CARD.encode()
+    publish_run(adapter_run, check_repositories("me/student", PublishArguments()), PublishArguments())
+    data = ModelCard(hub.repositories["models/me/student"].files["README.md"].decode()).data
+    assert (data.license, data.license_name) == ("other", "own")
+    assert data.license_link == f"https://huggingface.co/{BASE}/blob/main/LICENSE"
+
+
+def test_the_card_beside_the_student_goes_before_the_hub_and_the_user_before_both(
+    adapter_run: Path, hub: FakeHub
+) -> None:
+    base = adapter_run.parent / "base"
+    (base / "README.md").write_text(CARD.replace("other", "mit").split("license_name")[0] + "---\n")
+    make_settings(adapter_run, **{"student.model_name_or_path": str(base)})
+    hub.add(BASE).files["README.md"] = CARD.encode()
+    for given, expected in ((None, "mit"), ("cc0-1.0", "cc0-1.0")):
+        publish = PublishArguments(base_model=BASE, license=given)
+        publish_run(adapter_run, check_repositories("me/student", publish), publish)
+        data = ModelCard(hub.repositories["models/me/student"].files["README.md"].decode()).data
+        assert (data.license, data.license_name, data.license_link) == (expected, None, None)
+    assert f"GET /api/models/{BASE}" not in hub.requests
+
+
+@pytest.mark.parametrize("fault", ["no license", "no model", 500])
+def test_a_license_that_is_not_known_is_left_out_and_that_is_said(
+    fault: str | int, adapter_run: Path, hub: FakeHub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if fault == "no license":
+        hub.add(BASE).files["README.md"] = b"---\ntags: [a]\n---\n# Base\n"
+    elif isinstance(fault, int):
+        hub.failures.append(Failure(f"GET /api/models/{BASE}", fault))
+    publish_run(adapter_run, check_repositories("me/student", PublishArguments()), PublishArguments())
+    card = ModelCard(hub.repositories["models/me/student"].files["README.md"].decode())
+    assert card.data.license is None and "license:" not in card.content.split("---")[1]
+    assert f"names no license: that of {BASE} is not known here. State it" in capsys.readouterr().out
+
+
+def test_a_readme_that_is_no_card_has_no_license(adapter_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = adapter_run.parent / "base"
+    make_settings(adapter_run, **{"student.model_name_or_path": str(base)})
+    for text in ("# Notes\n", "---\n: [\n---\n", "---\n- a\n---\n"):
+        (base / "README.md").write_text(text)
+        assert ModelCard.load(stage(adapter_run, base_model=BASE) / "README.md").data.license is None
+        assert "the Hub is asked only when it is published" in capsys.readouterr().out
+
+
 def test_only_adapters_are_merged(full_run: Path) -> None:
     with pytest.raises(ValueError, match="holds no adapter to merge"):
         stage(full_run, merge=True)
@@ -481,7 +530,16 @@ def test_an_id_is_what_can_be_one_and_does_not_exist_here(
 def test_publishing_twice_makes_one_commit_and_loses_nothing_when_interrupted(
     adapter_run: Path, hub: FakeHub, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["--run", str(adapter_run), "--repo", "me/student", "--pass_rates_repo", "me/rates"]
+    arguments = [
+        "--run",
+        str(adapter_run),
+        "--repo",
+        "me/student",
+        "--pass_rates_repo",
+        "me/rates",
+        "--license",
+        "mit",
+    ]
     hub.failures.append(Failure("POST /api/datasets/me/rates/commit", 403, times=1))
     before = {path: path.read_bytes() for path in adapter_run.rglob("*") if path.is_file()}
     with pytest.raises(PermissionError, match="may not write to 'me/rates'"):

@@ -14,7 +14,7 @@ from test_hub import go_online
 
 from paced_trl import distillation, recipe, recipe_training
 from paced_trl.arguments import PublishArguments
-from paced_trl.commands import estimate, train
+from paced_trl.commands import compare, estimate, train
 from paced_trl.data import load_problems
 from paced_trl.estimation import pass_rate_table
 from paced_trl.publication import stage_run
@@ -63,6 +63,13 @@ def test_what_could_not_be_published_is_not_trained(
     with pytest.raises((OSError, ValueError), match=message):
         train.run([*SMALL, *PUSH, *more, "--output_dir", str(tmp_path / "run")])
     assert not (tmp_path / "run").exists()
+
+
+def test_a_comparison_is_not_pushed_and_says_how_an_arm_is(hub: FakeHub, tmp_path: Path) -> None:
+    message = f"which one is to be published.*--run {tmp_path}/run/arms/ARM --repo"
+    with pytest.raises(ValueError, match=message):
+        compare.run([*SMALL, *PUSH, "--output_dir", str(tmp_path / "run")])
+    assert hub.requests == [] and not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("is_adapter", [False, True])

@@ -244,7 +244,9 @@ def test_public_rows_become_problems(data: Path) -> None:
     gym = (data / "runs/data/reasoning_gym/train.jsonl").read_text().splitlines()
     assert {row["level"] for row in map(json.loads, gym)} == {0, 1, 2, 3}
     wrapped = (
-        "Solve the following math problem step by step. The last line is.\n\nFind 1.\n\nRemember to put your answer."
+        "Solve the following math problem step by step. The last line of your response should be of the form Answer: "
+        "$Answer (without quotes) where $Answer is the answer to the problem.\n\nFind\n\n1.\n\n"
+        'Remember to put your answer on its own line after "Answer:".'
     )
     prepare = script("prepare_data.py")
-    assert prepare.dapo_math({"prompt": wrapped, "solution": "1"})["prompt"] == "Find 1." + prepare.BOXED
+    assert prepare.dapo_math({"prompt": wrapped, "solution": "1"})["prompt"] == "Find\n\n1." + prepare.BOXED

@@ -20,18 +20,30 @@ RECIPES = sorted((Path(__file__).parents[1] / "recipes/evaluate").glob("*.yaml")
 
 def test_recognised_sets_are_measured_by_one_command_each() -> None:
     sets = ["HuggingFaceH4/MATH-500?split=test", "mine.jsonl", "yentinglin/aime_2025", "math-ai/aime25"]
-    assert equivalent_commands(sets, "./a b", as_chat=False) == [
-        "lighteval accelerate 'model_name=./a b' 'math_500|0,aime25|0'",
-        "lm_eval --model hf --model_args 'pretrained=./a b' --tasks hendrycks_math500,aime25",
-    ]
-    assert equivalent_commands(["mine.jsonl", "openai/gsm8k-like"], "m", as_chat=True) == []
+    sampling = {"max_completion_length": 8192, "temperature": 0.6, "top_p": 0.95}
+    assert equivalent_commands(sets, "./a b", as_chat=False, **sampling) == {
+        "lighteval": "lighteval accelerate 'model_name=./a b,override_chat_template=false,"
+        "generation_parameters={max_new_tokens:8192,temperature:0.6,top_p:0.95}' 'math_500|0,aime25|0'",
+        "lm-eval": "lm_eval --model hf --model_args 'pretrained=./a b' --tasks minerva_math500,aime25 "
+        "--gen_kwargs max_gen_toks=8192,do_sample=true,temperature=0.6,top_p=0.95",
+    }
+    assert equivalent_commands(["mine.jsonl", "openai/gsm8k-like"], "m", as_chat=True) == {}
 
 
-def test_an_adapter_is_named_with_its_base(tmp_path: Path) -> None:
+def test_greedy_decoding_of_chats_is_asked_for_as_such() -> None:
+    commands = equivalent_commands(["cais/mmlu"], "m", as_chat=True, temperature=0, top_p=0.9)
+    assert (
+        "override_chat_template=true,generation_parameters={max_new_tokens:512,temperature:0.0}'"
+        in (commands["lighteval"])
+    )
+    assert "do_sample=false,temperature=0.0 --apply_chat_template" in commands["lm-eval"]
+
+
+def test_an_adapter_is_named_with_its_base_where_it_can_be_loaded(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "org/base"}))
-    lighteval, lm_eval = equivalent_commands(["openai/gsm8k"], str(tmp_path), as_chat=True)
-    assert f"model_name={tmp_path},adapter_weights=true,base_model=org/base" in lighteval
-    assert f"pretrained=org/base,peft={tmp_path}" in lm_eval and lm_eval.endswith("--apply_chat_template")
+    commands = equivalent_commands(["openai/gsm8k"], str(tmp_path), as_chat=True)
+    assert commands.keys() == {"lm-eval"}
+    assert f"pretrained=org/base,peft={tmp_path}" in commands["lm-eval"]
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

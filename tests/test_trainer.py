@@ -10,8 +10,11 @@ import pytest
 import torch
 from conftest import build_tiny_model, build_tiny_tokenizer
 from datasets import Dataset
+from fake_hub import FakeHub
+from huggingface_hub import ModelCard
 from peft import LoraConfig
 from test_adaptive_kl import naive_adaptive_kl
+from test_hub import go_online
 from transformers import PreTrainedModel
 from trl import DistillationConfig, DistillationTrainer
 
@@ -749,6 +752,21 @@ def test_stock_card_gains_the_method(make_trainer: Callable, tmp_path: Path) -> 
     trainer.create_model_card(model_name="student")
     card = (tmp_path / "run" / "README.md").read_text()
     assert "2603.11178" in card and "paced" in card
+    section = card.partition("### What was done")[2].partition("### Framework versions")[0]
+    assert "| problems | 16 of data that the run does not name |" in section
+    assert "| trained on | the completions in the data |" in section and "verifier in training | none" in section
+
+
+def test_pushing_from_python_uploads_a_card_with_what_was_done(
+    make_trainer: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FakeHub().serving() as hub:
+        go_online(monkeypatch, hub.endpoint)
+        trainer = make_trainer(kl="forward", weighting="uniform", hub_model_id="me/student")
+        trainer.push_to_hub()
+        card = ModelCard(hub.repositories["models/me/student"].files["README.md"].decode())
+        card.validate()
+    assert "| weights | all 1 (control) |" in card.text and card.data.base_model is None
 
 
 @pytest.mark.parametrize(

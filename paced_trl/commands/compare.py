@@ -51,6 +51,12 @@ def run(arguments: Sequence[str]) -> None:
         arguments,
         description=_DESCRIPTION,
     )
+    if args.push_to_hub:
+        raise ValueError(
+            "`push_to_hub` is set, but a comparison trains many students, and which one is to be published it cannot "
+            "know. Leave it out, and publish the one you choose afterwards: `paced-trl publish --run "
+            f"{Path(args.output_dir) / 'arms'}/ARM --repo USER/NAME`."
+        )
     from ..arms import arm_config
     from ..comparison_run import arms_so_far, run_comparison
     from ..distillation import Distilled, distill

@@ -31,8 +31,8 @@ Sample NUM_EVAL_GENERATIONS completions per held-out problem, judge them, and pr
 
 Shows mean@k, pass@k, maj@k (where the verifier can tell which answers agree), length and the share that was cut off.
 A directory with an adapter is evaluated with its base model. Results go to OUTPUT_DIR/evaluation/<name of the model>.
-With --baseline the difference is paired problem by problem. For standard sets the commands of lighteval and lm-eval
-that measure the same are printed; they render prompts and read answers in their own ways.
+With --baseline the difference is paired problem by problem. For standard sets the commands of lighteval (which loads
+no adapters) and lm-eval are printed; they render prompts and read answers in their own ways.
 """
 
 
@@ -57,7 +57,7 @@ def run(arguments: Sequence[str]) -> None:
     from ..processes import Processes
     from ..recipe import named_sets, verifier_of
     from ..recipe_evaluation import evaluate_sets, evaluation_path, load_evaluations
-    from ..standard_sets import equivalent_commands
+    from ..standard_sets import CHECKED_AGAINST, equivalent_commands
     from ..tables import as_rich, evaluation_rows
 
     directory = evaluation_path(model.model_name_or_path, output.output_dir)
@@ -73,9 +73,16 @@ def run(arguments: Sequence[str]) -> None:
         is_chat = bool(problem_args.as_chat or problem_args.system_prompt or problem_args.few_shot)
         data = [*named_sets(evaluate_args.eval_sets, "eval_sets").values()]
         data += named_sets(evaluate_args.retention_sets, "retention_sets").values()
-        commands = equivalent_commands(data, require_model(model.model_name_or_path), as_chat=is_chat)
-        for command in commands:
-            print(f"Also (lighteval 0.13, lm-eval 0.4): {command}")
+        commands = equivalent_commands(
+            data,
+            require_model(model.model_name_or_path),
+            as_chat=is_chat,
+            max_completion_length=sampling.max_completion_length,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+        )
+        for harness, command in commands.items():
+            print(f"Also ({CHECKED_AGAINST[harness]}): {command}")
     processes.leave()
 
 

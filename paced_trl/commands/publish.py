@@ -18,6 +18,7 @@ a card with what was done, pass rates, and evaluations with their intervals.
   paced-trl publish --run runs/mine --repo me/student-merged --merge true
   paced-trl publish --run runs/mine --repo me/student-paced --pass_rates_repo me/student-pass-rates
 
+The card has the license of the student before training, from its own card or the Hub, or what --license says.
 A LoRA run publishes its adapter; --merge merges it into the 16-bit base and refuses if that changes the model. Log in
 with `hf auth login` or set HF_TOKEN. What names you, your machine or its directories is refused, not published. An
 upload that breaks off loses nothing: the same command continues, and where nothing has changed it makes no commit.

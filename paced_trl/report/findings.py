@@ -34,8 +34,9 @@ def mean_with_interval(evaluations: Sequence[Evaluation]) -> Difference:
     """
     Return mean@k over problems and seeds with its 95 % interval: the difference to a model that never passes.
 
-    A problem's pass rate is its mean over the evaluations, so the interval is about problems and generations, not
-    about training seeds.
+    A problem's pass rate is its mean over the evaluations, and the interval is about problems, generations and
+    evaluations, one per training seed; of one evaluation it is about problems and generations. See
+    [`~paced_trl.differences.compare_runs`].
     """
     never = dataclasses.replace(evaluations[0], num_passed=[0] * len(evaluations[0].problem_ids))
     return compare_runs(evaluations, never)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from ..decisive_settings import OPTIMIZATION_SETTINGS, SAMPLING_SETTINGS, STUDENT_SETTINGS
 from .run_contents import RunContents
 
 
@@ -17,12 +18,7 @@ MAIN_SETTINGS = (
     "student.model_name_or_path",
     "teacher_model_name_or_path",
     "num_problems",
-    "max_steps",
-    "num_train_epochs",
-    "per_device_train_batch_size",
-    "gradient_accumulation_steps",
-    "learning_rate",
-    "lr_scheduler_type",
+    *OPTIMIZATION_SETTINGS,
     "kl",
     "kl_switch",
     "weighting",
@@ -31,13 +27,9 @@ MAIN_SETTINGS = (
     "weight_estimator",
     "apply_weights",
     "loss_aggregation",
-    "student.use_peft",
     "verifier",
-    "temperature",
-    "top_p",
-    "top_k",
-    "max_completion_length",
-    "seed",
+    *SAMPLING_SETTINGS,
+    *(f"student.{name}" for name in STUDENT_SETTINGS),
 )
 # A page is made to be passed on: the values of settings whose names end like this are not on it.
 _SECRETS = ("token", "api_key", "password", "secret")
