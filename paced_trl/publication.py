@@ -331,6 +331,8 @@ def _draw_figures(run: PublishedRun, directory: Path, repo_id: str, kind: str) -
     for eval_set, after in run.after.items():
         before = {BASE: [run.before[eval_set]]} if eval_set in run.before else {}
         contents.evaluations[eval_set] = {**before, name: [after]}
+    arms = {"before": BASE, "after": name}
+    contents.training = {arms[side]: [evaluation] for side, evaluation in run.training.items()}
     if run.store is not None:
         table: Any = published_table(run.store)
         contents.pass_rates = pa.table({c: table[c][:] for c in ("problem_id", "num_passed", "num_valid")})

@@ -23,7 +23,7 @@ from transformers.utils import ADAPTER_CONFIG_NAME
 
 from .completions import Prompt
 from .decisive_settings import OPTIMIZATION_SETTINGS, SAMPLING_SETTINGS, STUDENT_SETTINGS
-from .evaluation import Evaluation
+from .evaluation import TRAINING, Evaluation
 from .models import weights_fingerprint
 from .provenance import hub_id, read_provenance
 from .run_directory import MANIFEST
@@ -48,6 +48,8 @@ class PublishedRun:
         published_pass_rates (`str`, *optional*): Hub id of the pass rates, if they were not measured by the run.
         store ([`PassRateStore`], *optional*): The completions behind the pass rates.
         before, after (`dict[str, Evaluation]`): Evaluations of the untouched and of the trained student, by set.
+        training (`dict[str, Evaluation]`):
+            `"before"` and `"after"`, as far as they are known: evaluations on the problems that were trained on.
         sources (`dict[str, str]`): What the sets of problems are made of, by set, as the user names it.
         retention_sets (`list[str]`): Sets of problems that the run does not train on.
     """
@@ -62,6 +64,7 @@ class PublishedRun:
     store: PassRateStore | None = None
     before: dict[str, Evaluation] = field(default_factory=dict)
     after: dict[str, Evaluation] = field(default_factory=dict)
+    training: dict[str, Evaluation] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
     retention_sets: list[str] = field(default_factory=list)
 
@@ -255,5 +258,8 @@ def _add_evaluations(run: PublishedRun, root: Path) -> None:
         run.sources |= {name: data for name, data in settings.get("sets", {}).items() if name == file.stem}
         if file.stem in settings.get("retention_sets", []) and file.stem not in run.retention_sets:
             run.retention_sets.append(file.stem)
+    # It shows what training changed, and not how good the student is.
+    sides = {"before": run.before, "after": run.after}
+    run.training = {side: found.pop(TRAINING) for side, found in sides.items() if TRAINING in found}
     # What was trained for first.
     run.after = dict(sorted(run.after.items(), key=lambda item: item[0] in run.retention_sets))

@@ -63,6 +63,8 @@ def what_was_done(run: PublishedRun) -> dict[str, str]:
     if settings.get("kl") == "forward_then_reverse":
         switch = settings.get("kl_switch", 0.5)
         done["divergence"] += f" from {f'{switch:.0%} of the steps' if switch <= 1 else f'step {switch:.0f}'} on"
+    if settings.get("max_forgetting") is not None:
+        done["ends"] = f"when accuracy on a retention set has fallen by more than {settings['max_forgetting']}"
     if settings.get("refresh") not in (None, "never"):
         done["pass rates in training"] = f"refreshed: `{settings['refresh']}`"
     if run.store is not None:
@@ -86,6 +88,8 @@ def _weights_in_words(settings: Mapping[str, Any]) -> str:
         return "all 1 (control)"
     applied = {"loss": "in the loss", "sampling": "as the rate at which problems are drawn"}
     where = applied.get(str(settings.get("apply_weights")), "in the loss")
+    if settings.get("replay_share"):
+        where += f"; mastered problems have {settings['replay_share']:.0%} of the weight"
     if kind == "hard_filter":
         low, high = settings.get("weight_band", (0.2, 0.8))
         return f"1 for pass rates from {low} to {high}, else 0; {where}"

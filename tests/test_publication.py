@@ -23,6 +23,7 @@ import yaml
 from conftest import build_tiny_model, build_tiny_tokenizer
 from fake_hub import TOKEN, Failure, FakeHub
 from huggingface_hub import ModelCard
+from matplotlib.figure import Figure
 from peft import LoraConfig, get_peft_model
 from PIL import Image
 from test_hub import go_online
@@ -36,9 +37,10 @@ from paced_trl.models import load_model, weights_fingerprint
 from paced_trl.privacy import check_nothing_private, private_texts
 from paced_trl.provenance import hub_id
 from paced_trl.publication import check_repositories, publish_run, stage_run
-from paced_trl.published_run import public_value, read_published_run, store_fingerprint
+from paced_trl.published_run import PublishedRun, public_value, read_published_run, store_fingerprint
 from paced_trl.report import figure_theme
 from paced_trl.report.figure_theme import render
+from paced_trl.run_in_words import what_was_done
 from paced_trl.store import PassRateStore
 
 
@@ -301,6 +303,28 @@ def test_evaluations_are_metadata_with_intervals(adapter_run: Path) -> None:
     assert by_name["test"].dataset_type == "org/held-out"
     # A local file has no id, and its path is private.
     assert by_name["retention"].dataset_type == "retention"
+
+
+def test_problems_that_were_trained_on_are_drawn_and_are_no_result(
+    adapter_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(figure_theme, "render", lambda draw, theme: drawn.append(draw(theme)) or b"drawing")
+    make_evaluation("training", "before", 1).save(adapter_run / "evaluation/tiny-student/training.json")
+    make_evaluation("training", weights_fingerprint(adapter_run), 3).save(adapter_run / "evaluation/run/training.json")
+    card = ModelCard.load(stage(adapter_run) / "README.md")
+    assert {result.dataset_name for result in card.data.eval_results} == {"test", "retention"}
+    assert "| training |" not in card.text
+    titles = [axes.get_title() for figure in drawn for axes in figure.axes]
+    assert [title.split("\n")[-1] for title in titles[-2:]] == ["test", "training"]
+
+
+def test_replay_and_an_early_end_are_said(adapter_run: Path) -> None:
+    make_settings(adapter_run, replay_share=0.25, max_forgetting=0.02)
+    done = what_was_done(read_published_run(adapter_run))
+    assert done["weights"].endswith("; mastered problems have 25% of the weight")
+    assert done["ends"] == "when accuracy on a retention set has fallen by more than 0.02"
+    assert "ends" not in what_was_done(PublishedRun(adapter_run, {}, {}))
 
 
 def test_evaluations_of_other_weights_are_left_out(adapter_run: Path) -> None:
