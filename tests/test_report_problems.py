@@ -241,6 +241,18 @@ def test_warnings_of_training_are_kept_once(tmp_path: Path) -> None:
     }
 
 
+def test_warnings_that_differ_in_numbers_only_are_one() -> None:
+    notes = {
+        "one": [{"step": 4, "subject": "entropy", "text": "It fell from 0.41 to 0.2."}],
+        "two": [{"step": 6, "subject": "entropy", "text": "It fell from 1,000 to 3."}],
+        "three": [{"step": None, "subject": "entropy", "text": "It rose from 0.41 to 0.2."}],
+    }
+    assert advice_by_text(RunContents(Path("run"), advice=notes)) == {
+        "It fell from 0.41 to 0.2.": ["one, step 4", "two, step 6"],
+        "It rose from 0.41 to 0.2.": ["three"],
+    }
+
+
 def test_damaged_notes_are_named(tmp_path: Path) -> None:
     make_settings(tmp_path, weighting="beta")
     (tmp_path / "advice.json").write_text('[{"text": "no step"}]')

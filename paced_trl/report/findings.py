@@ -9,6 +9,7 @@ difference excludes 0, on held-out problems and on retention alike. Numbers come
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 
 from ..comparison import BASE
@@ -21,6 +22,7 @@ from .run_contents import RunContents
 
 
 UNTOUCHED = "the untouched student"
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _KL = {
     "forward": "forward KL",
     "reverse": "reverse KL",
@@ -164,12 +166,14 @@ def warnings_of(contents: RunContents) -> list[str]:
 
 
 def advice_by_text(contents: RunContents) -> dict[str, list[str]]:
-    """Return what training warned of, each text with the runs and steps at which it did."""
+    """Return what training warned of, with the runs and steps; of texts that differ in numbers only, the first."""
+    texts: dict[str, str] = {}
     found: dict[str, list[str]] = {}
     for name, notes in contents.advice.items():
         for note in notes:
             step = "" if note["step"] is None else f", step {note['step']}"
-            found.setdefault(note["text"], []).append(f"{name}{step}")
+            text = texts.setdefault(_NUMBER.sub("#", note["text"]), note["text"])
+            found.setdefault(text, []).append(f"{name}{step}")
     return found
 
 
