@@ -97,8 +97,7 @@ def teacher_gap(
     torch.accelerator.empty_cache() if torch.accelerator.is_available() else None
     quantised = load(True).model
     sums = [
-        _compare(quantised, states, _hidden_states(quantised, *pair))
-        for states, pair in zip(full, pairs, strict=True)
+        _compare(quantised, states, _hidden_states(quantised, *pair)) for states, pair in zip(full, pairs, strict=True)
     ]
     return _summed(np.array(processes.join(sums)), np.array([len(ids) for ids in completions]), rng)
 
