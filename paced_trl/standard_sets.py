@@ -7,7 +7,9 @@ measure a model on them. They render prompts and read answers in their own ways,
 
 Checked by running the commands of lighteval 0.13.0 and lm-eval 0.4.13 with a tiny model on a few rows of the same form
 (MMLU: by resolving its tasks). lighteval 0.13 needs an environment of its own: its metrics call what huggingface_hub 2
-and xxhash 4 removed. It loads no adapters either: it insists on peft 0.3.0, and reads a setting that it does not have.
+and xxhash 4 removed (it ran with 1.33 and 3.8). It loads no adapters: it insists on peft 0.3.0, and reads a setting
+that it does not have. At temperatures above 0 it samples only where the model's `generation_config.json` sets
+`do_sample`.
 """
 
 from __future__ import annotations
