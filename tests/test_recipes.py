@@ -16,10 +16,13 @@ import torch
 import yaml
 from conftest import build_tiny_model, build_tiny_tokenizer
 from datasets import Dataset
+from trl import ModelConfig
 
-from paced_trl import Evaluation
+from paced_trl import Evaluation, PacedConfig
+from paced_trl.arguments import EstimationArguments, EvaluateArguments, ProblemArguments, TrainArguments
+from paced_trl.arms import ComparisonArguments
 from paced_trl.commands import compare, estimate, evaluate, train
-from paced_trl.commands.parsing import read_settings
+from paced_trl.commands.parsing import parse, read_settings
 from paced_trl.comparison import Comparison
 from paced_trl.verification import Verdict, load_verifier
 
@@ -216,6 +219,18 @@ def test_a_comparison_of_a_recipe_runs(at_data: Path, tmp_path: Path) -> None:
     compare.run(arguments)
     arms = list(yaml.safe_load(config.read_text())["arms"])
     assert Comparison.load(tmp_path / "run").arms() == ["base", *arms]
+
+
+@pytest.mark.parametrize("file", ["demo/recipe.yaml", "smollm2-135m-arithmetic/experiment.yaml"])
+def test_the_experiments_that_were_run_here_are_read(file: str) -> None:
+    settings = read_settings(ROOT / "recipes" / file)
+    groups = [ProblemArguments, TrainArguments, EstimationArguments, EvaluateArguments, ComparisonArguments]
+    arguments = ["--config", str(ROOT / "recipes" / file)]
+    parsed = parse("compare", [*groups, PacedConfig, ModelConfig], arguments, description="")
+    comparison, config = parsed[4], parsed[5]
+    comparison.complete(config)
+    assert list(comparison.settings_by_arm) == settings["arms"] and comparison.seeds == settings["seeds"]
+    assert config.max_steps == settings["max_steps"]
 
 
 def test_included_settings_come_first_and_files_are_found_from_where_they_are_named(tmp_path: Path) -> None:
