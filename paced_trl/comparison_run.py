@@ -7,6 +7,7 @@ added later. On several processes all train and evaluate together, and the first
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,8 @@ def run_comparison(
     """
     Evaluate the untouched student, then train and evaluate each arm with each seed; save after each.
 
+    Until they are reached, runs of an earlier comparison stay in what is saved: who adds an arm and stops loses none.
+
     Args:
         output_dir (`Path`): Runs go to `output_dir/arms/<arm>-seed<seed>`.
         comparison_args ([`ComparisonArguments`]): Arms, seeds and the control.
@@ -49,6 +52,7 @@ def run_comparison(
     comparison = Comparison(
         comparison_args.control, list(eval_sets), list(retention_sets), shared_tokens=dict(shared_tokens or {})
     )
+    earlier = Comparison.load(output_dir).runs if (output_dir / RESULTS).exists() else []
     comparison.runs.append(ArmRun(BASE, 0, {}, evaluate(None, output_dir / BASE)))
     is_main = Processes.current().is_main
     for seed in comparison_args.seeds:
@@ -71,8 +75,18 @@ def run_comparison(
                 )
             )
             if is_main:
-                comparison.save(output_dir)
+                _with_earlier(comparison, earlier).save(output_dir)
+    if is_main:
+        comparison.save(output_dir)
     return comparison
+
+
+def _with_earlier(comparison: Comparison, earlier: Sequence[ArmRun]) -> Comparison:
+    """Add the runs of an earlier comparison of the same sets that this one has not come to."""
+    reached = {(run.arm, run.seed) for run in comparison.runs}
+    sets = {*comparison.eval_sets, *comparison.retention_sets}
+    left = [run for run in earlier if (run.arm, run.seed) not in reached and sets <= run.evaluations.keys()]
+    return dataclasses.replace(comparison, runs=[*comparison.runs, *left])
 
 
 def arms_so_far(output_dir: Path) -> Arms:

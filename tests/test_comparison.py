@@ -300,3 +300,24 @@ def test_every_arm_is_trained_with_every_seed(tmp_path: Path, capsys: pytest.Cap
     # A run from before costs were kept has no curve, and the time that its log says.
     assert comparison.curve("uniform") == [] and comparison.runs[1].train_seconds == 9.0
     assert Comparison.load(tmp_path) == comparison
+
+
+def test_an_arm_that_is_added_and_stopped_loses_no_earlier_run(tmp_path: Path) -> None:
+    def train(settings: dict[str, Any], directory: Path) -> Distilled:
+        if "akl" in directory.name:
+            raise KeyboardInterrupt
+        return Distilled(directory, [], {}, reused=False)
+
+    def evaluate(model: str | None, directory: Path) -> dict[str, Evaluation]:
+        return {"test": evaluation("test", 0.5, 0)}
+
+    def run(arms: list[str]) -> Comparison:
+        args = ComparisonArguments(arms=arms, seeds=[0, 1])
+        return run_comparison(tmp_path, args, ["test"], [], train=train, evaluate=evaluate)
+
+    first = run(["uniform", "paced"])
+    with pytest.raises(KeyboardInterrupt):
+        run(["uniform", "akl", "paced"])
+    kept = Comparison.load(tmp_path)
+    assert sorted((each.arm, each.seed) for each in kept.runs) == sorted((each.arm, each.seed) for each in first.runs)
+    assert run(["uniform"]).arms() == Comparison.load(tmp_path).arms() == ["base", "uniform"]
