@@ -243,7 +243,8 @@ def test_a_server_that_dies_is_dropped_and_its_work_redone(serve: Callable[..., 
     with pytest.warns(UserWarning, match=rf"{dying.url}.* is dropped after 3 failures .*with 1 of 2 servers"):
         made = texts(generator, 2, prompts)
     assert made == {index: [f"{prompt}0", f"{prompt}1"] for index, prompt in enumerate(prompts)}
-    assert 3 <= len(dying.bodies) - 2 <= 3 + 2
+    # Failures in a row: two may come before the last answer, and two more be in flight when it is dropped.
+    assert 3 <= len(dying.bodies) - 2 <= 2 + 3 + 2
     answered = Counter(json.dumps(body) for body in [*dying.bodies[:2], *healthy.bodies])
     assert len(answered) == len(prompts) and set(answered.values()) == {1}
     assert max(dying.most_in_flight, healthy.most_in_flight) <= 3
