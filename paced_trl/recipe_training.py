@@ -105,10 +105,10 @@ def with_prior_features(
     if all(problem_id in known for problem_id in ids):
         return problems.add_column(name, [known[problem_id] for problem_id in ids])
     if generator is None:
-        raise ValueError(
-            f"`prior_features` has {name!r}, which was not measured for these problems. Run `paced-trl estimate` with "
-            "the same `prior_features` first."
-        )
+        advice = "Run `paced-trl estimate` with the same `prior_features` first."
+        if names_hub_dataset(store):
+            advice = "Published pass rates do not have it: measure your own, or leave the feature out."
+        raise ValueError(f"`prior_features` has {name!r}, which was not measured for these problems. {advice}")
     from .solution_likelihood import solution_log_probabilities
 
     values = solution_log_probabilities(problems, generator, progress=Processes.current().is_main)

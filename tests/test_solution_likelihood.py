@@ -65,6 +65,8 @@ def test_it_is_measured_once_and_kept_beside_the_store(
         problem_features(problems, weights.prior_features)
     with pytest.raises(ValueError, match="was not measured for these problems"):
         with_prior_features(problems, weights, store)
+    with pytest.raises(ValueError, match="Published pass rates do not have it: measure your own"):
+        with_prior_features(problems, weights, Path("someone/rates"))
     measured = with_prior_features(problems, weights, store, generator)
     measured.to_parquet(str(store.with_suffix(".parquet")))
     again = with_prior_features(problems, weights, store)
