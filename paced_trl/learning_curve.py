@@ -133,6 +133,8 @@ def best_with_retention(
     """
     Return the highest accuracy that a curve has where it has not forgotten more, straight lines between its points.
 
+    Where a curve runs along `retention`, noise decides which of its points count: look at the curve, too.
+
     Example:
 
     ```python

@@ -130,7 +130,10 @@ def describe_curve_rows(comparison: Comparison) -> str:
     """Say what the columns of [`curve_rows`] are."""
     text = f"Cost until the final accuracy of {comparison.control}"
     if comparison.retention_sets:
-        text += f", and the highest accuracy with no more forgetting than {comparison.control} has at its end"
+        text += (
+            f", and the highest accuracy with no more forgetting than {comparison.control} has at its end, which a "
+            "little noise moves far where retention hardly changes"
+        )
     return f"{text} (means over seeds):"
 
 
