@@ -49,7 +49,9 @@ class Server:
         url (`str`): Where requests are posted.
 
     Attributes:
-        failures (`int`): Rounds of failures since its last success; requests that were in flight together count once.
+        failures (`int`):
+            Rounds of failures since a request that was begun after the last of them succeeded; requests that were in
+            flight together count once.
         num_nonsense (`int`): Answers of it that were none.
         most_choices (`int`, *optional*): How many completions a request to it returns at most, once that is known.
     """
@@ -183,7 +185,9 @@ class ServerPool(Generic[RequestT, ResultT]):
                         ) from error
                     waiting.appendleft((outcome.request, attempts))
                     continue
-                outcome.server.failures = 0
+                # What was begun before the last failure says nothing of the time after it.
+                if outcome.started >= outcome.server.failed_at:
+                    outcome.server.failures = 0
                 waiting.extendleft((request, 0) for request in reversed(rest))
                 yield outcome.request, result
 

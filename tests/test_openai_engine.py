@@ -11,12 +11,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from conftest import build_tiny_tokenizer
 
 from paced_trl.completions import Completion, SamplingParameters
 from paced_trl.engines import load_generator
 from paced_trl.openai_engine import OpenAIGenerator
+from paced_trl.servers import ServerPool
 
 
 PROMPTS = ["2+2=", "3+3=", "abc", "2+2+2="]
@@ -243,8 +245,7 @@ def test_a_server_that_dies_is_dropped_and_its_work_redone(serve: Callable[..., 
     with pytest.warns(UserWarning, match=rf"{dying.url}.* is dropped after 3 failures .*with 1 of 2 servers"):
         made = texts(generator, 2, prompts)
     assert made == {index: [f"{prompt}0", f"{prompt}1"] for index, prompt in enumerate(prompts)}
-    # Failures in a row: two may come before the last answer, and two more be in flight when it is dropped.
-    assert 3 <= len(dying.bodies) - 2 <= 2 + 3 + 2
+    assert 3 <= len(dying.bodies) - 2 <= 3 + 2
     answered = Counter(json.dumps(body) for body in [*dying.bodies[:2], *healthy.bodies])
     assert len(answered) == len(prompts) and set(answered.values()) == {1}
     assert max(dying.most_in_flight, healthy.most_in_flight) <= 3
@@ -252,6 +253,38 @@ def test_a_server_that_dies_is_dropped_and_its_work_redone(serve: Callable[..., 
     num_bodies = len(dying.bodies)
     assert texts(generator) == EXPECTED
     assert len(dying.bodies) == num_bodies
+
+
+def test_an_answer_that_was_begun_before_a_failure_does_not_excuse_it() -> None:
+    pool: ServerPool[str, None] = ServerPool(
+        ["http://none"], concurrency=2, timeout=1, max_failures=3, backoff=0.01, headers=None
+    )
+    (server,) = pool.servers
+    posted: list[Any] = []
+    failures_at_retry: list[int] = []
+
+    def post(client: Any, body: Any, outcome: Any, outcomes: Any) -> None:
+        server.num_in_flight += 1
+        posted.append(outcome)
+        if len(posted) == 1:
+            return  # in flight until the second one has failed
+        if len(posted) == 2:
+            outcome.error = httpx2.ConnectError("gone")
+            posted[0].response = httpx2.Response(200, json={})
+            outcomes.put(outcome)
+            outcomes.put(posted[0])
+            return
+        failures_at_retry.append(server.failures)
+        outcome.response = httpx2.Response(200, json={})
+        outcomes.put(outcome)
+
+    pool._post = post  # type: ignore[method-assign]
+    answered = pool.run(
+        ["one", "two"], lambda request, server: (request, {}, []), lambda request, answer, server: (None, [])
+    )
+    assert [request for request, _ in answered] == ["one", "two"]
+    # It excuses it once what was begun after it is answered.
+    assert failures_at_retry == [1] and server.failures == 0
 
 
 def test_when_all_are_dead_each_is_named_with_its_last_error(serve: Callable[..., StubServer]) -> None:
