@@ -17,6 +17,7 @@ from datasets import Dataset
 
 from .arguments import (
     EstimationArguments,
+    EvaluateArguments,
     ModelArguments,
     ProblemArguments,
     SamplingArguments,
@@ -127,6 +128,11 @@ def pass_rates_path(args: EstimationArguments, output_dir: str | None) -> Path:
             "Neither `pass_rates` nor `output_dir` is given. Say where results go: `--output_dir runs/mine`."
         )
     return Path(args.pass_rates or Path(str(output_dir)) / "pass_rates")
+
+
+def held_out_sets(evaluation: EvaluateArguments) -> dict[str, str]:
+    """Return evaluation and retention sets together, as [`named_sets`] does."""
+    return named_sets(evaluation.eval_sets, "eval_sets") | named_sets(evaluation.retention_sets, "retention_sets")
 
 
 def named_sets(pairs: Sequence[str], option: str) -> dict[str, str]:

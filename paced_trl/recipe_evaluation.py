@@ -20,7 +20,7 @@ from .arguments import (
 from .completions import SamplingParameters
 from .evaluation import TRAINING, Evaluation, evaluate_model
 from .processes import Processes
-from .recipe import engine_options, generator_of, model_options, named_sets, problems_of
+from .recipe import engine_options, generator_of, held_out_sets, model_options, named_sets, problems_of
 from .run_directory import MANIFEST, RunDirectory
 from .verification import Verifier
 
@@ -54,7 +54,7 @@ def evaluate_sets(
     """
     from .models import weights_fingerprint
 
-    held_out = named_sets(evaluation.eval_sets, "eval_sets") | named_sets(evaluation.retention_sets, "retention_sets")
+    held_out = held_out_sets(evaluation)
     sets = held_out | ({TRAINING: problem_args.dataset_name} if evaluation.training_problems else {})
     if not sets:
         raise ValueError(
@@ -114,10 +114,9 @@ def curve_settings(
 
     if not comparison.curve_points:
         return None
-    sets = named_sets(evaluation.eval_sets, "eval_sets") | named_sets(evaluation.retention_sets, "retention_sets")
     return CurveSettings(
         num_points=comparison.curve_points,
-        problems={name: problems_of(problem_args, data) for name, data in sets.items()},
+        problems={name: problems_of(problem_args, data) for name, data in held_out_sets(evaluation).items()},
         verifier=verifier,
         sampling=SamplingParameters.of(args),
         chat_template_kwargs=as_mapping(args.chat_template_kwargs),

@@ -55,7 +55,7 @@ def run(arguments: Sequence[str]) -> None:
     from rich.console import Console
 
     from ..processes import Processes
-    from ..recipe import named_sets, verifier_of
+    from ..recipe import held_out_sets, verifier_of
     from ..recipe_evaluation import evaluate_sets, evaluation_path, load_evaluations
     from ..standard_sets import CHECKED_AGAINST, equivalent_commands
     from ..tables import as_rich, evaluation_rows
@@ -71,10 +71,8 @@ def run(arguments: Sequence[str]) -> None:
         Console().print(as_rich(evaluation_rows(results, baselines)))
         print(f"Evaluation: {directory}")
         is_chat = bool(problem_args.as_chat or problem_args.system_prompt or problem_args.few_shot)
-        data = [*named_sets(evaluate_args.eval_sets, "eval_sets").values()]
-        data += named_sets(evaluate_args.retention_sets, "retention_sets").values()
         commands = equivalent_commands(
-            data,
+            list(held_out_sets(evaluate_args).values()),
             require_model(model.model_name_or_path),
             as_chat=is_chat,
             max_completion_length=sampling.max_completion_length,
