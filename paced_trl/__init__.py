@@ -1,75 +1,78 @@
 """
 PACED: distillation at the frontier of the student's competence (arXiv 2603.11178), as an extension of TRL.
 
-Names are loaded when they are used: `import paced_trl` needs neither torch nor transformers.
+Names are loaded when they are used: `import paced_trl` needs neither torch nor transformers. The package is a tower of
+rooms; a module imports from rooms above it in this list only:
+
+    weighting/     counts -> problem weights
+    verification/  completion + solution -> verdict
+    generation/    prompt -> completions; models
+    store/         completions with verdicts on disk
+    estimation/    problems + engine + verifier -> pass rates; references
+    training/      weights -> loss -> student, resumable
+    evaluation/    student -> mean@k with intervals; arms, curves
+    report/        a run directory -> page and pictures
+    publishing/    a finished run -> card, files, Hub
+    commands/      one module per command of `paced-trl`
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ._lazy import lazy_names
 
 
-_EXPORTS = {
-    "prior": ["Prior"],
-    "prior_fit": ["fit_beta_prior", "fit_prior"],
-    "weighting": ["effective_sample_size", "posterior_mean_weight", "problem_weights"],
-    "verification": ["Verdict", "Verifier", "load_verifier"],
-    "verification_report": ["VerificationReport", "verify_completions"],
-    "completions": ["Completion", "SamplingParameters"],
-    "engines": ["load_generator"],
-    "generation": ["TransformersGenerator"],
-    "store": ["PassRateStore"],
-    "data": ["load_problems"],
-    "estimation": ["estimate_pass_rates"],
-    "online_pass_rates": ["OnlinePassRates"],
-    "references": ["generate_references"],
-    "solution_likelihood": ["solution_log_probabilities"],
-    "training_data": ["with_pass_rates"],
-    "config": ["PacedConfig"],
-    "sampling": ["FrontierSampler"],
-    "trainer": ["PacedTrainer"],
-    "evaluation": ["Evaluation", "compare_runs", "evaluate_model"],
-}
-_MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
-
-__all__ = sorted(_MODULE_OF)
+__getattr__, __all__ = lazy_names(
+    __name__,
+    {
+        "weighting": [
+            "Prior",
+            "effective_sample_size",
+            "fit_beta_prior",
+            "fit_prior",
+            "posterior_mean_weight",
+            "problem_weights",
+        ],
+        "verification": ["Verdict", "VerificationReport", "Verifier", "load_verifier", "verify_completions"],
+        "generation": ["Completion", "SamplingParameters", "TransformersGenerator", "load_generator"],
+        "store": ["PassRateStore"],
+        "problems": ["load_problems"],
+        "estimation": ["estimate_pass_rates", "generate_references", "solution_log_probabilities"],
+        "training": ["FrontierSampler", "OnlinePassRates", "PacedConfig", "PacedTrainer", "with_pass_rates"],
+        "evaluation": ["Evaluation", "compare_runs", "evaluate_model"],
+    },
+)
 
 if TYPE_CHECKING:
-    from .completions import Completion as Completion
-    from .completions import SamplingParameters as SamplingParameters
-    from .config import PacedConfig as PacedConfig
-    from .data import load_problems as load_problems
-    from .engines import load_generator as load_generator
     from .estimation import estimate_pass_rates as estimate_pass_rates
+    from .estimation import generate_references as generate_references
+    from .estimation import solution_log_probabilities as solution_log_probabilities
     from .evaluation import Evaluation as Evaluation
     from .evaluation import compare_runs as compare_runs
     from .evaluation import evaluate_model as evaluate_model
+    from .generation import Completion as Completion
+    from .generation import SamplingParameters as SamplingParameters
     from .generation import TransformersGenerator as TransformersGenerator
-    from .online_pass_rates import OnlinePassRates as OnlinePassRates
-    from .prior import Prior as Prior
-    from .prior_fit import fit_beta_prior as fit_beta_prior
-    from .prior_fit import fit_prior as fit_prior
-    from .references import generate_references as generate_references
-    from .sampling import FrontierSampler as FrontierSampler
-    from .solution_likelihood import solution_log_probabilities as solution_log_probabilities
+    from .generation import load_generator as load_generator
+    from .problems import load_problems as load_problems
     from .store import PassRateStore as PassRateStore
-    from .trainer import PacedTrainer as PacedTrainer
-    from .training_data import with_pass_rates as with_pass_rates
+    from .training import FrontierSampler as FrontierSampler
+    from .training import OnlinePassRates as OnlinePassRates
+    from .training import PacedConfig as PacedConfig
+    from .training import PacedTrainer as PacedTrainer
+    from .training import with_pass_rates as with_pass_rates
     from .verification import Verdict as Verdict
+    from .verification import VerificationReport as VerificationReport
     from .verification import Verifier as Verifier
     from .verification import load_verifier as load_verifier
-    from .verification_report import VerificationReport as VerificationReport
-    from .verification_report import verify_completions as verify_completions
+    from .verification import verify_completions as verify_completions
+    from .weighting import Prior as Prior
     from .weighting import effective_sample_size as effective_sample_size
+    from .weighting import fit_beta_prior as fit_beta_prior
+    from .weighting import fit_prior as fit_prior
     from .weighting import posterior_mean_weight as posterior_mean_weight
     from .weighting import problem_weights as problem_weights
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_MODULE_OF[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:

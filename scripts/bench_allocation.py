@@ -25,12 +25,12 @@ from datasets import Dataset
 from rich.console import Console
 from rich.progress import track
 
-from paced_trl.allocation import SCREENING_GENERATIONS, AdaptiveAllocation
-from paced_trl.feature_prior import fit_feature_prior, problem_features
-from paced_trl.pass_rate import Floats
-from paced_trl.prior import Prior, credible_intervals
-from paced_trl.tables import as_markdown
-from paced_trl.weighting import problem_weights
+from paced_trl.evaluation.tables import as_markdown
+from paced_trl.weighting.allocation import SCREENING_GENERATIONS, AdaptiveAllocation
+from paced_trl.weighting.counts import Floats
+from paced_trl.weighting.prior import Prior, credible_intervals
+from paced_trl.weighting.prior_features import fit_feature_prior, problem_features
+from paced_trl.weighting.weights import problem_weights
 
 
 NUM_PROBLEMS = 20_000
@@ -118,7 +118,10 @@ def summarized(name: str, estimator: str, features: str, runs: Sequence[dict[str
 
 def real_pass_rates(config: str, features: Sequence[str]) -> tuple[Floats, Dataset]:
     """Measure the student of a recipe and features with many generations, or read what was measured before."""
-    from paced_trl.arguments import (
+    from paced_trl.commands.parsing import parse
+    from paced_trl.commands.recipe import problems_of, verifier_of
+    from paced_trl.commands.recipe_training import estimate_student, with_prior_features
+    from paced_trl.settings import (
         EstimationArguments,
         ModelArguments,
         ProblemArguments,
@@ -126,9 +129,6 @@ def real_pass_rates(config: str, features: Sequence[str]) -> tuple[Floats, Datas
         VerifierArguments,
         WeightArguments,
     )
-    from paced_trl.commands.parsing import parse
-    from paced_trl.recipe import problems_of, verifier_of
-    from paced_trl.recipe_training import estimate_student, with_prior_features
 
     kinds = [ProblemArguments, ModelArguments, SamplingArguments, EstimationArguments, VerifierArguments]
     arguments = ["--config", config, "--num_generations", str(TRUE_GENERATIONS)]

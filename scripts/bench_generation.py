@@ -41,10 +41,11 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from paced_trl import SamplingParameters, TransformersGenerator, generation
-from paced_trl.batching import Row
-from paced_trl.continuous_batch import ContinuousBatch
-from paced_trl.padded_batch import PaddedBatch, attention_mask, left_padded
+from paced_trl import SamplingParameters, TransformersGenerator
+from paced_trl.generation import transformers_engine as generation
+from paced_trl.generation.batching import Row
+from paced_trl.generation.continuous_batch import ContinuousBatch
+from paced_trl.generation.padded_batch import PaddedBatch, attention_mask, left_padded
 
 
 class EndAt(LogitsProcessor):

@@ -26,11 +26,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
 
-from paced_trl.estimation import read_pass_rates
-from paced_trl.prior_fit import fit_prior
-from paced_trl.store import VERDICTS, PassRateStore
-from paced_trl.summary import summarize_pass_rates
-from paced_trl.weighting import problem_weights
+from paced_trl.estimation.pass_rates import read_pass_rates
+from paced_trl.estimation.summary import summarize_pass_rates
+from paced_trl.store.store import VERDICTS, PassRateStore
+from paced_trl.weighting.prior_fit import fit_prior
+from paced_trl.weighting.weights import problem_weights
 
 
 _ROWS_PER_SHARD = 8192

@@ -34,7 +34,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast,
 from trl import DistillationConfig, DistillationTrainer
 
 from paced_trl import PacedConfig, PacedTrainer
-from paced_trl.schedule import JSD_COEFFICIENT, KL
+from paced_trl.training.schedule import JSD_COEFFICIENT, KL
 
 
 SIDES = ("trl", "paced_trl")

@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
-from paced_trl.merged_adapter import merge_adapter
-from paced_trl.models import load_model, load_tokenizer
-from paced_trl.provenance import library_versions
+from paced_trl.generation.models import load_model, load_tokenizer
+from paced_trl.publishing.merged_adapter import merge_adapter
+from paced_trl.publishing.provenance import library_versions
 from paced_trl.run_directory import write_json
 
 

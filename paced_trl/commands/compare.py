@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..arguments import EstimationArguments, EvaluateArguments, ProblemArguments, TrainArguments
-from ..arms import ComparisonArguments
+from ..evaluation.arms import ComparisonArguments
+from ..settings import EstimationArguments, EvaluateArguments, ProblemArguments, TrainArguments
 from .parsing import entry_point, parse
 
 
 if TYPE_CHECKING:
-    from ..comparison import Comparison
+    from ..evaluation.comparison import Comparison
 
 
 _DESCRIPTION = """\
@@ -35,7 +35,7 @@ def run(arguments: Sequence[str]) -> None:
     """Parse, run every step for every arm, print the table."""
     from trl import ModelConfig
 
-    from ..config import PacedConfig
+    from ..training.config import PacedConfig
 
     problem_args, train_args, estimation, evaluate_args, comparison_args, args, model_args = parse(
         "compare",
@@ -57,14 +57,14 @@ def run(arguments: Sequence[str]) -> None:
             "know. Leave it out, and publish the one you choose afterwards: `paced-trl publish --run "
             f"{Path(args.output_dir) / 'arms'}/ARM --repo USER/NAME`."
         )
-    from ..arms import arm_config
-    from ..comparison_run import arms_so_far, run_comparison
-    from ..distillation import Distilled, distill
-    from ..evaluation import Evaluation
+    from ..evaluation.arms import arm_config
+    from ..evaluation.evaluation import Evaluation
+    from ..evaluation.run_comparison import arms_so_far, run_comparison
     from ..processes import Processes
-    from ..recipe import named_sets, pass_rates_path, problems_of, validation_problems, verifier_of
-    from ..recipe_evaluation import curve_settings, evaluate_sets
-    from ..recipe_training import (
+    from ..training.run import Distilled, distill
+    from .recipe import named_sets, pass_rates_path, problems_of, validation_problems, verifier_of
+    from .recipe_evaluation import curve_settings, evaluate_sets
+    from .recipe_training import (
         describe_pass_rates,
         estimate_student,
         record_provenance,
@@ -124,9 +124,7 @@ def _show(comparison: Comparison, output_dir: Path) -> None:
     """Write and print the tables, draw the figures."""
     from rich.console import Console
 
-    from ..report import write_report
-    from ..run_directory import write_json
-    from ..tables import (
+    from ..evaluation.tables import (
         COST_COLUMNS,
         as_rich,
         comparison_markdown,
@@ -135,6 +133,8 @@ def _show(comparison: Comparison, output_dir: Path) -> None:
         describe_curve_rows,
         shared_costs,
     )
+    from ..report import write_report
+    from ..run_directory import write_json
 
     write_json(output_dir / "results.json", comparison.results())
     (output_dir / "comparison.md").write_text(comparison_markdown(comparison))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..arguments import DiagnoseArguments, EstimationArguments, ProblemArguments, TrainArguments
+from ..settings import DiagnoseArguments, EstimationArguments, ProblemArguments, TrainArguments
 from .parsing import entry_point, parse
 
 
@@ -25,7 +25,7 @@ def run(arguments: Sequence[str]) -> None:
     """Parse, join the data, diagnose, print, draw."""
     from trl import ModelConfig
 
-    from ..config import PacedConfig
+    from ..training.config import PacedConfig
 
     problem_args, train_args, estimation, diagnose_args, args, model_args = parse(
         "diagnose",
@@ -35,11 +35,11 @@ def run(arguments: Sequence[str]) -> None:
     )
     from contextlib import nullcontext
 
-    from ..diagnosis import diagnose
-    from ..recipe import problems_of, verifier_of
-    from ..recipe_training import training_problems
+    from ..evaluation.diagnosis import diagnose
     from ..report import write_figure
     from ..report.snr_figure import draw_gradient_snr
+    from .recipe import problems_of, verifier_of
+    from .recipe_training import training_problems
 
     with verifier_of(args) if args.verifier else nullcontext() as verifier:
         problems = training_problems(problems_of(problem_args), args, train_args, estimation, verifier)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..arguments import (
+from ..settings import (
     EstimationArguments,
     ModelArguments,
     OutputArguments,
@@ -52,8 +52,8 @@ def run(arguments: Sequence[str]) -> None:
         description=_DESCRIPTION,
     )
     from ..processes import Processes
-    from ..recipe import pass_rates_path, problems_of, verifier_of
-    from ..recipe_training import describe_pass_rates, estimate_student
+    from .recipe import pass_rates_path, problems_of, verifier_of
+    from .recipe_training import describe_pass_rates, estimate_student
 
     store = pass_rates_path(estimation, output.output_dir)
     with verifier_of(verifier_args) as verifier:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..arguments import (
+from ..settings import (
     EstimationArguments,
     EvaluateArguments,
     ModelArguments,
@@ -54,11 +54,11 @@ def run(arguments: Sequence[str]) -> None:
     )
     from rich.console import Console
 
+    from ..evaluation.standard_sets import CHECKED_AGAINST, equivalent_commands
+    from ..evaluation.tables import as_rich, evaluation_rows
     from ..processes import Processes
-    from ..recipe import held_out_sets, verifier_of
-    from ..recipe_evaluation import evaluate_sets, evaluation_path, load_evaluations
-    from ..standard_sets import CHECKED_AGAINST, equivalent_commands
-    from ..tables import as_rich, evaluation_rows
+    from .recipe import held_out_sets, verifier_of
+    from .recipe_evaluation import evaluate_sets, evaluation_path, load_evaluations
 
     directory = evaluation_path(model.model_name_or_path, output.output_dir)
     baselines = [load_evaluations(Path(path)) for path in evaluate_args.baseline]

@@ -22,7 +22,7 @@ caused it tells why.
 
 def run(arguments: Sequence[str]) -> None:
     """Parse, read, print."""
-    from ..shards import VERDICTS
+    from ..store.shards import VERDICTS
 
     parser = positional_parser("inspect", _DESCRIPTION)
     parser.add_argument("store", metavar="STORE", help="Directory of the store, e.g. runs/mine/pass_rates.")
@@ -30,8 +30,8 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument("--verdict", choices=VERDICTS, help="Show the completions with this verdict.")
     parser.add_argument("--max_completions", type=int, metavar="N", help="How many completions to show. Default: 10.")
     args = parser.parse_args(arguments)
-    from ..inspection import describe_completions, describe_store
-    from ..store import PassRateStore
+    from ..estimation.inspection import describe_completions, describe_store
+    from ..store.store import PassRateStore
 
     store = PassRateStore(args.store)
     if args.problem is None and args.verdict is None and args.max_completions is None:

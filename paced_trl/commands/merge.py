@@ -25,7 +25,7 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument("stores", metavar="STORE", nargs="+", help="Directories of the stores to merge.")
     parser.add_argument("--output_dir", required=True, metavar="DEST", help="Directory of the merged store.")
     args = parser.parse_args(arguments)
-    from ..merging import merge_stores
+    from ..store.merging import merge_stores
 
     counts = merge_stores(args.stores, args.output_dir)
     print(f"Store: {args.output_dir}")

@@ -29,7 +29,9 @@ def known_settings() -> set[str]:
     """Return the settings of all commands: one YAML file may serve several, so a key of another is no mistake."""
     from trl import ModelConfig
 
-    from .. import arguments, arms, config
+    from .. import settings as arguments
+    from ..evaluation import arms
+    from ..training import config
 
     dataclasses = [
         *(value for name, value in vars(arguments).items() if name.endswith("Arguments")),
@@ -145,7 +147,7 @@ def clean_exit(command: str) -> Iterator[None]:
 
     `PACED_TRL_TRACEBACK=1` shows the traceback as well.
     """
-    from ..store import StoreLockedError
+    from ..store.store import StoreLockedError
 
     try:
         yield

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..arguments import EstimationArguments, PlanArguments, ProblemArguments, TrainArguments, require_model
+from ..settings import EstimationArguments, PlanArguments, ProblemArguments, TrainArguments, require_model
 from .parsing import entry_point, parse
 
 
@@ -23,7 +23,7 @@ def run(arguments: Sequence[str]) -> None:
     """Parse, count, print."""
     from trl import ModelConfig
 
-    from ..config import PacedConfig
+    from ..training.config import PacedConfig
 
     problem_args, train_args, estimation, plan_args, args, model_args = parse(
         "plan",
@@ -33,9 +33,9 @@ def run(arguments: Sequence[str]) -> None:
     )
     from transformers import AutoConfig
 
-    from ..memory_plan import config_key
-    from ..models import resolve_model_path
-    from ..plan import RunShape, report
+    from ..generation.models import resolve_model_path
+    from ..training.memory import config_key
+    from ..training.plan import RunShape, report
 
     def config_of(name: str, revision: str | None) -> str:
         config = AutoConfig.from_pretrained(
@@ -66,7 +66,7 @@ def _count_problems(problem_args: ProblemArguments, plan_args: PlanArguments) ->
         return plan_args.num_problems
     from pathlib import Path
 
-    from ..recipe import problems_of
+    from .recipe import problems_of
 
     name = problem_args.dataset_name or ""
     if not (Path(name).exists() or name.startswith("reasoning_gym:")):

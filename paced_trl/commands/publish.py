@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..arguments import PublishArguments, RepositoryArguments
+from ..settings import PublishArguments, RepositoryArguments
 from .parsing import entry_point, parse
 
 
@@ -31,8 +31,8 @@ def run(arguments: Sequence[str]) -> None:
     if target.run is None or target.repo is None:
         missing, example = ("run", "runs/mine") if target.run is None else ("repo", "me/student-paced")
         raise ValueError(f"`{missing}` is not given. Name it, e.g. `--{missing} {example}`.")
-    from ..publication import check_repositories, publish_run, stage_run
-    from ..published_run import read_published_run
+    from ..publishing.publish import check_repositories, publish_run, stage_run
+    from ..publishing.run import read_published_run
 
     if target.dry_run:
         for directory in stage_run(target.run, target.repo, publish, pass_rates_repo=publish.pass_rates_repo):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..arguments import OutputArguments
+from ..settings import OutputArguments
 from .parsing import entry_point, parse
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..arguments import EstimationArguments, ProblemArguments, TeacherGapArguments, TrainArguments, as_mapping
+from ..settings import EstimationArguments, ProblemArguments, TeacherGapArguments, TrainArguments, as_mapping
 from .parsing import entry_point, parse
 
 
@@ -27,7 +27,7 @@ def run(arguments: Sequence[str]) -> None:
     """Parse, take the references, compare, print."""
     from trl import ModelConfig
 
-    from ..config import PacedConfig
+    from ..training.config import PacedConfig
 
     problem_args, train_args, estimation, gap_args, args, _ = parse(
         "teacher-gap",
@@ -37,10 +37,10 @@ def run(arguments: Sequence[str]) -> None:
     )
     from contextlib import nullcontext
 
+    from ..evaluation.teacher_gap import save_teacher_gap, teacher_gap
     from ..processes import Processes
-    from ..recipe import generator_of, problems_of, verifier_of
-    from ..recipe_training import with_references
-    from ..teacher_gap import save_teacher_gap, teacher_gap
+    from .recipe import generator_of, problems_of, verifier_of
+    from .recipe_training import with_references
 
     with verifier_of(args) if args.verifier else nullcontext() as verifier:
         problems = with_references(problems_of(problem_args), args, train_args, estimation, verifier)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..arguments import EstimationArguments, ProblemArguments, PublishArguments, TrainArguments
+from ..settings import EstimationArguments, ProblemArguments, PublishArguments, TrainArguments
 from .parsing import entry_point, parse
 
 
@@ -29,7 +29,7 @@ def run(arguments: Sequence[str]) -> None:
     """Parse, join the data, distill, print."""
     from trl import ModelConfig
 
-    from ..config import PacedConfig
+    from ..training.config import PacedConfig
 
     problem_args, train_args, estimation, publish, args, model_args = parse(
         "train",
@@ -39,11 +39,11 @@ def run(arguments: Sequence[str]) -> None:
     )
     from contextlib import nullcontext
 
-    from ..distillation import distill
     from ..processes import Processes
-    from ..publication import check_before_training, publish_run
-    from ..recipe import problems_of, validation_problems, verifier_of
-    from ..recipe_training import record_provenance, training_problems
+    from ..publishing.publish import check_before_training, publish_run
+    from ..training.run import distill
+    from .recipe import problems_of, validation_problems, verifier_of
+    from .recipe_training import record_provenance, training_problems
 
     processes = Processes.current()
     repositories = None

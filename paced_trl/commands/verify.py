@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..arguments import OutputArguments, ProblemArguments, VerifierArguments, VerifyArguments, as_mapping
+from ..settings import OutputArguments, ProblemArguments, VerifierArguments, VerifyArguments, as_mapping
 from .parsing import entry_point, parse
 
 
@@ -32,8 +32,8 @@ def run(arguments: Sequence[str]) -> None:
         arguments,
         description=_DESCRIPTION,
     )
-    from ..verification import load_verifier
-    from ..verification_report import read_columns, verify_completions
+    from ..verification.agreement import read_columns, verify_completions
+    from ..verification.verifier import load_verifier
 
     if problems.dataset_name is None:
         raise ValueError(

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..comparison import BASE, Comparison
-from ..evaluation import Evaluation
-from ..gradient_snr import GradientSNR
-from ..kernel import beta_kernel
-from ..pass_rate import Floats, pass_rate_bins
+from ..evaluation.comparison import BASE, Comparison
+from ..evaluation.evaluation import Evaluation
+from ..evaluation.gradient_snr import GradientSNR
+from ..weighting.counts import Floats, pass_rate_bins
+from ..weighting.kernel import beta_kernel
+from .contents import RunContents
 from .curves import (
     DIVERGENCES,
     EFFECTIVE_SAMPLE_SIZE,
@@ -31,10 +32,9 @@ from .curves import (
     stage_switches,
     stages,
 )
-from .figure_theme import LIGHT
+from .figures import TrainingWeights
 from .findings import difference, mean_with_interval
-from .run_contents import RunContents
-from .run_figures import TrainingWeights
+from .theme import LIGHT
 
 
 # Points of a curve that the page draws, in a panel of a few hundred pixels.

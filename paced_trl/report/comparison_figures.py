@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from ..comparison import BASE, Comparison
-from .figure_theme import LIGHT, Theme
+from ..evaluation.comparison import BASE, Comparison
+from .theme import LIGHT, Theme
 
 
 _PANEL = (4.5, 3.4)  # inches

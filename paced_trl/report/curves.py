@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..comparison import BASE
-from ..pass_rate import Floats
-from .run_contents import LogHistory, RunContents
+from ..evaluation.comparison import BASE
+from ..weighting.counts import Floats
+from .contents import LogHistory, RunContents
 
 
 DIVERGENCES = {

@@ -13,12 +13,12 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-from ..check import Row
-from ..json_verifier import json_answer
-from ..math_verifier import answer_expressions
-from ..numeric_verifier import stated_number
-from ..verification import Verdict
-from ..verifiers import ChoiceCheck, boxed_answer, final_text
+from ..verification.check import Row
+from ..verification.json_check import json_answer
+from ..verification.math_check import answer_expressions
+from ..verification.numeric_check import stated_number
+from ..verification.text_checks import ChoiceCheck, boxed_answer, final_text
+from ..verification.verifier import Verdict
 
 
 MAX_ANSWER = 200  # characters

@@ -12,13 +12,19 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 
-from ..comparison import BASE
-from ..evaluation import Difference, Evaluation, compare_runs
-from ..pass_rate import MAX_FAILURE_SHARE, MAX_TRUNCATED_SHARE, MIN_FRONTIER_SHARE, FrontierShares, frontier_shares
-from ..store import VERDICTS
-from ..tables import describe
-from ..verification import VALID_VERDICTS
-from .run_contents import RunContents
+from ..evaluation.comparison import BASE
+from ..evaluation.evaluation import Difference, Evaluation, compare_runs
+from ..evaluation.tables import describe
+from ..store.store import VERDICTS
+from ..verification.verifier import VALID_VERDICTS
+from ..weighting.counts import (
+    MAX_FAILURE_SHARE,
+    MAX_TRUNCATED_SHARE,
+    MIN_FRONTIER_SHARE,
+    FrontierShares,
+    frontier_shares,
+)
+from .contents import RunContents
 
 
 UNTOUCHED = "the untouched student"
@@ -38,7 +44,7 @@ def mean_with_interval(evaluations: Sequence[Evaluation]) -> Difference:
 
     A problem's pass rate is its mean over the evaluations, and the interval is about problems, generations and
     evaluations, one per training seed; of one evaluation it is about problems and generations. See
-    [`~paced_trl.differences.compare_runs`].
+    [`compare_runs`].
     """
     never = dataclasses.replace(evaluations[0], num_passed=[0] * len(evaluations[0].problem_ids))
     return compare_runs(evaluations, never)

@@ -20,20 +20,20 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ..comparison import BASE
-from ..store import VERDICTS
-from ..tables import comparison_rows, evaluation_rows
-from ..weighting import effective_sample_size
+from ..evaluation.comparison import BASE
+from ..evaluation.tables import comparison_rows, evaluation_rows
+from ..store.store import VERDICTS
+from ..weighting.weights import effective_sample_size
 from .charts import charts
+from .contents import RunContents, read_run
 from .embedding import as_script_data, policy_hashes, static_text
-from .figure_theme import DARK, FIGURES, LIGHT, render
+from .figures import TrainingWeights, report_figures, training_weights
 from .findings import advice_by_text, difference, findings, summary, training_shares, verdict_counts, warnings_of
-from .problem_samples import MAX_COMPLETION, MAX_PROMPT, elide, sample_problems, visible
+from .outcome import run_verdict
 from .problem_table import problem_table
-from .run_contents import RunContents, read_run
-from .run_figures import TrainingWeights, report_figures, training_weights
-from .run_settings import MAIN_SETTINGS, flat, settings_of, versions
-from .verdict import run_verdict
+from .problem_text import MAX_COMPLETION, MAX_PROMPT, elide, sample_problems, visible
+from .settings_shown import MAIN_SETTINGS, flat, settings_of, versions
+from .theme import DARK, FIGURES, LIGHT, render
 
 
 REPORT = "report.html"

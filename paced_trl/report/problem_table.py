@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..comparison import BASE
-from ..evaluation import TRAINING, Evaluation
-from ..pass_rate import Floats
-from ..store import PassRateStore
+from ..evaluation.comparison import BASE
+from ..evaluation.evaluation import TRAINING, Evaluation
+from ..store.store import PassRateStore
+from ..weighting.counts import Floats
+from .contents import RunContents
 from .extracted_answers import answer_reader
 from .findings import mean_with_interval
-from .problem_samples import as_text, choose_completions, completions_by_problem, elide, last_message
-from .run_contents import RunContents
+from .problem_text import as_text, choose_completions, completions_by_problem, elide, last_message
 
 
 MAX_PROBLEMS = 5_000

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..gradient_snr import GradientSNR
-from ..kernel import beta_kernel
-from .figure_theme import LIGHT, Theme
+from ..evaluation.gradient_snr import GradientSNR
+from ..weighting.kernel import beta_kernel
+from .theme import LIGHT, Theme
 
 
 def draw_gradient_snr(result: GradientSNR, theme: Theme = LIGHT) -> Figure:

@@ -10,12 +10,12 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.text import Text
 
-from ..tables import as_rich
+from ..evaluation.tables import as_rich
+from .contents import RunContents
 from .findings import advice_by_text, warnings_of
+from .outcome import run_verdict
 from .page import result_rows
-from .problem_samples import seen
-from .run_contents import RunContents
-from .verdict import run_verdict
+from .problem_text import seen
 
 
 _STYLES = {"better": "bold green", "mixed": "bold yellow", "worse": "bold red", "open": "bold"}

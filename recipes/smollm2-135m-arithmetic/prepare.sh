@@ -24,5 +24,5 @@ fi
 "$python" "$recipe/make_problems.py" --output_dir runs/smollm2/data
 
 # `trl sft` reads directories that transformers can load; paced-trl converts the GGUF file once, into its cache.
-converted=$("$python" -c "from paced_trl.models import resolve_model_path; print(resolve_model_path('runs/smollm2/model'))" | tail -n 1)
+converted=$("$python" -c "from paced_trl.generation.models import resolve_model_path; print(resolve_model_path('runs/smollm2/model'))" | tail -n 1)
 ln -sfn "$converted" runs/smollm2/converted

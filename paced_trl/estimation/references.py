@@ -1,0 +1,185 @@
+"""
+References: completions of the teacher to train the student on.
+
+Responsible for attempts in rounds until a completion is verified, and for what happens to problems that stay unsolved.
+How attempts are generated, verified and stored is in `filling.py`, the same as for pass rates.
+
+Refuses to know the student, weights and the loss. Paper (arXiv 2603.11178): the distillation track trains with forward
+KL on a larger teacher's responses; that only verified ones are used, and what becomes of the rest, is ours.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from datasets import Dataset
+
+from ..problem_set import ProblemSet
+from ..store.store import PassRateStore
+from .filling import filling
+
+
+if TYPE_CHECKING:
+    from ..generation.completions import Generator
+    from .protocols import VerifierLike
+
+UNSOLVED_POLICIES = ("drop", "solution", "keep")
+_MANY_UNSOLVED = 0.5
+
+
+def generate_references(
+    problems: Dataset | Sequence[dict[str, Any]],
+    generator: Generator,
+    verifier: VerifierLike,
+    *,
+    store: PassRateStore | str | os.PathLike[str],
+    num_attempts: int = 4,
+    unsolved: Literal["drop", "solution", "keep"] = "drop",
+    seed: int = 0,
+    slice_size: int | None = None,
+    progress: bool = True,
+) -> Dataset:
+    """
+    Let a teacher answer problems and keep a verified completion of each as `reference`.
+
+    Every problem gets one attempt, then those without a passed completion get another, up to `num_attempts`. The first
+    passed completion wins; one that ended by itself goes before one that was cut off at the length limit, which would
+    teach the student to stop in the middle. An empty completion never becomes a reference.
+
+    Example:
+
+    ```python
+    >>> teacher = load_generator("transformers", model_name_or_path="Qwen/Qwen3-4B")
+    >>> with load_verifier("math") as verifier:
+    ...     dataset = generate_references(problems, teacher, verifier, store="runs/references")
+    >>> dataset["reference"][0]
+    ```
+
+    Args:
+        problems (`datasets.Dataset` or `list[dict]`):
+            P problems with `prompt`, `solution` and `problem_id`, as [`load_problems`] makes them.
+        generator (`Generator`):
+            The teacher, as in [`estimate_pass_rates`].
+        verifier ([`Verifier`] or callable):
+            As in [`estimate_pass_rates`]. Problems whose gold is unusable are dropped under every policy.
+        store ([`PassRateStore`], `str` or `Path`):
+            Where attempts are kept, a directory of its own. As in [`estimate_pass_rates`], a rerun generates only what
+            is missing.
+        num_attempts (`int`, *optional*, defaults to `4`):
+            Most completions per problem. With a greedy teacher more than 1 changes nothing.
+        unsolved (`"drop"`, `"solution"` or `"keep"`, *optional*, defaults to `"drop"`):
+            What becomes of problems without a passed completion. `"drop"`: left out. `"solution"`: the text of the
+            gold is the reference, which makes sense only where it is a worked solution in the style of the teacher; a
+            bare answer teaches the student to skip the reasoning. `"keep"`: the first completion, though it failed.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of all draws.
+        slice_size (`int`, *optional*):
+            As in [`estimate_pass_rates`].
+        progress (`bool`, *optional*, defaults to `True`):
+            Whether to show a bar, the first completion and the shares of solved problems on stderr.
+
+    Returns:
+        `datasets.Dataset`: The problems that have a reference, in their order, with their columns and `reference`, the
+        text of a completion.
+
+    Raises:
+        ValueError: If problems, settings or store do not fit together, or no problem gets a reference.
+        StoreLockedError: If another process writes to the store.
+    """
+    if unsolved not in UNSOLVED_POLICIES:
+        raise ValueError(f"`unsolved` is {unsolved!r}; it can be: {', '.join(UNSOLVED_POLICIES)}.")
+    if num_attempts < 1:
+        raise ValueError(f"`num_attempts` is {num_attempts}: a reference needs at least 1 attempt.")
+    checked = ProblemSet(problems)
+    if unsolved == "solution":
+        _check_solutions_are_texts(checked)
+    with filling(
+        "References", checked, generator, verifier, store, seed=seed, slice_size=slice_size, progress=progress
+    ) as filler:
+        for attempts in range(1, num_attempts + 1):
+            solved = _first_texts(filler.store, checked.ids, verdict="passed")
+            is_unsolved = np.array([problem_id not in solved for problem_id in checked.ids])
+            filler.fill(np.where(is_unsolved, attempts, 0))
+        solved = _first_texts(filler.store, checked.ids, verdict="passed")
+        references = {
+            problem_id: solved.get(problem_id)
+            for problem_id, usable in zip(checked.ids, filler.is_usable, strict=True)
+            if usable
+        }
+        num_solved = sum(reference is not None for reference in references.values())
+        _settle_unsolved(references, unsolved, checked, filler.store)
+        report = _report(len(checked), len(references), num_solved, references, num_attempts, unsolved)
+        filler.progress.note(report)
+    kept = [row for row, problem_id in enumerate(checked.ids) if references.get(problem_id)]
+    if not kept:
+        raise ValueError(f"{report} Read some completions in {str(filler.store.path)!r}, and give a stronger teacher.")
+    if num_solved < _MANY_UNSOLVED * len(checked):
+        warnings.warn(f"{report} Read some completions in {str(filler.store.path)!r}.", UserWarning, stacklevel=2)
+    dataset = checked.dataset.select(kept)
+    if "reference" in dataset.column_names:
+        dataset = dataset.remove_columns("reference")
+    return dataset.add_column("reference", [references[checked.ids[row]] for row in kept])
+
+
+def _check_solutions_are_texts(problems: ProblemSet) -> None:
+    for row, solution in enumerate(problems.dataset["solution"]):
+        if not isinstance(solution, str) or not solution.strip():
+            raise ValueError(
+                f"`unsolved` is 'solution', but the solution in row {row} is {solution!r}, which is no text to train "
+                "on. Give worked solutions, or use `unsolved='drop'`."
+            )
+
+
+def _first_texts(store: PassRateStore, problem_ids: Sequence[str], verdict: str | None) -> dict[str, str]:
+    """Return the first non-empty completion of each problem, those that ended by themselves before those cut off."""
+    wanted = set(problem_ids)
+    table = store.completions(verdict=verdict).sort_by("generation_index")
+    columns = [table[name].to_pylist() for name in ("problem_id", "completion", "finish_reason")]
+    rows = [row for row in zip(*columns, strict=True) if row[0] in wanted and row[1].strip()]
+    texts: dict[str, str] = {}
+    for reason in ("stop", "length"):
+        for problem_id, text, finish_reason in rows:
+            if finish_reason == reason:
+                texts.setdefault(problem_id, text)
+    return texts
+
+
+def _settle_unsolved(
+    references: dict[str, str | None], unsolved: str, problems: ProblemSet, store: PassRateStore
+) -> None:
+    """Give problems without a passed completion what the policy says; `None` stays where there is nothing."""
+    open_ids = [problem_id for problem_id, reference in references.items() if reference is None]
+    if unsolved == "solution":
+        solutions = dict(zip(problems.ids, problems.dataset["solution"], strict=True))
+        references.update({problem_id: solutions[problem_id] for problem_id in open_ids})
+    elif unsolved == "keep":
+        texts = _first_texts(store, open_ids, verdict=None)
+        references.update({problem_id: texts.get(problem_id) for problem_id in open_ids})
+
+
+def _report(
+    num_problems: int,
+    num_usable: int,
+    num_solved: int,
+    references: dict[str, str | None],
+    num_attempts: int,
+    unsolved: str,
+) -> str:
+    num_kept = sum(reference is not None for reference in references.values())
+    fate = {
+        "drop": "were dropped",
+        "solution": "got their solution as reference",
+        "keep": "kept a completion that failed",
+    }[unsolved]
+    parts = [
+        f"The teacher solved {num_solved} of {num_problems} problems ({num_solved / num_problems:.1%}) in at most "
+        f"{num_attempts} attempts; {(num_usable - num_solved) / num_problems:.1%} stayed unsolved and {fate}."
+    ]
+    if num_usable < num_problems:
+        parts.append(f"{num_problems - num_usable} were dropped because their solution is unusable.")
+    parts.append(f"{num_kept} problems have a reference.")
+    return " ".join(parts)

@@ -1,0 +1,164 @@
+"""
+The arms of a comparison: a name and the settings it changes, e.g. `uniform: {weighting: uniform}`.
+
+Responsible for which arms there are, presets by name or settings of one's own, and for an arm's configuration. Knows
+nothing of how arms are run and what comes of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+
+if TYPE_CHECKING:
+    from ..training.config import PacedConfig
+
+BASE = "base"
+TWO_STAGES = "paced_forward_then_reverse"
+DEFAULT_ARMS = (
+    "uniform",
+    "hard_filter",
+    "paced",
+    "paced_sampling",
+    "paced_sampling_refreshed",
+    "hard_filter_refreshed",
+    TWO_STAGES,
+)
+
+Arms = dict[str, dict[str, Any]]
+
+
+@dataclass
+class ComparisonArguments:
+    """Which arms `compare` trains, and on which seeds."""
+
+    arms: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Names of presets, e.g. `uniform paced`, or name and the settings it changes, e.g. "
+            '\'{"mine": {"weight_beta": 2.0}, "uniform": {}}\'. The untouched student, `base`, is always one. '
+            f"Default: {', '.join(DEFAULT_ARMS)}."
+        },
+    )
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Seeds each arm is trained with."})
+    learning_rates: list[float] = field(
+        default_factory=list,
+        metadata={"help": "Train every arm with each of these rates, as arms ARM@RATE: a grid to choose a rate from."},
+    )
+    control: str = field(default="uniform", metadata={"help": "Arm that the others are compared with."})
+    curve_points: int = field(
+        default=4,
+        metadata={
+            "help": "Evaluations of each arm while it trains, evenly spaced, for learning curves; 0 for none. They "
+            "are not part of an arm's time and tokens."
+        },
+    )
+    num_curve_generations: int = field(
+        default=2, metadata={"help": "Completions per held-out problem in those evaluations."}
+    )
+
+    def __post_init__(self) -> None:
+        by_name = named_arms(self.arms)
+        if len(set(self.seeds)) != len(self.seeds) or not self.seeds:
+            raise ValueError(f"`seeds` is {self.seeds}; give at least one, and each once.")
+        if self.curve_points < 0 or self.num_curve_generations < 1:
+            raise ValueError(
+                f"`curve_points` is {self.curve_points} and `num_curve_generations` is {self.num_curve_generations}; "
+                "give 0 or more points with 1 or more generations each."
+            )
+        if self.learning_rates:
+            by_name = {
+                f"{name}@{rate:g}": {**settings, "learning_rate": rate}
+                for name, settings in by_name.items()
+                for rate in self.learning_rates
+            }
+            self.control = f"{self.control}@{self.learning_rates[0]:g}"
+        self._by_name = by_name
+
+    @property
+    def settings_by_arm(self) -> Arms:
+        """The settings that each arm changes, by name."""
+        return self._by_name
+
+    def complete(self, args: PacedConfig, earlier: Arms | None = None) -> None:
+        """
+        Bring the arms to those of this run.
+
+        Of the default arms, the two-stage one is left out where the settings have two stages for all arms anyway.
+
+        Args:
+            args ([`PacedConfig`]): The settings that arms change.
+            earlier (`Arms`, *optional*): Arms of an earlier comparison in the same directory, which stay.
+
+        Raises:
+            ValueError: If the control is no arm, or an arm sets what is no setting.
+        """
+        arms = self._by_name
+        if not self.arms and args.kl == "forward_then_reverse":
+            arms = {name: kept for name, kept in arms.items() if name.partition("@")[0] != TWO_STAGES}
+        self._by_name = arms = (earlier or {}) | arms
+        if self.control not in arms:
+            raise ValueError(
+                f"`control` is {self.control!r}, which is no arm. Name one of {', '.join(arms)} with `--control`, or "
+                f"add {self.control!r} to `arms`."
+            )
+        for settings in arms.values():
+            arm_config(args, settings, str(args.output_dir))
+
+
+def named_arms(given: Sequence[str] | Mapping[str, dict[str, Any] | None] | str) -> Arms:
+    """
+    Return the settings that each arm changes.
+
+    Args:
+        given: Names of presets; or a mapping of names to settings, which change the preset of that name if there is
+            one; or that mapping as JSON, alone or as the only element. Nothing: the default arms.
+
+    Raises:
+        ValueError: If a name without settings is no preset, or comes twice.
+    """
+    from ..training.config import PRESETS
+
+    given = [given] if isinstance(given, str) else given
+    if not isinstance(given, Mapping):
+        if len(given) == 1 and given[0].lstrip().startswith("{"):
+            given = _from_json(given[0])
+        else:
+            for name in given:
+                if list(given).count(name) > 1:
+                    raise ValueError(f"`arms` has {name!r} more than once. Name each arm once.")
+            given = dict.fromkeys(given or DEFAULT_ARMS)
+    arms = {name: PRESETS.get(name, {}) | (settings or {}) for name, settings in given.items() if name != BASE}
+    for name, settings in arms.items():
+        if not settings:
+            nearest = difflib.get_close_matches(name, PRESETS, n=1)
+            hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+            raise ValueError(
+                f"The arm {name!r} changes no setting and is no preset; {hint}Presets: {', '.join(PRESETS)}; or give "
+                'settings, e.g. \'{"my_arm": {"weight_beta": 2.0}}\'.'
+            )
+    return arms
+
+
+def _from_json(text: str) -> dict[str, dict[str, Any] | None]:
+    try:
+        return dict(json.loads(text))
+    except ValueError as error:
+        raise ValueError(
+            f"`arms` is {text!r}, which is no JSON object ({error}). Write names, or '{{\"name\": {{}}}}'."
+        ) from error
+
+
+def arm_config(args: PacedConfig, settings: dict[str, Any], output_dir: str) -> PacedConfig:
+    """Return a copy of the settings with an arm's changes."""
+    names = {f.name for f in dataclasses.fields(args)}
+    for name in settings.keys() - names:
+        nearest = difflib.get_close_matches(name, names, n=1)
+        hint = f" Did you mean `{nearest[0]}`?" if nearest else ""
+        raise ValueError(f"An arm sets `{name}`, which is no setting of `PacedConfig`.{hint}")
+    return dataclasses.replace(args, **{"beta": None, "output_dir": output_dir, **settings})

@@ -1,0 +1,114 @@
+"""
+Evaluations of the student while an arm trains, for its learning curve.
+
+Responsible for when they are, for leaving the training as it would be without them, and for keeping their completions
+in a store each, so that a kill loses nothing. Generation and verification are those of every other evaluation. Ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from ..generation.transformers_engine import TransformersGenerator
+from ..processes import Processes
+from .evaluation import evaluate_model
+from .learning_curve import DIRECTORY, CurvePoint, curve_steps
+
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from ..generation.completions import SamplingParameters
+    from ..training.monitoring.costs import TrainingClock
+    from ..verification.verifier import Verifier
+
+
+@dataclass
+class CurveSettings:
+    """
+    How a learning curve is measured.
+
+    Args:
+        num_points (`int`): Evaluations between the first and the last step.
+        problems (`dict[str, Dataset]`): Problems by set.
+        verifier ([`Verifier`]): Judges the completions.
+        sampling ([`SamplingParameters`]): As in every other evaluation.
+        chat_template_kwargs (`dict`): Likewise.
+        num_generations (`int`): Generations per problem.
+        batch_size (`int`): Completions generated at once.
+        seed (`int`): Seed of the generations.
+    """
+
+    num_points: int
+    problems: dict[str, Dataset]
+    verifier: Verifier
+    sampling: SamplingParameters
+    chat_template_kwargs: dict[str, Any]
+    num_generations: int
+    batch_size: int
+    seed: int
+
+    def evaluate(self, model: Any, tokenizer: Any, directory: Path) -> dict[str, float]:
+        """Return mean@k by set of a model in memory; completions are kept in `directory`."""
+        generator = TransformersGenerator(
+            model,
+            tokenizer,
+            self.sampling,
+            chat_template_kwargs=self.chat_template_kwargs,
+            batch_size=self.batch_size,
+        )
+        # Other weights at the same step, of a run that was resumed elsewhere, are another student.
+        weights = str(generator.record["weights"]).rpartition(":")[2][:8]
+        return {
+            name: evaluate_model(
+                problems,
+                generator,
+                self.verifier,
+                name=name,
+                num_generations=self.num_generations,
+                store=directory / f"{weights}-{name}",
+                seed=self.seed,
+                majority=False,
+                progress=False,
+            ).mean_at_k
+            for name, problems in self.problems.items()
+        }
+
+
+class CurveEvaluation(TrainerCallback):
+    """
+    Evaluate the student at some steps and leave a [`CurvePoint`] of each in the run's directory.
+
+    Args:
+        settings ([`CurveSettings`]): How.
+        student (`Callable[[], tuple[Any, Any]]`): Gives the student, unwrapped, and its tokenizer.
+        costs (`Callable[[], dict[str, float]]`): Gives what training has cost so far.
+        clock ([`TrainingClock`]): Is restarted after each evaluation. It must be a callback before this one.
+    """
+
+    def __init__(
+        self,
+        settings: CurveSettings,
+        student: Callable[[], tuple[Any, Any]],
+        costs: Callable[[], dict[str, float]],
+        clock: TrainingClock,
+    ) -> None:
+        self.settings = settings
+        self.student = student
+        self.costs = costs
+        self.clock = clock
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.global_step not in curve_steps(state.max_steps, self.settings.num_points):
+            return
+        run = Path(str(args.output_dir))
+        model, tokenizer = self.student()
+        accuracy = self.settings.evaluate(model, tokenizer, run / DIRECTORY / f"completions-{state.global_step:06}")
+        if Processes.current().is_main:
+            CurvePoint(step=state.global_step, **self.costs(), accuracy=accuracy).save(run)
+        self.clock.restart()

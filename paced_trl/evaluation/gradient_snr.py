@@ -1,0 +1,232 @@
+"""
+Whether gradients agree across problems, by how often the student passes them: the paper's bell, on one's own data.
+
+PACED (arXiv 2603.11178) rests on the observation that the signal-to-noise ratio of gradients across problems is a bell
+over the pass rate p and collapses at p = 0 and p = 1; its weight p^a (1-p)^b follows that curve. Here the curve is
+estimated from per-problem gradients g_i of one student, with intervals, and the exponents that fit it best. Estimators
+and intervals are ours. Pure numpy; where gradients come from is `gradient_sketch.py`.
+
+Within a bin of n problems, SNR = |mu|^2 / sigma^2 with mu the mean gradient and sigma^2 the mean of |g_i - mu|^2. The
+plain ratio of sample values is high by about 1/n, so both are estimated without bias: |mu|^2 by the mean of g_i . g_j
+over all pairs i != j, sigma^2 by the mean of |g_i|^2 minus that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..weighting.counts import Floats, pass_rate_bins
+
+
+RESULT = "gradient_snr.json"
+
+# Fewer problems have too few pairs.
+MIN_PROBLEMS = 4
+_GRID = np.round(np.arange(0.0, 4.01, 0.05), 2)
+_LOW, _HIGH = 2.5, 97.5
+
+
+@dataclass(frozen=True)
+class SNRBin:
+    """
+    The problems of about one pass rate.
+
+    Attributes:
+        pass_rate (`float`): Where the bin stands, in [0, 1].
+        num_problems (`int`): Problems with a gradient, n.
+        snr, low, high (`float`): Signal-to-noise ratio and its 95 % bootstrap interval over problems.
+        mean_norm (`float`): Mean of |g_i|.
+    """
+
+    pass_rate: float
+    num_problems: int
+    snr: float
+    low: float
+    high: float
+    mean_norm: float
+
+
+@dataclass(frozen=True)
+class GradientSNR:
+    """
+    The SNR over the pass rate, and the exponents of the weight that fit it.
+
+    Attributes:
+        bins (`list[SNRBin]`): By pass rate.
+        exponents (`tuple[float, float]`): The (a, b) whose p^a (1-p)^b, times a constant, fits best.
+        exponent_intervals (`tuple[tuple[float, float], tuple[float, float]]`): 95 % bootstrap intervals of a and of b.
+        explained, explained_by_default (`float`):
+            How much of the sum of the bins' squared SNR the best exponents and (1, 1) explain, in [0, 1].
+        is_bell (`bool`): Whether the middle is above both ends, by intervals that exclude 0.
+        finding (`str`): What the data show of a bell, in a sentence or two.
+    """
+
+    bins: list[SNRBin]
+    exponents: tuple[float, float]
+    exponent_intervals: tuple[tuple[float, float], tuple[float, float]]
+    explained: float
+    explained_by_default: float
+    is_bell: bool
+    finding: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-able copy."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> GradientSNR:
+        """Return what `to_dict` was made of; other keys are left out."""
+        known = {f.name: values[f.name] for f in fields(cls)}
+        (low_a, high_a), (low_b, high_b) = known["exponent_intervals"]
+        a, b = known["exponents"]
+        return cls(
+            **known
+            | {
+                "bins": [SNRBin(**each) for each in known["bins"]],
+                "exponents": (a, b),
+                "exponent_intervals": ((low_a, high_a), (low_b, high_b)),
+            }
+        )
+
+    def summary(self) -> str:
+        """Return the curve and what it says, as lines of text."""
+        lines = ["pass rate  problems  SNR [95 % interval]          mean |gradient|"]
+        for b in self.bins:
+            interval = f"{b.snr:.3g} [{b.low:.3g}, {b.high:.3g}]"
+            lines.append(f"{b.pass_rate:9.3g}  {b.num_problems:8d}  {interval:27}  {b.mean_norm:.3g}")
+        (a, b_), ((low_a, high_a), (low_b, high_b)) = self.exponents, self.exponent_intervals
+        where = "within" if low_a <= 1 <= high_a and low_b <= 1 <= high_b else "outside"
+        lines += [
+            self.finding,
+            f"p^a (1-p)^b fits best with a = {a:.2g} [{low_a:.2g}, {high_a:.2g}] and b = {b_:.2g} [{low_b:.2g}, "
+            f"{high_b:.2g}], which explains {self.explained:.0%}; a = b = 1, {where} these "
+            f"intervals, explains {self.explained_by_default:.0%}.",
+        ]
+        return "\n".join(lines)
+
+
+def gradient_snr(
+    gradients: Floats,
+    num_passed: npt.ArrayLike,
+    num_valid: npt.ArrayLike,
+    *,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> GradientSNR:
+    """
+    Estimate the SNR of gradients across problems as a function of the pass rate.
+
+    Args:
+        gradients (`np.ndarray`):
+            Gradient of each problem's unweighted loss, **shape (P, D)**, or a random projection that keeps inner
+            products.
+        num_passed, num_valid (`ArrayLike`): Counts per problem, **shape (P,)**; each `num_valid` above 0.
+        num_resamples (`int`, *optional*, defaults to `1000`): Resamples of the bootstrap.
+        seed (`int`, *optional*, defaults to `0`): Its seed.
+
+    Raises:
+        ValueError: If fewer than three pass rates have four problems each.
+    """
+    index, last = pass_rate_bins(num_passed, num_valid)
+    chosen = [b for b in range(last + 1) if np.count_nonzero(index == b) >= MIN_PROBLEMS]
+    if len(chosen) < 3:
+        raise ValueError(
+            f"Only {len(chosen)} pass rates have {MIN_PROBLEMS} problems or more, which makes no curve. Take more "
+            "problems, or ones that the student passes sometimes."
+        )
+    rng = np.random.default_rng(seed)
+    bins, resampled = [], []
+    for b in chosen:
+        part = np.asarray(gradients, dtype=np.float64)[index == b]
+        estimate, replicates = _snr_with_replicates(part @ part.T, num_resamples, rng)
+        low, high = np.percentile(replicates, [_LOW, _HIGH])
+        norm = float(np.linalg.norm(part, axis=1).mean())
+        bins.append(SNRBin(b / last, len(part), float(estimate), float(low), float(high), norm))
+        resampled.append(replicates)
+    rates = np.array([b.pass_rate for b in bins])
+    replicates = np.stack(resampled)
+    values = np.array([b.snr for b in bins])[:, None]
+    exponents, explained = _fit_exponents(rates, values)
+    replicated, _ = _fit_exponents(rates, replicates)
+    intervals = np.percentile(replicated, [_LOW, _HIGH], axis=0).T
+    is_bell, finding = _judge_bell(rates, replicates)
+    return GradientSNR(
+        bins=bins,
+        exponents=(float(exponents[0, 0]), float(exponents[0, 1])),
+        exponent_intervals=(tuple(intervals[0].tolist()), tuple(intervals[1].tolist())),
+        explained=float(explained[0]),
+        explained_by_default=float(_explained(_kernels(rates, [1.0], [1.0]), values)[0, 0]),
+        is_bell=is_bell,
+        finding=finding,
+    )
+
+
+def _snr_with_replicates(gram: Floats, num_resamples: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Return the SNR of one bin from its **(n, n)** inner products, and its bootstrap replicates, **shape (R,)**."""
+    n = len(gram)
+    counts = rng.multinomial(n, np.full(n, 1.0 / n), size=num_resamples).astype(np.float64)
+    counts = np.concatenate([np.ones((1, n)), counts])
+    squares = np.diagonal(gram)
+    # Pairs of two different problems only: a problem drawn twice would agree with itself.
+    pairs = np.einsum("rn,nm,rm->r", counts, gram, counts, optimize=True) - counts**2 @ squares
+    signal = pairs / (n * (n - 1))
+    signal[1:] /= 1.0 - 1.0 / n  # the share of draws of two that are of two different problems
+    noise = np.maximum(counts @ squares / n - signal, 1e-300)
+    return (signal / noise)[0], (signal / noise)[1:]
+
+
+def _kernels(rates: Floats, alphas: npt.ArrayLike, betas: npt.ArrayLike) -> Floats:
+    """Return p^a (1-p)^b for all pairs of exponents, **shape (A * B, M)**."""
+    a, b = (grid.reshape(-1, 1) for grid in np.meshgrid(alphas, betas, indexing="ij"))
+    kernels: Floats = rates**a * (1.0 - rates) ** b
+    return kernels
+
+
+def _explained(kernels: Floats, values: Floats) -> Floats:
+    """
+    Return the share of `values` squared that each kernel times its best constant, not below 0, explains.
+
+    Every pass rate counts alike: no kernel meets the ends exactly, and by their precision, which is highest there,
+    they would decide alone.
+
+    Args:
+        kernels (`np.ndarray`): **shape (N, M)**.
+        values (`np.ndarray`): **shape (M, R)**.
+
+    Returns:
+        `np.ndarray`: **shape (N, R)**.
+    """
+    products = np.maximum(kernels @ values, 0.0)
+    shares: Floats = products**2 / np.sum(kernels**2, axis=1)[:, None] / np.maximum(np.sum(values**2, axis=0), 1e-300)
+    return shares
+
+
+def _fit_exponents(rates: Floats, values: Floats) -> tuple[Floats, Floats]:
+    """Return each column's best exponents, **shape (R, 2)**, and what they explain, **shape (R,)**."""
+    explained = _explained(_kernels(rates, _GRID, _GRID), values)
+    best = explained.argmax(axis=0)
+    exponents = np.stack([_GRID[best // len(_GRID)], _GRID[best % len(_GRID)]], axis=1)
+    return exponents, explained.max(axis=0)
+
+
+def _judge_bell(rates: Floats, replicates: Floats) -> tuple[bool, str]:
+    """Compare the mean SNR of the inner bins with those of the first and the last, by their replicates."""
+    middle = replicates[1:-1].mean(axis=0)
+    names = [f"p = {rates[0]:.2g}", f"p = {rates[-1]:.2g}"]
+    lows = [np.percentile(middle - end, _LOW) for end in (replicates[0], replicates[-1])]
+    highs = [np.percentile(middle - end, _HIGH) for end in (replicates[0], replicates[-1])]
+    falls = [name for name, low in zip(names, lows, strict=True) if low > 0]
+    rises = [name for name, high in zip(names, highs, strict=True) if high < 0]
+    if len(falls) == 2:
+        text = f"The data show a bell: the SNR between is above that at {names[0]} and at {names[1]}."
+    elif falls:
+        text = f"The data do not show a bell: the SNR falls towards {falls[0]} only."
+    else:
+        text = "The data do not show a bell: the SNR between is above that at neither end."
+    if rises:
+        text += f" It is highest at {' and '.join(rises)}, where the weight would be 0."
+    return len(falls) == 2, text

@@ -1,0 +1,161 @@
+"""
+Accuracy against what training has cost: the points of an arm's learning curve, and the cost of a given accuracy.
+
+Responsible for where on the way points are taken, for their files, and for reading off a curve what it took to reach
+an accuracy, and how accurate it was before it forgot more. Evaluating is `curve_evaluation.py`'s business. Ours. Loads
+no model and nothing heavy.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..run_directory import write_json
+
+
+DIRECTORY = "curve"
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """
+    One evaluation on the way.
+
+    Args:
+        step (`int`): Completed optimizer steps.
+        seconds (`float`): Seconds of training until then, evaluations left out.
+        tokens_generated (`int`): Tokens that the student generated for training, refreshes included.
+        student_tokens (`int`): Tokens run through the student for the loss, forward and backward.
+        teacher_tokens (`int`): Tokens run through the teacher.
+        accuracy (`dict[str, float]`): mean@k by set, fractions in [0, 1].
+    """
+
+    step: int
+    seconds: float
+    tokens_generated: float
+    student_tokens: float
+    teacher_tokens: float
+    accuracy: dict[str, float]
+
+    @property
+    def tokens(self) -> float:
+        """All tokens together, generated ones and those of either model's forward passes, whatever a token costs."""
+        return self.tokens_generated + self.student_tokens + self.teacher_tokens
+
+    def save(self, run: Path) -> None:
+        """Write the point into a run's directory."""
+        (run / DIRECTORY).mkdir(parents=True, exist_ok=True)
+        write_json(run / DIRECTORY / f"step-{self.step:06}.json", asdict(self))
+
+
+def read_curve(run: Path) -> list[CurvePoint]:
+    """Return the points in a run's directory in the order of their steps, none if it has none."""
+    return [CurvePoint(**json.loads(path.read_text())) for path in sorted((run / DIRECTORY).glob("step-*.json"))]
+
+
+def curve_steps(max_steps: int, num_points: int) -> list[int]:
+    """
+    Return after which optimizer steps to evaluate: evenly spaced, the start and the end left out.
+
+    Example:
+
+    ```python
+    >>> curve_steps(300, 4)
+    [60, 120, 180, 240]
+    ```
+    """
+    steps = {round(max_steps * number / (num_points + 1)) for number in range(1, num_points + 1)}
+    return sorted(steps - {0, max_steps})
+
+
+def mean_curve(curves: Sequence[Sequence[CurvePoint]]) -> list[CurvePoint]:
+    """Return the mean over seeds of curves with the same steps; of those with other steps than the first, nothing."""
+    steps = [point.step for point in curves[0]]
+    alike = [curve for curve in curves if [point.step for point in curve] == steps]
+
+    def mean(name: str, points: Sequence[CurvePoint]) -> Any:
+        return float(np.mean([getattr(point, name) for point in points]))
+
+    names = ("seconds", "tokens_generated", "student_tokens", "teacher_tokens")
+    return [
+        CurvePoint(
+            step=points[0].step,
+            **{name: mean(name, points) for name in names},
+            accuracy={name: float(np.mean([p.accuracy[name] for p in points])) for name in curves[0][0].accuracy},
+        )
+        for points in zip(*alike, strict=True)
+    ]
+
+
+def cost_of_accuracy(curve: Sequence[CurvePoint], eval_set: str, accuracy: float) -> tuple[float, float] | None:
+    """
+    Return the tokens and seconds after which a curve first has an accuracy, straight lines between its points.
+
+    Points measured with few generations are noisy, and the first of them to be high enough comes too early.
+
+    Example:
+
+    ```python
+    >>> start = CurvePoint(0, 0.0, 0, 0, 0, {"test": 0.2})
+    >>> end = CurvePoint(10, 8.0, 100, 200, 100, {"test": 0.6})
+    >>> cost_of_accuracy([start, end], "test", 0.5)
+    (300.0, 6.0)
+    ```
+
+    Returns:
+        `tuple[float, float]` or `None`: `None` if it never does.
+    """
+    previous = curve[0]
+    for point in curve:
+        reached = point.accuracy[eval_set]
+        # 1e-9: means over seeds in another order differ in their last digit.
+        if reached >= accuracy - 1e-9:
+            rise = reached - previous.accuracy[eval_set]
+            part = min(1.0, (accuracy - previous.accuracy[eval_set]) / rise) if rise > 0 else 0.0
+            return (
+                previous.tokens + part * (point.tokens - previous.tokens),
+                previous.seconds + part * (point.seconds - previous.seconds),
+            )
+        previous = point
+    return None
+
+
+def best_with_retention(
+    curve: Sequence[CurvePoint], eval_set: str, retention_set: str, retention: float
+) -> float | None:
+    """
+    Return the highest accuracy that a curve has where it has not forgotten more, straight lines between its points.
+
+    Where a curve runs along `retention`, noise decides which of its points count: look at the curve, too.
+
+    Example:
+
+    ```python
+    >>> start = CurvePoint(0, 0.0, 0, 0, 0, {"test": 0.2, "kept": 0.9})
+    >>> end = CurvePoint(10, 8.0, 100, 200, 100, {"test": 0.6, "kept": 0.7})
+    >>> round(best_with_retention([start, end], "test", "kept", 0.8), 3)
+    0.4
+    ```
+
+    Args:
+        curve (`Sequence[CurvePoint]`): From the untouched student on.
+        eval_set, retention_set (`str`): Whose accuracy is asked for, and whose must not be below `retention`.
+        retention (`float`): A fraction in [0, 1].
+
+    Returns:
+        `float` or `None`: `None` if the curve is below `retention` from the first point to the last.
+    """
+    path = [(point.accuracy[eval_set], point.accuracy[retention_set]) for point in curve]
+    found = [accuracy for accuracy, kept in path if kept >= retention - 1e-9]
+    for (accuracy, kept), (next_accuracy, next_kept) in pairwise(path):
+        if (kept - retention) * (next_kept - retention) < 0:
+            part = (retention - kept) / (next_kept - kept)
+            found.append(accuracy + part * (next_accuracy - accuracy))
+    return max(found, default=None)

@@ -1,0 +1,102 @@
+"""
+Several arms under one budget: the same problems, references, steps, data order and seeds, one estimation shared.
+
+Every arm is evaluated on the same held-out and retention problems. Finished arms are reused, so arms and seeds can be
+added later. On several processes all train and evaluate together, and the first one writes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..processes import Processes
+from .arms import BASE, Arms, ComparisonArguments
+from .comparison import RESULTS, ArmRun, Comparison
+from .evaluation import Evaluation
+from .learning_curve import read_curve
+
+
+if TYPE_CHECKING:
+    from ..training.run import Distilled
+
+
+def run_comparison(
+    output_dir: Path,
+    comparison_args: ComparisonArguments,
+    eval_sets: Sequence[str],
+    retention_sets: Sequence[str],
+    *,
+    train: Callable[[dict[str, Any], Path], Distilled],
+    evaluate: Callable[[str | None, Path], dict[str, Evaluation]],
+    shared_tokens: Mapping[str, int] | None = None,
+) -> Comparison:
+    """
+    Evaluate the untouched student, then train and evaluate each arm with each seed; save after each.
+
+    Until they are reached, runs of an earlier comparison stay in what is saved: who adds an arm and stops loses none.
+
+    Args:
+        output_dir (`Path`): Runs go to `output_dir/arms/<arm>-seed<seed>`.
+        comparison_args ([`ComparisonArguments`]): Arms, seeds and the control.
+        eval_sets, retention_sets (`Sequence[str]`): Names of the sets that `evaluate` returns.
+        train (`Callable`): `train(settings, directory)` trains one arm.
+        evaluate (`Callable`): `evaluate(model, directory)` returns evaluations by set; model None is the student.
+        shared_tokens (`Mapping[str, int]`, *optional*): Tokens generated once for all arms, by what for.
+
+    Returns:
+        [`Comparison`]: Also in `output_dir/comparison.json`.
+    """
+    comparison = Comparison(
+        comparison_args.control, list(eval_sets), list(retention_sets), shared_tokens=dict(shared_tokens or {})
+    )
+    earlier = Comparison.load(output_dir).runs if (output_dir / RESULTS).exists() else []
+    comparison.runs.append(ArmRun(BASE, 0, {}, evaluate(None, output_dir / BASE)))
+    is_main = Processes.current().is_main
+    for seed in comparison_args.seeds:
+        for arm, settings in comparison_args.settings_by_arm.items():
+            directory = output_dir / "arms" / f"{arm}-seed{seed}"
+            distilled = train({**settings, "seed": seed}, directory)
+            if is_main:
+                print(f"{arm}, seed {seed}: {'reused' if distilled.reused else 'trained'}, {directory}", flush=True)
+            comparison.runs.append(
+                ArmRun(
+                    arm,
+                    seed,
+                    settings,
+                    evaluate(str(directory), directory / "evaluation"),
+                    path=str(directory),
+                    train_seconds=_train_seconds(distilled),
+                    log_history=distilled.log_history,
+                    costs=distilled.costs,
+                    curve=read_curve(directory),
+                )
+            )
+            if is_main:
+                _with_earlier(comparison, earlier).save(output_dir)
+    if is_main:
+        comparison.save(output_dir)
+    return comparison
+
+
+def _with_earlier(comparison: Comparison, earlier: Sequence[ArmRun]) -> Comparison:
+    """Add the runs of an earlier comparison of the same sets that this one has not come to."""
+    reached = {(run.arm, run.seed) for run in comparison.runs}
+    sets = {*comparison.eval_sets, *comparison.retention_sets}
+    left = [run for run in earlier if (run.arm, run.seed) not in reached and sets <= run.evaluations.keys()]
+    return dataclasses.replace(comparison, runs=[*comparison.runs, *left])
+
+
+def arms_so_far(output_dir: Path) -> Arms:
+    """Return the arms, with their settings, of the comparison that a directory holds; none if it holds none."""
+    if not (output_dir / RESULTS).exists():
+        return {}
+    return {run.arm: run.settings for run in Comparison.load(output_dir).runs if run.arm != BASE}
+
+
+def _train_seconds(distilled: Distilled) -> float:
+    """Return how long training took; of a run from before costs were kept, with its evaluations."""
+    runtimes = [entry["train_runtime"] for entry in distilled.log_history if "train_runtime" in entry]
+    return distilled.costs.get("seconds", sum(runtimes))

@@ -1,0 +1,186 @@
+"""
+A batch that finished rows leave and waiting rows enter, so that a step costs what its live rows cost.
+
+`generate` runs a batch until its longest row has ended. Here it runs in segments: it stops when enough rows have
+ended, their keys and values are dropped, new prompts are run once and their caches appended, and it goes on from
+there. Rows are aligned on the right, and padding that no row needs any more is cut off.
+
+Knows token ids, caches and `generate`; refuses to know text, which rows wait, and what to do when memory runs out.
+How completions are made is not the paper's subject (arXiv 2603.11178).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList
+
+from .attention_cache import append_rows, prefill_once, set_width
+from .batching import Row
+from .padded_batch import PaddedBatch, attention_mask, left_padded
+
+
+class EnoughRowsFinished(StoppingCriteria):
+    """
+    End the rows that are finished, and the segment when they are many.
+
+    Args:
+        ends (`torch.Tensor` of shape `(B,)`):
+            Positions, padding included, at which rows have their full length.
+        eos_token_ids (`torch.Tensor`):
+            Tokens that end a row.
+        num_rows (`int`):
+            How many rows must be finished.
+
+    Attributes:
+        finished (`torch.Tensor` of shape `(B,)`, bool): Which rows are.
+    """
+
+    def __init__(self, ends: torch.Tensor, eos_token_ids: torch.Tensor, num_rows: int):
+        self.ends = ends
+        self.eos_token_ids = eos_token_ids
+        self.num_rows = num_rows
+        self.finished = torch.zeros_like(ends, dtype=torch.bool)
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        self.finished |= torch.isin(input_ids[:, -1], self.eos_token_ids) | (input_ids.shape[1] >= self.ends)
+        return self.finished | (self.finished.sum() >= self.num_rows)
+
+
+@dataclass
+class _Tensors:
+    """
+    What `generate` is given. B rows of one completion each, W positions.
+
+    Attributes:
+        ids (`torch.Tensor` of shape `(B, W)`): Left padding, prompt, and what has been generated.
+        padding, starts (`torch.Tensor` of shape `(B,)`): Where a row's prompt and completion begin.
+        uniforms (`torch.Tensor` of shape `(B, C)`, *optional*): Random numbers; `None` if greedy.
+        cache (`DynamicCache`): Keys and values of the first W - 1 positions.
+    """
+
+    ids: torch.Tensor
+    padding: torch.Tensor
+    starts: torch.Tensor
+    uniforms: torch.Tensor | None
+    cache: DynamicCache
+
+    def set_width(self, width: int, pad_token_id: int) -> None:
+        """Put padding before all rows, or cut off what all of them have."""
+        shift = width - self.ids.shape[1]
+        # A negative number of columns to pad cuts.
+        self.ids = torch.nn.functional.pad(self.ids, (shift, 0), value=pad_token_id)
+        self.padding = self.padding + shift
+        self.starts = self.starts + shift
+        set_width(self.cache, width - 1)
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Keep these rows only."""
+        self.ids, self.padding, self.starts = self.ids[rows], self.padding[rows], self.starts[rows]
+        self.uniforms = None if self.uniforms is None else self.uniforms[rows]
+        self.cache.batch_select_indices(rows)
+
+    def append(self, other: _Tensors) -> None:
+        """Add the rows of another of the same width."""
+        self.ids = torch.cat([self.ids, other.ids])
+        self.padding = torch.cat([self.padding, other.padding])
+        self.starts = torch.cat([self.starts, other.starts])
+        if self.uniforms is not None and other.uniforms is not None:
+            self.uniforms = torch.cat([self.uniforms, other.uniforms])
+        append_rows(self.cache, other.cache)
+
+
+class ContinuousBatch(PaddedBatch):
+    """
+    Rows that are being generated, of a model for which [`can_cut_cache`] holds.
+
+    Example:
+
+    ```python
+    >>> batch.admit([Row(0, prompt_ids, first_generation=0, num_generations=8)])
+    >>> while batch.rows:
+    ...     for row, token_ids in batch.advance(stop_at=2):
+    ...         print(row.prompt_index, row.first_generation, token_ids)
+    ```
+
+    Arguments are those of [`PaddedBatch`].
+    """
+
+    _tensors: _Tensors | None = None
+
+    @torch.no_grad()
+    def admit(self, rows: list[Row]) -> None:
+        """Let rows enter: each prompt runs once, whatever its number of generations."""
+        # At least two positions: the cache then has one, though every prompt be of one token.
+        ids, padding = left_padded([row.prompt_ids for row in rows], self.pad_token_id, min_width=2)
+        width = ids.shape[1]
+        owner = torch.repeat_interleave(torch.arange(len(rows)), torch.tensor([row.num_generations for row in rows]))
+        ids, padding, owner = (tensor.to(self.model.device) for tensor in (ids, padding, owner))
+        singles = [single for row in rows for single in row.singles()]
+        entering = _Tensors(
+            ids=ids[owner],
+            padding=padding[owner],
+            starts=torch.full_like(owner, width),
+            uniforms=self.uniforms(singles),
+            cache=prefill_once(self.model, self.base_model, ids, attention_mask(padding, width), owner),
+        )
+        if self._tensors is None:
+            self._tensors = entering
+        else:
+            width = max(width, self._tensors.ids.shape[1])
+            entering.set_width(width, self.pad_token_id)
+            self._tensors.set_width(width, self.pad_token_id)
+            self._tensors.append(entering)
+        self.rows += singles
+
+    @torch.no_grad()
+    def advance(self, stop_at: int) -> list[tuple[Row, list[int]]]:
+        """
+        Generate until some rows are finished, and drop these.
+
+        Args:
+            stop_at (`int`):
+                How many rows. Fewer may have finished when a call returns: no row shall hold keys and values of more
+                positions than its prompt and completion can have.
+
+        Returns:
+            `list[tuple[Row, list[int]]]`: The finished rows with their token ids, end-of-sequence token included.
+        """
+        tensors = self._tensors
+        assert tensors is not None
+        width = tensors.ids.shape[1]
+        longest = max(len(row.prompt_ids) for row in self.rows) + self.sampling.max_completion_length
+        eos_token_ids = torch.tensor(self.generation_config.eos_token_id, device=tensors.ids.device)
+        criterion = EnoughRowsFinished(
+            tensors.starts + self.sampling.max_completion_length, eos_token_ids, min(stop_at, len(self.rows))
+        )
+        tensors.ids = self.model.generate(
+            input_ids=tensors.ids,
+            attention_mask=attention_mask(tensors.padding, width),
+            past_key_values=tensors.cache,
+            generation_config=self.configured(max(1, longest - width)),
+            logits_processor=self.processors(tensors.uniforms, tensors.padding, tensors.starts),
+            stopping_criteria=StoppingCriteriaList([criterion]),
+        )
+        return self._drop(criterion.finished)
+
+    def _drop(self, finished: torch.Tensor) -> list[tuple[Row, list[int]]]:
+        tensors = self._tensors
+        assert tensors is not None
+        limit = self.sampling.max_completion_length
+        is_finished, starts = finished.tolist(), tensors.starts.tolist()
+        done = [
+            (row, tensors.ids[number, starts[number] : starts[number] + limit].tolist())
+            for number, row in enumerate(self.rows)
+            if is_finished[number]
+        ]
+        self.rows = [row for row, is_done in zip(self.rows, is_finished, strict=True) if not is_done]
+        if not self.rows:
+            self._tensors = None
+        else:
+            if done:
+                tensors.keep(torch.nonzero(~finished).squeeze(-1))
+            tensors.set_width(tensors.ids.shape[1] - int(tensors.padding.min()), self.pad_token_id)
+        return done

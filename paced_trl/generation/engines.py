@@ -1,0 +1,52 @@
+"""
+A generator by the name of its engine.
+
+Refuses to know how any of them generates, and loads none before it is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+
+if TYPE_CHECKING:
+    from .completions import Generator
+
+_LOADERS = {
+    "transformers": ("transformers_engine", "load_transformers_generator"),
+    "vllm": ("vllm_engine", "load_vllm_generator"),
+    "openai": ("openai_engine", "load_openai_generator"),
+}
+
+
+def load_generator(engine: str = "transformers", **options: Any) -> Generator:
+    """
+    Make a generator by the name of its engine.
+
+    Example:
+
+    ```python
+    >>> generator = load_generator("transformers", model_name_or_path="Qwen/Qwen3-0.6B", batch_size=32)
+    >>> generator = load_generator("openai", model_name_or_path="Qwen/Qwen3-0.6B", base_urls=["http://gpu-1:8000"])
+    ```
+
+    Args:
+        engine (`str`, *optional*, defaults to `"transformers"`):
+            `"transformers"` generates in this process, `"vllm"` too, with vLLM's engine, `"openai"` on servers.
+        **options (`Any`):
+            Those of [`load_transformers_generator`],
+            [`load_vllm_generator`] or [`load_openai_generator`].
+
+    Returns:
+        `Generator`
+
+    Raises:
+        ValueError: If there is no such engine.
+    """
+    if engine not in _LOADERS:
+        listed = ", ".join(repr(name) for name in _LOADERS)
+        raise ValueError(f"`engine` is {engine!r}, which does not exist. The engines are: {listed}.")
+    module, loader = _LOADERS[engine]
+    generator: Generator = getattr(importlib.import_module(f".{module}", __package__), loader)(**options)
+    return generator

@@ -1,0 +1,286 @@
+"""
+Prompts to completions.
+
+Responsible for generation with transformers in this process: prompts in order of length, a batch that finished rows
+leave and waiting ones enter, nothing inherited from a checkpoint's `generation_config`, completions that do not depend
+on the batch they are in. The types that every engine speaks are in `completions.py`; `engines.py` makes a generator by
+the name of its engine.
+
+Refuses to know solutions, verdicts, stores and training. The paper (arXiv 2603.11178) asks for K student rollouts per
+problem; how they are made is not its subject.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import GenerationConfig
+
+from .attention_cache import can_cut_cache
+from .batching import Row, capacity, split_off
+from .completions import Completion, SamplingParameters
+from .continuous_batch import ContinuousBatch
+from .identity import eos_token_ids, memory_checksum, model_name
+from .padded_batch import PaddedBatch
+from .prompt_generator import PromptGenerator
+from .prompts import PromptRenderer
+
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# Finished rows leave, and waiting ones enter, when they are this part of the batch. Sooner costs prefills of few
+# prompts, later costs steps of finished rows; measured with scripts/bench_generation.py.
+_FINISHED_PART = 0.25
+
+
+class TransformersGenerator(PromptGenerator):
+    """
+    Generate with a transformers model in this process.
+
+    A completion depends on weights, sampling parameters, seed, prompt and its number among the prompt's generations,
+    and up to floating-point rounding on nothing else: not on how prompts fall into batches. Equal prompts get equal
+    completions.
+
+    Example:
+
+    ```python
+    >>> generator = TransformersGenerator(model, tokenizer, SamplingParameters(max_completion_length=64))
+    >>> for index, completions in generator(["2+2=", "3+3="], 4, seed=0):
+    ...     print(index, [completion.text for completion in completions])
+    ```
+
+    Args:
+        model (`PreTrainedModel` or `PeftModel`):
+            A model with a language modelling head.
+        tokenizer (`PreTrainedTokenizerBase`):
+            Its tokenizer; [`PromptRenderer`] says how prompts become tokens.
+        sampling (`SamplingParameters`):
+            How completions are drawn.
+        chat_template_kwargs (`dict`, *optional*):
+            Further variables of the chat template, such as `{"enable_thinking": False}`.
+        batch_size (`int`, *optional*, defaults to `64`):
+            Most completions that are generated at once. Halved when the device runs out of memory.
+        batch_tokens (`int`, *optional*, defaults to `65536`):
+            Most tokens in a batch, counting for every completion its padded prompt and `max_completion_length`:
+            bounds the key-value cache.
+        record (`dict`, *optional*):
+            What identifies the model in a store's record, such as `{"model": "Qwen/Qwen3-1.7B", "weights": "..."}`.
+            `None` takes the model's name and a checksum of its weights in memory.
+
+    Raises:
+        ValueError: If a limit is below 1, or neither tokenizer nor generation config has an end-of-sequence token.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel | PeftModel,
+        tokenizer: PreTrainedTokenizerBase,
+        sampling: SamplingParameters,
+        *,
+        chat_template_kwargs: dict[str, Any] | None = None,
+        batch_size: int = 64,
+        batch_tokens: int = 65536,
+        record: dict[str, Any] | None = None,
+    ):
+        if batch_tokens < 1:
+            raise ValueError(f"`batch_tokens` is {batch_tokens}: it must be at least 1.")
+        self.model: Any = model
+        self._base_model: Any = _base_model(model)
+        super().__init__(
+            PromptRenderer(tokenizer, chat_template_kwargs),
+            sampling,
+            batch_size=batch_size,
+            context_length=getattr(self._base_model.config.get_text_config(), "max_position_embeddings", None),
+        )
+        self.tokenizer = tokenizer
+        self.batch_tokens = batch_tokens
+        self.eos_token_ids = eos_token_ids(self._base_model, tokenizer)
+        self.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.eos_token_ids[0]
+        self._identity = record
+        self._can_cut_cache = can_cut_cache(self._base_model)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Everything that the completions depend on, as JSON values; part of a store's record."""
+        identity = self._identity
+        if identity is None:
+            name = self._base_model.name_or_path or type(self._base_model).__name__
+            identity = {"model": model_name(name), "weights": memory_checksum(self.model)}
+        return {
+            "engine": "transformers",
+            **identity,
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+            **self.renderer.record,
+            "eos_token_ids": self.eos_token_ids,
+            "sampling": asdict(self.sampling),
+        }
+
+    def _generate_rows(self, rows: list[Row], seed: int) -> Iterator[tuple[Row, Completion]]:
+        """Yield rows of one generation with their completions; where memory runs out, unfinished ones begin anew."""
+        waiting, batch = rows, self._new_batch(seed)
+        while waiting or batch.rows:
+            entering, waiting = self._next_rows(waiting, batch)
+            num_rows = len(batch.rows) + sum(row.num_generations for row in entering)
+            finished: list[tuple[Row, list[int]]] | None = None
+            try:
+                with _prepared_for_generation(self.model, self._base_model):
+                    if entering:
+                        batch.admit(entering)
+                        entering = []
+                    finished = batch.advance(stop_at=max(1, int(_FINISHED_PART * num_rows)))
+            except torch.OutOfMemoryError:
+                if num_rows == 1:
+                    raise
+            # Outside of `except`: the exception keeps the tensors of the failed attempt alive.
+            if finished is None:
+                waiting = sorted([*batch.rows, *entering, *waiting], key=lambda row: -len(row.prompt_ids))
+                batch = self._new_batch(seed)
+                self._halve_batch_size(num_rows)
+                continue
+            if finished:
+                completions = self._decode([ids for _, ids in finished])
+                yield from zip((row for row, _ in finished), completions, strict=True)
+
+    def _new_batch(self, seed: int) -> PaddedBatch:
+        kind = ContinuousBatch if self._can_cut_cache else PaddedBatch
+        return kind(self.model, self._base_model, self._generation_config(), self.sampling, seed)
+
+    def _next_rows(self, waiting: list[Row], batch: PaddedBatch) -> tuple[list[Row], list[Row]]:
+        """Split off the rows that enter a batch; none while there is room for less than one prompt's generations."""
+        if not waiting:
+            return [], []
+        most = capacity(
+            [waiting[0], *batch.rows], self.batch_size, self.batch_tokens, self.sampling.max_completion_length
+        )
+        room = most - len(batch.rows)
+        worthwhile = max(1, min(waiting[0].num_generations, int(_FINISHED_PART * most)))
+        return split_off(waiting, room) if room >= worthwhile or not batch.rows else ([], waiting)
+
+    def _halve_batch_size(self, num_rows: int) -> None:
+        self.batch_size = num_rows // 2
+        torch.cuda.empty_cache()
+        warnings.warn(
+            f"Out of memory with {num_rows} completions at once: going on with {self.batch_size}. Set `batch_size` to "
+            "that to avoid the detour.",
+            UserWarning,
+            stacklevel=2,
+        )
+
+    def _generation_config(self) -> GenerationConfig:
+        return GenerationConfig(
+            do_sample=False,
+            num_beams=1,
+            use_cache=True,
+            pad_token_id=self.pad_token_id,
+            bos_token_id=self.tokenizer.bos_token_id,
+            eos_token_id=self.eos_token_ids,
+            disable_compile=True,
+        )
+
+    def _decode(self, ids: list[list[int]]) -> list[Completion]:
+        """Cut each row after its first end-of-sequence token; what follows is padding, whatever its id."""
+        eos_token_ids = set(self.eos_token_ids)
+        ends = [next((c for c, token in enumerate(row) if token in eos_token_ids), None) for row in ids]
+        texts = self.tokenizer.batch_decode(
+            [row[:end] for row, end in zip(ids, ends, strict=True)], skip_special_tokens=True
+        )
+        return [
+            Completion(text, len(row), "length") if end is None else Completion(text, end + 1, "stop")
+            for text, row, end in zip(texts, ids, ends, strict=True)
+        ]
+
+
+def load_transformers_generator(
+    model_name_or_path: str,
+    *,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str | None = None,
+    trust_remote_code: bool = False,
+    attn_implementation: str | None = None,
+    load_in_4bit: bool = False,
+    sampling: SamplingParameters | None = None,
+    chat_template_kwargs: dict[str, Any] | None = None,
+    batch_size: int = 64,
+    batch_tokens: int = 65536,
+) -> TransformersGenerator:
+    """
+    Load a model and its tokenizer and make a [`TransformersGenerator`] of them.
+
+    Args:
+        model_name_or_path (`str`):
+            A Hub id, a local directory, or a directory with a GGUF file.
+        revision, dtype, device, trust_remote_code, attn_implementation, load_in_4bit:
+            As in [`load_model`].
+        sampling (`SamplingParameters`, *optional*):
+            `None` takes the defaults of [`SamplingParameters`], not the checkpoint's.
+        chat_template_kwargs, batch_size, batch_tokens:
+            As in [`TransformersGenerator`].
+
+    Returns:
+        `TransformersGenerator`
+    """
+    from .models import load_model, load_tokenizer, weights_fingerprint
+
+    tokenizer = load_tokenizer(model_name_or_path, revision=revision, trust_remote_code=trust_remote_code)
+    model = load_model(
+        model_name_or_path,
+        revision=revision,
+        dtype=dtype,
+        device=device,
+        trust_remote_code=trust_remote_code,
+        attn_implementation=attn_implementation,
+        load_in_4bit=load_in_4bit,
+    )
+    # After loading: only then does the Hub's cache know the commit.
+    record = {
+        "model": model_name(model_name_or_path),
+        "weights": weights_fingerprint(model_name_or_path, revision=revision),
+    }
+    if load_in_4bit:
+        record["quantization"] = "nf4"
+    return TransformersGenerator(
+        model,
+        tokenizer,
+        sampling or SamplingParameters(),
+        chat_template_kwargs=chat_template_kwargs,
+        batch_size=batch_size,
+        batch_tokens=batch_tokens,
+        record=record,
+    )
+
+
+def _base_model(model: Any) -> Any:
+    """Return what a PEFT model wraps: it hides that model's configuration and the signature of its `forward`."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+@contextmanager
+def _prepared_for_generation(model: Any, base_model: Any) -> Iterator[None]:
+    """
+    Put a model into eval mode and hide its generation config.
+
+    `generate` fills every field that the given config leaves at `None` from the model's own, and so a `min_p` or
+    `suppress_tokens` of the checkpoint cannot be switched off otherwise (transformers 5.23,
+    `GenerationMixin._prepare_generation_config`; see also transformers#42762).
+    """
+    was_training = model.training
+    owners = [m for m in {id(m): m for m in (model, base_model)}.values() if "generation_config" in vars(m)]
+    own = [owner.generation_config for owner in owners]
+    try:
+        model.eval()
+        for owner in owners:
+            owner.generation_config = GenerationConfig()
+        yield
+    finally:
+        for owner, config in zip(owners, own, strict=True):
+            owner.generation_config = config
+        if was_training:
+            model.train()

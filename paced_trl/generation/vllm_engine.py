@@ -1,0 +1,231 @@
+"""
+Completions from a vLLM engine in this process, without a server.
+
+Prompts are rendered here and given as token ids, every sampling parameter is said, and nothing is taken from the
+checkpoint's `generation_config` but its end-of-sequence tokens. Prefix caching makes K completions of a prompt, and
+prompts with the same examples before them, cost one prefill.
+
+vLLM is no dependency of this package: it is imported when a generator is made. Not from the paper.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from .batching import Row
+from .completions import Completion, SamplingParameters
+from .prompt_generator import PromptGenerator
+from .prompts import PromptRenderer
+
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class VLLMGenerator(PromptGenerator):
+    """
+    Generate with `vllm.LLM`.
+
+    With `send_seed` a completion depends on weights, sampling parameters, seed, prompt, and vLLM's numerics, which
+    vary a little with the batch; without, on everything that the engine has drawn before.
+
+    Example:
+
+    ```python
+    >>> generator = VLLMGenerator(vllm.LLM("Qwen/Qwen3-4B", generation_config="vllm"), tokenizer, sampling)
+    >>> for index, completions in generator(["2+2=", "3+3="], 4, seed=0):
+    ...     print(index, [completion.text for completion in completions])
+    ```
+
+    Args:
+        llm (`vllm.LLM`):
+            The engine.
+        tokenizer (`PreTrainedTokenizerBase`):
+            The model's tokenizer.
+        sampling (`SamplingParameters`):
+            How completions are drawn.
+        eos_token_ids (`list[int]`):
+            Tokens that end a completion.
+        record (`dict`):
+            What identifies the model in a store's record.
+        chat_template_kwargs (`dict`, *optional*):
+            Further variables of the chat template.
+        batch_size (`int`, *optional*, defaults to `256`):
+            Completions that the caller should ask for at once, at least. vLLM bounds by itself what runs together.
+        send_seed (`bool`, *optional*, defaults to `True`):
+            Give each request a seed. Set to `False` on a CPU: where a prompt is prefilled in parts, a seed ends the
+            engine of vLLM 0.32 ("CPU Generator does not use offset").
+        context_length (`int`, *optional*):
+            Most tokens that the engine takes. `None` asks the engine.
+    """
+
+    def __init__(
+        self,
+        llm: Any,
+        tokenizer: PreTrainedTokenizerBase,
+        sampling: SamplingParameters,
+        *,
+        eos_token_ids: list[int],
+        record: dict[str, Any],
+        chat_template_kwargs: dict[str, Any] | None = None,
+        batch_size: int = 256,
+        send_seed: bool = True,
+        context_length: int | None = None,
+    ):
+        super().__init__(
+            PromptRenderer(tokenizer, chat_template_kwargs),
+            sampling,
+            batch_size=batch_size,
+            context_length=context_length or llm.llm_engine.model_config.max_model_len,
+        )
+        self.llm = llm
+        self.eos_token_ids = eos_token_ids
+        self.send_seed = send_seed
+        self._identity = dict(record)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Everything that the completions depend on, as JSON values; part of a store's record."""
+        return {
+            "engine": "vllm",
+            **self._identity,
+            **self.renderer.record,
+            "eos_token_ids": self.eos_token_ids,
+            "sampling": asdict(self.sampling),
+        }
+
+    def _generate_rows(self, rows: list[Row], seed: int) -> Iterator[tuple[Row, Completion]]:
+        # vLLM's own loop, `LLM.generate`, gives nothing before everything is done.
+        engine = self.llm.llm_engine
+        waiting = {str(number): row for number, row in enumerate(rows)}
+        try:
+            for number, row in waiting.items():
+                engine.add_request(number, {"prompt_token_ids": row.prompt_ids}, self._parameters(row, seed))
+            while waiting:
+                for output in engine.step():
+                    if output.finished:
+                        row = waiting.pop(output.request_id)
+                        outputs = sorted(output.outputs, key=lambda completion: completion.index)
+                        yield from zip(row.singles(), map(_completion, outputs), strict=True)
+        except BaseException as error:
+            if type(error).__name__ == "EngineDeadError":
+                raise RuntimeError(
+                    "vLLM's engine has died; its log above says why. Completions in the store are kept, and the same "
+                    "command goes on from there. On a CPU a request with a seed can be the cause: `send_seed=False`."
+                ) from error
+            # Who stops in the middle would otherwise find these among the answers of the next call.
+            engine.abort_request(list(waiting))
+            raise
+
+    def _parameters(self, row: Row, seed: int) -> Any:
+        import vllm
+
+        sampling = self.sampling
+        text = f"{seed}|{row.first_generation}|{','.join(map(str, row.prompt_ids))}"
+        return vllm.SamplingParams(
+            n=row.num_generations,
+            max_tokens=sampling.max_completion_length,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k or -1,
+            min_p=sampling.min_p or 0.0,
+            repetition_penalty=sampling.repetition_penalty,
+            seed=int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little") >> 1 if self.send_seed else None,
+            stop_token_ids=self.eos_token_ids,
+            skip_special_tokens=True,
+            output_kind=vllm.sampling_params.RequestOutputKind.FINAL_ONLY,
+        )
+
+
+def _completion(output: Any) -> Completion:
+    if output.finish_reason not in ("stop", "length"):
+        raise RuntimeError(
+            f"vLLM ended a completion with the reason {output.finish_reason!r}, so it is not finished. Its log says "
+            "why."
+        )
+    reason = cast(Literal["stop", "length"], output.finish_reason)
+    return Completion(output.text, len(output.token_ids), reason)
+
+
+def load_vllm_generator(
+    model_name_or_path: str,
+    *,
+    revision: str | None = None,
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
+    sampling: SamplingParameters | None = None,
+    chat_template_kwargs: dict[str, Any] | None = None,
+    batch_size: int = 256,
+    send_seed: bool = True,
+    llm_kwargs: dict[str, Any] | None = None,
+) -> VLLMGenerator:
+    """
+    Load a model into vLLM and make a [`VLLMGenerator`] of it.
+
+    Args:
+        model_name_or_path (`str`):
+            A Hub id, a local directory, or a directory with a GGUF file. Not an adapter: merge it first.
+        revision, dtype, trust_remote_code:
+            As in [`load_model`].
+        sampling (`SamplingParameters`, *optional*):
+            `None` takes the defaults of [`SamplingParameters`].
+        chat_template_kwargs, batch_size, send_seed:
+            As in [`VLLMGenerator`].
+        llm_kwargs (`dict`, *optional*):
+            Further arguments of `vllm.LLM`, such as `{"tensor_parallel_size": 2, "gpu_memory_utilization": 0.8}`.
+
+    Returns:
+        `VLLMGenerator`
+
+    Raises:
+        ImportError: If vLLM is not installed.
+        ValueError: If the model is an adapter.
+    """
+    try:
+        import vllm
+    except ImportError as error:
+        raise ImportError(
+            "`engine='vllm'` needs vLLM, which is not installed here. Run `pip install vllm` (it pins its own torch; "
+            "an environment of its own, serving to `engine='openai'`, avoids that), or `scripts/setup_vllm_cpu.sh`."
+        ) from error
+    from transformers.utils import find_adapter_config_file
+
+    from .identity import declared_eos_token_ids, model_name
+    from .models import load_tokenizer, resolve_model_path, weights_fingerprint
+
+    resolved = resolve_model_path(model_name_or_path)
+    if find_adapter_config_file(resolved, revision=revision) is not None:
+        raise ValueError(
+            f"`{model_name_or_path}` is an adapter, which `engine='vllm'` does not load. Merge it into its base with "
+            "`merge_and_unload()` and save that, or use `engine='transformers'`."
+        )
+    tokenizer = load_tokenizer(model_name_or_path, revision=revision, trust_remote_code=trust_remote_code)
+    options = {"enable_prefix_caching": True, "seed": 0, **(llm_kwargs or {})}
+    llm = vllm.LLM(
+        model=resolved,
+        revision=revision,
+        tokenizer_revision=revision,
+        dtype=dtype,
+        trust_remote_code=trust_remote_code,
+        # Nothing is inherited: sampling parameters are the policy that is measured.
+        generation_config="vllm",
+        **options,
+    )
+    record = {
+        "model": model_name(model_name_or_path),
+        "weights": weights_fingerprint(model_name_or_path, revision=revision),
+        "dtype": dtype,
+    }
+    return VLLMGenerator(
+        llm,
+        tokenizer,
+        sampling or SamplingParameters(),
+        eos_token_ids=declared_eos_token_ids(resolved, revision, tokenizer, trust_remote_code=trust_remote_code),
+        record=record,
+        chat_template_kwargs=chat_template_kwargs,
+        batch_size=batch_size,
+        send_seed=send_seed,
+    )

@@ -1,0 +1,265 @@
+"""
+What a run says about itself to others: read from its directory, without a local path in it.
+
+Responsible for finding the evaluations of exactly these weights and of the untouched student, for the settings that
+reproduce the run, and for what may be named: models and data on the Hub by their ids, local ones by no more than the
+last part of their path. Knows nothing of cards and uploads.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from transformers.utils import ADAPTER_CONFIG_NAME
+
+from ..evaluation.evaluation import TRAINING, Evaluation
+from ..generation.completions import Prompt
+from ..generation.models import weights_fingerprint
+from ..run_directory import MANIFEST
+from ..store.store import PassRateStore
+from ..training.decisive_settings import OPTIMIZATION_SETTINGS, SAMPLING_SETTINGS, STUDENT_SETTINGS
+from .provenance import hub_id, read_provenance
+
+
+_ARMS = "arms"
+
+
+@dataclass
+class PublishedRun:
+    """
+    A finished run, as far as others may know it.
+
+    Args:
+        path (`Path`): Its directory.
+        settings (`dict[str, Any]`): Its settings, local paths included: for reading, not for showing.
+        provenance (`dict[str, Any]`): See `provenance.py`.
+        base_model (`str`, *optional*): Hub id of the student before training; None if it is not on the Hub.
+        teacher (`str`, *optional*): Hub id of the teacher; None if it is not on the Hub.
+        dataset (`str`, *optional*): Hub id of the training problems; None if they are not on the Hub.
+        published_pass_rates (`str`, *optional*): Hub id of the pass rates, if they were not measured by the run.
+        store ([`PassRateStore`], *optional*): The completions behind the pass rates.
+        before, after (`dict[str, Evaluation]`): Evaluations of the untouched and of the trained student, by set.
+        training (`dict[str, Evaluation]`):
+            `"before"` and `"after"`, as far as they are known: evaluations on the problems that were trained on.
+        sources (`dict[str, str]`): What the sets of problems are made of, by set, as the user names it.
+        retention_sets (`list[str]`): Sets of problems that the run does not train on.
+    """
+
+    path: Path
+    settings: dict[str, Any]
+    provenance: dict[str, Any]
+    base_model: str | None = None
+    teacher: str | None = None
+    dataset: str | None = None
+    published_pass_rates: str | None = None
+    store: PassRateStore | None = None
+    before: dict[str, Evaluation] = field(default_factory=dict)
+    after: dict[str, Evaluation] = field(default_factory=dict)
+    training: dict[str, Evaluation] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
+    retention_sets: list[str] = field(default_factory=list)
+
+    @property
+    def is_adapter(self) -> bool:
+        """Whether the run trained an adapter, and not the whole student."""
+        return (self.path / ADAPTER_CONFIG_NAME).exists()
+
+    @functools.cached_property
+    def store_fingerprint(self) -> str | None:
+        """Checksum of the pass rates: of the store's record and of the verdicts of each problem."""
+        return None if self.store is None else store_fingerprint(self.store)
+
+    def example_prompts(self, count: int = 8) -> list[Prompt]:
+        """Return a few prompts of the training problems; none if the run does not hold them."""
+        path = None if self.store is None else self.store.path.with_suffix(".parquet")
+        if path is None or not path.exists() or "prompt" not in pq.read_schema(path).names:
+            return []
+        return pq.read_table(path, columns=["prompt"])["prompt"].slice(0, count).to_pylist()
+
+    @property
+    def teaches_itself(self) -> bool:
+        """Whether the student was its own teacher."""
+        return self.settings.get("self_distillation", "none") != "none"
+
+    def recipe(self) -> dict[str, Any]:
+        """Return the settings that reproduce the run, for one YAML file."""
+        from ..training.config import PacedConfig
+
+        inherited = {f.name for base in PacedConfig.__bases__ for f in dataclasses.fields(base)}
+        own = [f.name for f in dataclasses.fields(PacedConfig) if f.name not in inherited]
+        without_effect = {
+            "refresh_": self.settings.get("refresh") == "never",
+            "weight_band": self.settings.get("weighting") != "hard_filter",
+            "weight_gate": self.settings.get("weight_estimator") != "posterior",
+            "self_distillation": not self.teaches_itself,
+            "privileged_template": not self.teaches_itself,
+            # How this machine went about it.
+            "teacher_cache": True,
+            "teacher_offload": True,
+        }
+        own = [name for name in own if not any(name.startswith(key) for key, none in without_effect.items() if none)]
+        settings = {name: self.settings.get(name) for name in (*own, *SAMPLING_SETTINGS, *OPTIMIZATION_SETTINGS)}
+        uses_peft = self.settings.get("student.use_peft")
+        student = {
+            name: self.settings.get(f"student.{name}")
+            for name in STUDENT_SETTINGS
+            if uses_peft or not name.startswith("lora_")
+        }
+        if settings["max_steps"] is not None and settings["max_steps"] > 0:
+            del settings["num_train_epochs"]  # without effect
+        models = {
+            "model_name_or_path": self.base_model or last_part(self.settings.get("student.model_name_or_path")),
+            "teacher_model_name_or_path": None
+            if self.teaches_itself
+            else self.teacher or last_part(self.settings.get("teacher_model_name_or_path")),
+        }
+        before = {step: self.provenance.get(step, {}) for step in ("problems", "pass_rates", "references")}
+        steps = {name: value for values in before.values() for name, value in values.items()}
+        steps["dataset_name"] = self.dataset or last_part(steps.get("dataset_name"))
+        steps["pass_rates"] = self.published_pass_rates
+        if self.store is not None and len(measured := set(self.store.num_generations().values())) == 1:
+            # The store may have been made with another number than training was started with.
+            steps["num_generations"] = measured.pop()
+        switched_off = {name for name, value in {**steps, **student}.items() if value is False}
+        everything = {**steps, **models, **settings, **student}
+        return {
+            name: public_value(value)
+            for name, value in everything.items()
+            if name not in switched_off and value is not None and value != [] and value != {}
+        }
+
+
+def last_part(name: str | None) -> str | None:
+    """Return the last part of a name that is no Hub id: of a path its file or directory, of a generator all of it."""
+    return name if name is None or ":" in name else Path(name).name
+
+
+def public_value(value: Any) -> Any:
+    """Return a setting's value for others: of a local path, which means nothing to them, the last part."""
+    if isinstance(value, dict):
+        return {key: public_value(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [public_value(item) for item in value]
+    if not isinstance(value, str) or "\n" in value:
+        return value
+    is_path = os.path.isabs(value) or value.startswith((".", "~")) or (os.sep in value and Path(value).exists())
+    return Path(value).name if is_path else value
+
+
+def store_fingerprint(store: PassRateStore) -> str:
+    """Return a checksum of what a store says: its record, and the verdicts of each problem, counted."""
+    counts = store.counts().sort_by("problem_id")
+    content = [store.record, counts.select(sorted(counts.column_names)).to_pylist()]
+    return f"sha256:{hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]}"
+
+
+def read_published_run(path: str | os.PathLike[str], *, base_model: str | None = None) -> PublishedRun:
+    """
+    Read a finished run.
+
+    Args:
+        path (`str` or path): The `--output_dir` of `paced-trl train`, or one arm of `paced-trl compare`.
+        base_model (`str`, *optional*): Hub id of the student before training, if the run knows it as a directory.
+
+    Returns:
+        [`PublishedRun`]
+
+    Raises:
+        ValueError: If there is no finished run, or an adapter's base is not on the Hub.
+    """
+    path = Path(path)
+    manifest = path / MANIFEST
+    values: dict[str, Any] = json.loads(manifest.read_text()) if manifest.exists() else {}
+    if values.get("status") != "finished":
+        what = "a run that has not finished" if manifest.exists() else "no run"
+        raise ValueError(
+            f"{str(path)!r} holds {what}, so there is no student to publish. Name the `--output_dir` of a finished "
+            "`paced-trl train`."
+        )
+    settings, provenance = values["settings"], read_provenance(path)
+    run = PublishedRun(path, settings, provenance)
+    # What was a directory when the run started may be gone by now, or lie elsewhere: its name is no id for that.
+    recorded = provenance or {
+        "student": hub_id(settings.get("student.model_name_or_path")),
+        "teacher": hub_id(settings.get("teacher_model_name_or_path")),
+    }
+    run.base_model = published_base_model(base_model, recorded["student"], is_adapter=run.is_adapter)
+    # A file that serves several runs may name a teacher which this one did without.
+    run.teacher = None if run.teaches_itself else recorded["teacher"]
+    run.dataset, run.published_pass_rates = recorded.get("dataset"), recorded.get("published_pass_rates")
+    # An arm of a comparison shares the pass rates and the untouched student with the others.
+    root = path.resolve().parents[1] if path.resolve().parent.name == _ARMS else path
+    named = provenance.get("pass_rates", {}).get("pass_rates")
+    for store in filter(None, (named, root / "pass_rates")):
+        if (Path(store) / "manifest.json").exists():
+            run.store = PassRateStore(store)
+            break
+    _add_evaluations(run, root)
+    return run
+
+
+def published_base_model(given: str | None, recorded: str | None, *, is_adapter: bool) -> str | None:
+    """
+    Return the Hub id of the student before training.
+
+    Raises:
+        ValueError: If `given` is no Hub id, or an adapter would be published without one.
+    """
+    if given is not None and hub_id(given) is None:
+        raise ValueError(
+            f"`base_model` is {given!r}, which is no model on the Hub for others to load. Give its id, such as "
+            "`--base_model Qwen/Qwen3-0.6B`."
+        )
+    if is_adapter and given is None and recorded is None:
+        raise ValueError(
+            "The student was loaded from a local directory, and an adapter is of use only with its base. Say which "
+            "model on the Hub that is, e.g. `--base_model Qwen/Qwen3-0.6B`."
+        )
+    return given or recorded
+
+
+def _add_evaluations(run: PublishedRun, root: Path) -> None:
+    """Sort the evaluations that lie in the run by the weights that they were made with."""
+    try:
+        trained: str | None = weights_fingerprint(run.path)
+    except (FileNotFoundError, ValueError):
+        trained = None  # an adapter whose local base is gone: then the name decides
+    untouched = None if run.store is None else run.store.record.get("generator", {}).get("weights")
+    student = Path(str(run.settings.get("student.model_name_or_path"))).name
+    files = [*run.path.glob("evaluation/*.json"), *run.path.glob("evaluation/*/*.json")]
+    if root != run.path:
+        files += root.glob("base/*.json")
+    for file in sorted(file for file in files if file.name not in (MANIFEST, "manifest.json")):
+        evaluation = Evaluation.load(file)
+        generator = evaluation.record.get("generator", {})
+        weights, name = generator.get("weights"), Path(str(generator.get("model"))).name
+        if weights == trained if trained and weights else name == run.path.resolve().name:
+            run.after[file.stem] = evaluation
+        elif weights == untouched if untouched and weights else name == student:
+            run.before[file.stem] = evaluation
+        else:
+            warnings.warn(
+                f"The evaluation {str(file)!r} is of other weights than the run's, and is not published. Run "
+                "`paced-trl evaluate` again to have one that is.",
+                stacklevel=3,
+            )
+            continue
+        manifest = file.with_name(MANIFEST)
+        settings = json.loads(manifest.read_text())["settings"] if manifest.exists() else {}
+        run.sources |= {name: data for name, data in settings.get("sets", {}).items() if name == file.stem}
+        if file.stem in settings.get("retention_sets", []) and file.stem not in run.retention_sets:
+            run.retention_sets.append(file.stem)
+    # It shows what training changed, and not how good the student is.
+    sides = {"before": run.before, "after": run.after}
+    run.training = {side: found.pop(TRAINING) for side, found in sides.items() if TRAINING in found}
+    # What was trained for first.
+    run.after = dict(sorted(run.after.items(), key=lambda item: item[0] in run.retention_sets))

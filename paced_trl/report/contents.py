@@ -1,0 +1,263 @@
+"""
+What a run directory holds, read back for people: evaluations, logs, settings, pass rates and completions.
+
+Responsible for knowing where `paced-trl estimate`, `train`, `evaluate` and `compare` leave what, and for bringing a
+single run and a comparison into one form. Whatever is missing is left out; only a directory that holds none of it is
+refused. This module computes nothing and knows nothing of pages and figures.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ..evaluation.comparison import BASE, RESULTS, Comparison
+from ..evaluation.evaluation import TRAINING, Evaluation
+from ..evaluation.gradient_snr import RESULT, GradientSNR
+from ..run_directory import MANIFEST
+from ..store.store import PassRateStore
+from ..training.monitoring.notes import ADVICE, read_notes
+from ..verification.verifier import VALID_VERDICTS
+
+
+PASS_RATES = "pass_rates.parquet"
+_HISTORY = "trainer_state.json"
+
+LogHistory = list[dict[str, Any]]
+
+
+class Checkpoint(NamedTuple):
+    """Mean@k by set of a student that has not ended its training, after so many steps."""
+
+    step: int
+    accuracy: dict[str, float]
+
+
+@dataclass
+class RunContents:
+    """
+    What there is to show of a run or a comparison.
+
+    Args:
+        path (`Path`): The directory.
+        comparison ([`Comparison`], *optional*): What `paced-trl compare` found; None for a single run.
+        evaluations (`dict[str, dict[str, list[Evaluation]]]`):
+            Evaluations by set and by arm, one per seed; the untouched student is the arm `"base"` and comes first. The
+            arms of a single run are the models that were evaluated.
+        retention_sets (`list[str]`): Sets of problems that no arm trains on.
+        histories (`dict[str, list[LogHistory]]`): What training logged, by arm, one history per seed.
+        checkpoints (`dict[str, list[list[Checkpoint]]]`): Evaluations on the way, by arm, one list per seed.
+        settings (`dict[str, dict[str, Any]]`): Settings of each training run, by name of its directory.
+        unfinished (`list[str]`): Names of the training runs that started and have not finished.
+        pass_rates (`pyarrow.Table`, *optional*):
+            `problem_id`, `num_passed` and `num_valid` of the training problems before training; where known also
+            `prompt`, `solution` and `problem_weight`.
+        store ([`PassRateStore`], *optional*): The completions that the pass rates were counted from.
+        references ([`PassRateStore`], *optional*): The teacher's completions of the training problems.
+        training (`dict[str, list[Evaluation]]`): Evaluations on the training problems, as `evaluations` of one set.
+        completions (`dict[str, dict[str, PassRateStore]]`):
+            Completions of the evaluations, by set and by arm, of the arm's first seed.
+        held_out_problems (`dict[str, pyarrow.Table]`): `problem_id`, and `prompt` and `solution` where known, by set.
+        gradient_snr ([`GradientSNR`], *optional*): What `paced-trl diagnose` found.
+        advice (`dict[str, list[dict[str, Any]]]`):
+            What training warned of, as `step`, `subject` and `text`, by name of the run's directory.
+    """
+
+    path: Path
+    comparison: Comparison | None = None
+    evaluations: dict[str, dict[str, list[Evaluation]]] = field(default_factory=dict)
+    retention_sets: list[str] = field(default_factory=list)
+    histories: dict[str, list[LogHistory]] = field(default_factory=dict)
+    checkpoints: dict[str, list[list[Checkpoint]]] = field(default_factory=dict)
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    unfinished: list[str] = field(default_factory=list)
+    pass_rates: pa.Table | None = None
+    store: PassRateStore | None = None
+    references: PassRateStore | None = None
+    training: dict[str, list[Evaluation]] = field(default_factory=dict)
+    completions: dict[str, dict[str, PassRateStore]] = field(default_factory=dict)
+    held_out_problems: dict[str, pa.Table] = field(default_factory=dict)
+    gradient_snr: GradientSNR | None = None
+    advice: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    @property
+    def arms(self) -> list[str]:
+        """Names of the arms, the untouched student first, the others in the order in which they were run."""
+        measured = [*self.evaluations.values(), self.training]
+        names = dict.fromkeys([*(arm for by_arm in measured for arm in by_arm), *self.histories])
+        return [name for name in names if name == BASE] + [name for name in names if name != BASE]
+
+    @property
+    def eval_sets(self) -> list[str]:
+        """Names of the held-out sets of the kind that was trained on."""
+        return [name for name in self.evaluations if name not in self.retention_sets]
+
+    @property
+    def before_and_after(self) -> dict[str, dict[str, list[Evaluation]]]:
+        """Evaluations whose pass rates training was to change: on held-out sets, and on the training problems."""
+        by_set = {name: self.evaluations[name] for name in self.eval_sets}
+        return by_set | ({TRAINING: self.training} if self.training else {})
+
+
+def read_run(output_dir: str | os.PathLike[str]) -> RunContents:
+    """
+    Read the directory of a run or of a comparison.
+
+    Args:
+        output_dir (`str` or path): The `--output_dir` of `paced-trl estimate`, `train`, `evaluate` or `compare`.
+
+    Returns:
+        [`RunContents`]: What is there.
+
+    Raises:
+        ValueError: If there is nothing to show, or a file is damaged.
+    """
+    path = Path(output_dir)
+    contents = RunContents(path)
+    if (path / RESULTS).exists():
+        _add_comparison(contents)
+    else:
+        _add_single_run(contents)
+    contents.store = _open_store(path / "pass_rates")
+    contents.references = _open_store(path / "references")
+    contents.pass_rates = _read_pass_rates(path / PASS_RATES, contents.store)
+    if (path / RESULT).exists():
+        with _naming(path / RESULT):
+            contents.gradient_snr = GradientSNR.from_dict(_read_json(path / RESULT))
+    found = (contents.evaluations, contents.histories, contents.pass_rates, contents.gradient_snr)
+    if not any(part is not None and part != {} for part in found):
+        raise ValueError(
+            f"{str(path)!r} holds no pass rates, no training log and no evaluation, so there is nothing to show. Name "
+            "the `--output_dir` of `paced-trl estimate`, `train`, `evaluate` or `compare`."
+        )
+    return contents
+
+
+def _add_comparison(contents: RunContents) -> None:
+    with _naming(contents.path / RESULTS):
+        comparison = Comparison.load(contents.path)
+        contents.checkpoints = _checkpoints(_read_json(contents.path / RESULTS)["runs"])
+    contents.comparison = comparison
+    contents.retention_sets = comparison.retention_sets
+    for eval_set in [*comparison.eval_sets, *comparison.retention_sets]:
+        contents.evaluations[eval_set] = {arm: comparison.evaluations(arm, eval_set) for arm in comparison.arms()}
+    for run in comparison.runs:
+        if TRAINING in run.evaluations:
+            contents.training.setdefault(run.arm, []).append(run.evaluations[TRAINING])
+        if run.log_history:
+            contents.histories.setdefault(run.arm, []).append(run.log_history)
+        is_base = run.arm == BASE
+        directory = contents.path / (BASE if is_base else f"arms/{run.arm}-seed{run.seed}/evaluation")
+        _add_held_out(contents, run.arm, directory, run.evaluations)
+    for manifest in sorted(contents.path.glob(f"arms/*/{MANIFEST}")):
+        _add_settings(contents, manifest)
+
+
+def _checkpoints(runs: list[dict[str, Any]]) -> dict[str, list[list[Checkpoint]]]:
+    """Return the evaluations on the way that the runs of a comparison have, by arm, for arms that have any."""
+    found: dict[str, list[list[Checkpoint]]] = {}
+    for run in runs:
+        points = [Checkpoint(point["step"], point["accuracy"]) for point in run.get("curve") or []]
+        found.setdefault(run["arm"], []).append(points)
+    return {arm: seeds for arm, seeds in found.items() if any(seeds)}
+
+
+def _add_single_run(contents: RunContents) -> None:
+    name = contents.path.resolve().name
+    manifest = contents.path / MANIFEST
+    if manifest.exists():
+        _add_settings(contents, manifest)
+    history = contents.path / _HISTORY
+    if history.exists():
+        contents.histories[name] = [_read_json(history)["log_history"]]
+    student = contents.settings.get(name, {}).get("student.model_name_or_path")
+    files = [file for file in contents.path.glob("evaluation/*/*.json") if file.name != MANIFEST]
+    # The untouched student first, as in a comparison.
+    is_student = {file: student is not None and file.parent.name == Path(student).name for file in files}
+    for file in sorted(files, key=lambda file: (not is_student[file], file)):
+        by_arm = contents.evaluations.setdefault(file.stem, {})
+        arm = BASE if is_student[file] else file.parent.name
+        by_arm[arm] = [Evaluation.load(file)]
+        _add_held_out(contents, arm, file.parent, [file.stem])
+        evaluation = file.with_name(MANIFEST)  # absent where `Evaluation.save` was called from Python
+        names = _read_json(evaluation)["settings"]["retention_sets"] if evaluation.exists() else []
+        if file.stem in names and file.stem not in contents.retention_sets:
+            contents.retention_sets.append(file.stem)
+    contents.training = contents.evaluations.pop(TRAINING, {})
+
+
+def _add_settings(contents: RunContents, manifest: Path) -> None:
+    values = _read_json(manifest)
+    name = manifest.parent.resolve().name
+    contents.settings[name] = values["settings"]
+    if values["status"] != "finished":
+        contents.unfinished.append(name)
+    notes = manifest.with_name(ADVICE)
+    if notes.exists():
+        with _naming(notes):
+            contents.advice[name] = read_notes(notes)
+
+
+def _add_held_out(contents: RunContents, arm: str, directory: Path, eval_sets: Iterable[str]) -> None:
+    """Find an arm's completions of held-out problems, and the problems; the first run of an arm is taken."""
+    for eval_set in eval_sets:
+        store = _open_store(directory / f"{eval_set}_completions")
+        if store is not None:
+            contents.completions.setdefault(eval_set, {}).setdefault(arm, store)
+        problems = directory / f"{eval_set}_problems.parquet"
+        if eval_set not in contents.held_out_problems and problems.exists():
+            with _naming(problems):
+                contents.held_out_problems[eval_set] = pq.read_table(problems)
+
+
+def _open_store(path: Path) -> PassRateStore | None:
+    return PassRateStore(path) if (path / "manifest.json").exists() else None
+
+
+def _read_pass_rates(path: Path, store: PassRateStore | None) -> pa.Table | None:
+    """Return the table that estimation left, or the counts of the store: without prompts, in no particular order."""
+    if path.exists():
+        try:
+            table = pq.read_table(path)
+            table.select(["problem_id", "num_passed", "num_valid"])
+            return table
+        except (pa.ArrowException, KeyError) as error:
+            warnings.warn(
+                f"{str(path)!r} cannot be read and is left out ({error}). Delete it and run `paced-trl estimate` "
+                "again: no completion is generated twice.",
+                stacklevel=2,
+            )
+    counts = store.counts().sort_by("problem_id") if store is not None else None
+    if counts is None or not counts.num_rows:
+        return None
+    num_valid = pc.add(counts["num_passed"], 0)
+    for verdict in VALID_VERDICTS[1:]:
+        num_valid = pc.add(num_valid, counts[f"num_{verdict.value}"])
+    return counts.select(["problem_id", "num_passed"]).append_column("num_valid", num_valid)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    with _naming(path):
+        return json.loads(path.read_text(encoding="utf-8"))
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Say which file is damaged: the parser's own message does not."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{str(path)!r} cannot be read ({error}). Delete it and run the command that wrote it again; finished "
+            "parts are reused."
+        ) from error

@@ -1,0 +1,77 @@
+"""
+The verdict on a run in a word and a sentence: did training help, what did it cost, can that be said at all?
+
+Responsible for the order in which the parts of a report count: held-out problems first, then what was forgotten. An
+arm is called better or worse only where the interval of a paired difference excludes 0. Ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ..evaluation.comparison import BASE
+from ..weighting.counts import MIN_FRONTIER_SHARE
+from .contents import RunContents
+from .findings import against, differences, listed, training_shares
+
+
+@dataclass(frozen=True)
+class RunVerdict:
+    """Which way the verdict goes, the word for it, and the sentence that says why."""
+
+    kind: Literal["better", "mixed", "worse", "open"]
+    word: str
+    sentence: str
+
+
+def run_verdict(contents: RunContents) -> RunVerdict:
+    """
+    Judge a run: each arm against the control arm on the held-out sets, a single run against the untouched student.
+
+    Args:
+        contents ([`RunContents`]): The run.
+    """
+    comparison = contents.comparison
+    control = BASE if comparison is None or comparison.control not in contents.arms else comparison.control
+    found = differences(contents, contents.eval_sets, control)
+    if not found:
+        return _without_evaluation(contents)
+    better = [arm for _, arm, one in found if one.low > 0]
+    worse = [arm for _, arm, one in found if one.high < 0]
+    lost = [(arm, name) for name, arm, one in differences(contents, contents.retention_sets, BASE) if one.high < 0]
+    parts = [against(contents.evaluations[name], f"On {name}", control) for name in contents.eval_sets]
+    for name in dict.fromkeys(name for _, name in lost):
+        arms = [arm for arm, other in lost if other == name]
+        parts.append(f"Some of {name}, which no arm trains on, was forgotten by {listed(arms)}.")
+    if contents.unfinished:
+        parts.append(f"Not finished yet: {listed(contents.unfinished)}.")
+    sentence = " ".join(filter(None, parts))
+    if better and (worse or lost):
+        return RunVerdict("mixed", "Mixed.", sentence)
+    if better:
+        return RunVerdict("better", "Better.", sentence)
+    if worse:
+        return RunVerdict("worse", "Worse.", sentence)
+    return RunVerdict("open", "No difference shown.", sentence)
+
+
+def _without_evaluation(contents: RunContents) -> RunVerdict:
+    if contents.unfinished:
+        return RunVerdict("open", "Not finished.", f"Still to end: {listed(contents.unfinished)}.")
+    if contents.histories or contents.evaluations:
+        return RunVerdict(
+            "open",
+            "Not compared.",
+            "What training changed was not measured. Run `paced-trl evaluate` for the student before and after it, "
+            "with the same problems and settings.",
+        )
+    shares = training_shares(contents)
+    if shares is None:
+        return RunVerdict("open", "Not trained.", "Only the gradients of the student were looked at.")
+    words = f"{shares.frontier:.1%} of the problems are on the frontier"
+    if shares.frontier < MIN_FRONTIER_SHARE:
+        return RunVerdict("worse", "Little to learn.", f"Only {words}, where PACED's weight lies.")
+    return RunVerdict(
+        "open", "Measured.", f"{words[0].upper()}{words[1:]}, where PACED's weight lies. Nothing was trained yet."
+    )

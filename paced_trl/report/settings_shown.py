@@ -1,0 +1,67 @@
+"""
+The settings and versions of a run's trainings, as the page shows them: what they share, what differs, no secrets.
+
+Knows nothing of HTML. Ours.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ..training.decisive_settings import OPTIMIZATION_SETTINGS, SAMPLING_SETTINGS, STUDENT_SETTINGS
+from .contents import RunContents
+
+
+# What readers ask for first, in this order; all other settings follow below.
+MAIN_SETTINGS = (
+    "student.model_name_or_path",
+    "teacher_model_name_or_path",
+    "num_problems",
+    *OPTIMIZATION_SETTINGS,
+    "kl",
+    "kl_switch",
+    "weighting",
+    "weight_alpha",
+    "weight_beta",
+    "weight_estimator",
+    "apply_weights",
+    "loss_aggregation",
+    "verifier",
+    *SAMPLING_SETTINGS,
+    *(f"student.{name}" for name in STUDENT_SETTINGS),
+)
+# A page is made to be passed on: the values of settings whose names end like this are not on it.
+_SECRETS = ("token", "api_key", "password", "secret")
+
+
+def settings_of(contents: RunContents) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Return the settings that all runs share, and the others by run."""
+    runs = {name: flat(settings) for name, settings in contents.settings.items()}
+    names = list(dict.fromkeys(name for settings in runs.values() for name in settings))
+    common = {}
+    for name in names:
+        values = [settings.get(name) for settings in runs.values()]
+        if all(value == values[0] for value in values):
+            common[name] = values[0]
+    differing = {run: {name: values.get(name) for name in names if name not in common} for run, values in runs.items()}
+    return common, differing if len(runs) > 1 else {}
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings by dotted name, without secrets and without what is not set."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            found |= flat(value, f"{prefix}{name}.")
+        elif value is not None:
+            found[f"{prefix}{name}"] = "(not shown)" if name.endswith(_SECRETS) else value
+    return found
+
+
+def versions(contents: RunContents) -> dict[str, str]:
+    """Return the versions of the libraries that the pass rates were measured with."""
+    if contents.store is None:
+        return {}
+    manifest = json.loads((contents.store.path / "manifest.json").read_text(encoding="utf-8"))
+    return manifest.get("information", {})

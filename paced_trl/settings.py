@@ -1,0 +1,301 @@
+"""
+The settings of the commands, as dataclasses for TRL's parser.
+
+A setting has one name in every command, so that one YAML file can serve `estimate`, `train` and `evaluate` and the
+template, the sampling parameters and the verifier are the same in all of them. What only training needs stands in
+`PacedConfig`. This module must load fast: no torch, no transformers.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+
+def _setting(default: Any, text: str, **metadata: Any) -> Any:
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata={"help": text, **metadata})
+    return field(default=default, metadata={"help": text, **metadata})
+
+
+def as_mapping(value: dict[str, Any] | str | None) -> dict[str, Any]:
+    """Return a setting that is a mapping: YAML gives a mapping, the command line a string of JSON."""
+    if not isinstance(value, str):
+        return value or {}
+    try:
+        return dict(json.loads(value))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"A setting is {value!r}, which is no JSON object ({error}). Write '{{\"key\": value}}'."
+        ) from error
+
+
+def require_model(name_or_path: str | None, setting: str = "model_name_or_path") -> str:
+    """Return the model's name, or say which setting is missing."""
+    if not name_or_path:
+        raise ValueError(f"`{setting}` is not given. Name a Hub id or a local directory, e.g. `--{setting} ./model`.")
+    return name_or_path
+
+
+@dataclass
+class ProblemArguments:
+    """Which problems, and how their columns are called."""
+
+    dataset_name: str | None = _setting(
+        None,
+        "Problems: a .json, .jsonl, .csv or .parquet file, a Hub dataset id, or "
+        "reasoning_gym:<task>?size=500&seed=0&<knob>=<value>.",
+    )
+    dataset_config: str | None = _setting(None, "Configuration name of a Hub dataset.")
+    dataset_train_split: str = _setting("train", "Split of a Hub dataset that holds the problems.")
+    dataset_test_split: str = _setting("test", "Split of a Hub dataset named in eval_sets or retention_sets.")
+    prompt_column: str = _setting("prompt", "Column of the prompt: text, or a list of messages.")
+    solution_column: str = _setting("solution", "Column of the gold solution, which the verifier compares with.")
+    problem_id_column: str | None = _setting(None, "Column of unique ids. Default: a hash of prompt and solution.")
+    reference_column: str | None = _setting(None, "Column of completions to train on, if the data have one.")
+    privileged_context_column: str | None = _setting(
+        None, "Column of what only the teacher sees in self-distillation: a worked solution, or a hint."
+    )
+    system_prompt: str | None = _setting(None, "System message before every prompt; makes prompts chats.")
+    few_shot: str | None = _setting(
+        None, "JSON file with a list of messages before every prompt; makes prompts chats."
+    )
+    as_chat: bool = _setting(False, "Turn text prompts into a user message, rendered with the chat template.")
+    choices_column: str | None = _setting(
+        None, "Column of a multiple choice's answers, a list; they follow the prompt as lines 'A. ...'."
+    )
+    max_problems: int | None = _setting(None, "Use the first so many problems only.")
+
+    def load_options(self) -> dict[str, Any]:
+        """Return the keyword arguments of [`load_problems`] that shape columns and prompts."""
+        return {f.name: getattr(self, f.name) for f in fields(ProblemArguments) if not f.name.startswith("dataset_")}
+
+
+@dataclass
+class ModelArguments:
+    """Which model generates. Names as in TRL's `ModelConfig`."""
+
+    model_name_or_path: str | None = _setting(
+        None, "Student: a Hub id, a local directory, an adapter directory, or a directory with a GGUF file."
+    )
+    model_revision: str = _setting("main", "Branch, tag or commit of a model on the Hub.")
+    dtype: str | None = _setting(
+        "auto", "'auto': bfloat16 on a GPU, float32 on a CPU.", choices=["auto", "bfloat16", "float16", "float32"]
+    )
+    attn_implementation: str | None = _setting(None, "Attention implementation, e.g. 'sdpa'.")
+    trust_remote_code: bool = _setting(False, "Allow models that ship their own code.")
+
+
+@dataclass
+class SamplingArguments:
+    """How completions are sampled. All explicit: nothing is inherited from a model's generation_config."""
+
+    max_completion_length: int = _setting(512, "Most tokens in a completion, end of sequence included.")
+    temperature: float = _setting(1.0, "Sampling temperature; 0 is greedy.")
+    top_p: float = _setting(1.0, "Nucleus sampling: keep tokens up to this probability mass.")
+    top_k: int = _setting(0, "Keep the k likeliest tokens; 0 keeps all.")
+    min_p: float | None = _setting(None, "Drop tokens below this fraction of the likeliest token's probability.")
+    repetition_penalty: float = _setting(1.0, "Penalty on tokens that occurred already; 1 is none.")
+    chat_template_kwargs: dict[str, Any] | str | None = _setting(
+        None, "Options of the chat template, e.g. '{\"enable_thinking\": false}'."
+    )
+    seed: int = _setting(42, "Seed of all draws.")
+
+
+@dataclass
+class VerifierArguments:
+    """How completions are judged."""
+
+    verifier: str = _setting(
+        "math",
+        "'math', 'numeric', 'exact', 'choice', 'json', 'python_tests', 'reasoning_gym', or a reward function "
+        "pkg.module:name.",
+    )
+    verifier_kwargs: dict[str, Any] | str | None = _setting(None, "Options of the verifier, as JSON.")
+
+
+@dataclass
+class VerifyArguments:
+    """Which completions `verify` judges, and what is known of them."""
+
+    completion_column: str = _setting("completion", "Column of the completions: text, or a list of messages.")
+    label_column: str | None = _setting(
+        None, "Column that says which completions are right: true/false, 1/0 or passed/failed. Shows the agreement."
+    )
+    max_shown: int = _setting(5, "Show the first so many disagreements, and rows without a valid verdict.")
+
+
+@dataclass
+class OutputArguments:
+    """Where results go."""
+
+    output_dir: str | None = _setting(None, "Directory of the run, e.g. runs/my-student.")
+
+
+@dataclass
+class EstimationArguments:
+    """How often the student is asked, and where its pass rates lie."""
+
+    num_generations: int = _setting(8, "Completions per problem (K).")
+    allocation: Literal["fixed", "adaptive"] = _setting(
+        "fixed",
+        "'fixed': num_generations for every problem. 'adaptive': two each, then one more where it sharpens the "
+        "weights most, num_generations on average at most.",
+    )
+    target_error: float | None = _setting(
+        None,
+        "With 'adaptive': stop at this error of the weights (mean 1). Default: that of a plug-in estimate with "
+        "num_generations each.",
+    )
+    generation_batch_size: int = _setting(64, "Completions generated at once; lower it when memory runs out.")
+    engine: Literal["transformers", "vllm", "openai"] = _setting(
+        "transformers", "What generates: transformers or vLLM in this process, or OpenAI-compatible servers."
+    )
+    engine_kwargs: dict[str, Any] | str | None = _setting(
+        None, 'Options of the engine, e.g. \'{"base_urls": ["http://127.0.0.1:8000"]}\' for openai.'
+    )
+    pass_rates: str | None = _setting(
+        None,
+        "Directory of the pass-rate store: `estimate` writes it, `train` reads it. Default: OUTPUT_DIR/pass_rates. "
+        "USER/NAME, where there is no directory USER: published pass rates on the Hub.",
+    )
+
+
+@dataclass
+class WeightArguments:
+    """How training will estimate the weights, which adaptive allocation sharpens. Names as in `PacedConfig`."""
+
+    weight_alpha: float = _setting(1.0, "Exponent a of the pass rate in p^a (1-p)^b.")
+    weight_beta: float = _setting(1.0, "Exponent b of the failure rate in p^a (1-p)^b.")
+    weight_estimator: Literal["plugin", "unbiased", "posterior"] = _setting(
+        "plugin", "How weights are estimated from pass counts."
+    )
+    weight_gate: bool = _setting(True, "With 'posterior', weight 0 where only passes or only failures were seen.")
+    prior_features: list[str] = _setting(
+        [],
+        "Columns known before generating that may tell how hard a problem is, 'prompt_length' or "
+        "'solution_log_probability' (of the student).",
+    )
+
+    @property
+    def weighting_arguments(self) -> dict[str, Any]:
+        """The arguments of [`problem_weights`] that these settings mean."""
+        return {
+            "weight_alpha": self.weight_alpha,
+            "weight_beta": self.weight_beta,
+            "estimator": self.weight_estimator,
+            "gate": self.weight_gate,
+        }
+
+
+@dataclass
+class TrainArguments:
+    """What `train` needs beside `PacedConfig`: where references come from."""
+
+    references: str | None = _setting(
+        None, "Directory for the teacher's completions, kept and reused. Default: OUTPUT_DIR/references."
+    )
+    num_reference_attempts: int = _setting(4, "Completions the teacher may make until one is verified.")
+    unsolved: Literal["drop", "solution", "keep"] = _setting(
+        "drop",
+        "Problems the teacher does not solve: left out, trained on the solution text, or on a failed completion.",
+    )
+    teacher_engine: Literal["transformers", "vllm", "openai"] = _setting(
+        "transformers", "As engine, for the teacher's references."
+    )
+    teacher_engine_kwargs: dict[str, Any] | str | None = _setting(None, "As engine_kwargs, for teacher_engine.")
+    validation_set: str | None = _setting(
+        None, "Held-out problems for evaluations during training (--eval_strategy), as in --dataset_name."
+    )
+    retention_set: str | None = _setting(
+        None,
+        "Problems of a kind that is not trained, evaluated along with the validation set: mean@k there shows "
+        "forgetting, and --max_forgetting ends the run when there is too much.",
+    )
+
+
+@dataclass
+class EvaluateArguments:
+    """What `evaluate` measures."""
+
+    eval_sets: list[str] = _setting(
+        [],
+        "Held-out problems as NAME=DATA pairs, e.g. test=data/test.jsonl; DATA as in --dataset_name, where a Hub id "
+        "may go on with its own split and configuration: org/data?split=train&config=main.",
+    )
+    retention_sets: list[str] = _setting(
+        [], "Problems the run does not train on, as NAME=DATA pairs: accuracy there shows forgetting."
+    )
+    training_problems: bool = _setting(
+        False,
+        "Evaluate on the training problems (--dataset_name) as well, as the set 'training': what training changed "
+        "there, for the report's figures and its table of problems.",
+    )
+    num_eval_generations: int = _setting(4, "Completions per held-out problem (k of mean@k).")
+    baseline: list[str] = _setting(
+        [], "Evaluation directories to compare with, problem by problem (several: seeds of one run)."
+    )
+
+
+@dataclass
+class PlanArguments:
+    """What `plan` cannot know before anything downloads, and the card."""
+
+    card: Literal[8, 12, 16, 24, 48, 80] = _setting(24, "Memory of the GPU in GB: 8, 12, 16, 24, 48 or 80.")
+    num_problems: int | None = _setting(None, "How many problems, where they are not on this disk.")
+    prompt_tokens: int = _setting(256, "Tokens of the longest prompt.")
+    autocast: bool = _setting(
+        True, "Whether matrices are multiplied in half precision, as TRL does on a GPU, here where there may be none."
+    )
+    completion_share: float = _setting(0.5, "Mean length of completions, as a share of max_completion_length.")
+
+
+@dataclass
+class TeacherGapArguments:
+    """How closely `teacher-gap` looks."""
+
+    num_gap_references: int = _setting(64, "Compare the two teachers on so many references, drawn at random.")
+
+
+@dataclass
+class DiagnoseArguments:
+    """How closely `diagnose` looks."""
+
+    problems_per_pass_rate: int = _setting(32, "Most problems per pass rate; one gradient each.")
+    sketch_size: int = _setting(
+        8192, "Numbers kept of each gradient: all where it has no more, else a random projection."
+    )
+
+
+@dataclass
+class PublishArguments:
+    """How a run is published: by `publish`, and by `train` with `push_to_hub`."""
+
+    base_model: str | None = _setting(
+        None, "Hub id of the student before training, for runs that loaded it from a directory."
+    )
+    license: str | None = _setting(
+        None,
+        "License of the student, e.g. apache-2.0. Default: that of the student before training, where it is known.",
+    )
+    merge: bool = _setting(
+        False, "Publish the adapter merged into its 16-bit base, after checking that it is the same model."
+    )
+    pass_rates_repo: str | None = _setting(
+        None, "Publish the pass rates too, as the Hub dataset USER/NAME; `train --pass_rates USER/NAME` reads it."
+    )
+    publish_completions: bool = _setting(False, "With pass_rates_repo, publish the student's completions too.")
+    not_private: list[str] = _setting(
+        [], "Texts that look private and are meant to be published, such as an address in a problem."
+    )
+
+
+@dataclass
+class RepositoryArguments:
+    """Which run `publish` publishes, and where."""
+
+    run: str | None = _setting(None, "Directory of a finished run, e.g. runs/mine.")
+    repo: str | None = _setting(None, "Repository on the Hub, USER/NAME; made if there is none.")
+    public: bool = _setting(False, "Let everybody see the repository. Default: private.")
+    dry_run: bool = _setting(False, "Write what would be published to RUN/publish, and upload nothing.")

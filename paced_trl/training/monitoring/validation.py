@@ -1,0 +1,140 @@
+"""
+Mean@k of held-out problems while a student trains: verdicts of several completions per problem, brought together.
+
+Responsible for counting each problem once, and each of its completions once: batches hold parts of a problem, several
+processes hold parts of a batch, and a data loader fills its last batches up with rows from the start. A full
+evaluation, with intervals and a file, is `evaluation.py`. Ours.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...verification.verifier import Verdict
+
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+VALIDATION, RETENTION = "validation", "retention"  # Names of the sets that settings name.
+
+
+class Validation:
+    """
+    Verdicts of one pass over held-out problems.
+
+    Example:
+
+    ```python
+    >>> validation = Validation(num_generations=2)
+    >>> validation.observe([0, 0, 1], ["passed", "failed", "timeout"])
+    >>> validation.observe([1, 0], ["passed", "passed"])  # the last one fills a batch up
+    >>> validation.metrics()
+    {'mean@2': 0.75, 'pass@2': 1.0, 'num_problems': 2}
+    ```
+
+    Args:
+        num_generations (`int`): k, completions per problem.
+    """
+
+    def __init__(self, num_generations: int) -> None:
+        self.num_generations = num_generations
+        self._verdicts: dict[int, list[Verdict]] = defaultdict(list)
+
+    def clear(self) -> None:
+        """Forget everything: another pass begins."""
+        self._verdicts.clear()
+
+    def observe(self, rows: Iterable[int], verdicts: Sequence[Verdict | str]) -> None:
+        """
+        Count verdicts, those of all processes.
+
+        Args:
+            rows (`Iterable[int]`, length B): Number of the problem that each completion is of.
+            verdicts (`Sequence[Verdict]`, length B): Beyond k of a problem they are copies, and do not count.
+        """
+        for row, verdict in zip(rows, verdicts, strict=True):
+            if len(self._verdicts[row]) < self.num_generations:
+                self._verdicts[row].append(Verdict(verdict))
+
+    def metrics(self) -> dict[str, float]:
+        """
+        Return means over problems; each problem counts alike, however many of its verdicts are valid.
+
+        Returns:
+            `dict[str, float]`: `mean@k`, the mean over problems of passed over valid completions; `pass@k`, the share
+            of problems of which one passed (for k above 1); `num_problems`, how many have a valid verdict. Empty if
+            none has.
+        """
+        valid = [[v is Verdict.PASSED for v in verdicts if v.is_valid] for verdicts in self._verdicts.values()]
+        valid = [passed for passed in valid if passed]
+        if not valid:
+            return {}
+        k = self.num_generations
+        metrics = {f"mean@{k}": float(np.mean([np.mean(passed) for passed in valid]))}
+        if k > 1:
+            metrics[f"pass@{k}"] = float(np.mean([any(passed) for passed in valid]))
+        return metrics | {"num_problems": len(valid)}
+
+
+def check_validation(eval_strategy: str, problems: Dataset, held_out: Mapping[str, Dataset]) -> None:
+    """
+    Refuse an evaluation without held-out problems, and held-out problems without an evaluation; warn of shared ones.
+
+    Args:
+        eval_strategy (`str`): `"no"`, `"steps"` or `"epoch"`.
+        problems (`datasets.Dataset`): Training problems, with `problem_id`.
+        held_out (`Mapping[str, datasets.Dataset]`): Held-out problems, with `problem_id`, by name of their set.
+
+    Raises:
+        ValueError: If one of `eval_strategy` and a set is given without the other.
+    """
+    if not held_out:
+        if eval_strategy != "no":
+            raise ValueError(
+                f"`eval_strategy` is {eval_strategy!r}, and there are no held-out problems to evaluate on. Name some "
+                "with `--validation_set`, or leave `eval_strategy` out."
+            )
+        return
+    if eval_strategy == "no":
+        raise ValueError(
+            f"`{next(iter(held_out))}_set` is given, and `eval_strategy` is 'no', so it would never be used. Set, for "
+            "example, `--eval_strategy steps --eval_steps 50`."
+        )
+    for name, validation in held_out.items():
+        shared = set(problems["problem_id"]) & set(validation["problem_id"])
+        if shared:
+            warnings.warn(
+                f"{len(shared)} of {len(validation)} problems of the {name} set are training problems (by "
+                f"`problem_id`, the first {min(shared)!r}), so its mean@k will look too good. Remove them from one "
+                "side.",
+                stacklevel=2,
+            )
+
+
+def check_forgetting(max_forgetting: float | None, eval_dataset: Any, verifier: Any) -> None:
+    """
+    Refuse to end a run at forgetting that nothing measures.
+
+    Args:
+        max_forgetting (`float`, *optional*): As in [`~paced_trl.PacedConfig`].
+        eval_dataset: Held-out problems of the trainer, or a mapping of sets.
+        verifier: The trainer's verifier, None for none.
+
+    Raises:
+        ValueError: If there is no set `"retention"` or no verifier.
+    """
+    if max_forgetting is None:
+        return
+    if not (isinstance(eval_dataset, Mapping) and RETENTION in eval_dataset) or verifier is None:
+        raise ValueError(
+            f"`max_forgetting` is {max_forgetting}, and there is no retention set or no verifier to measure it with. "
+            "Set `--retention_set` and `--verifier`; from Python, give `eval_dataset={'retention': problems}` and a "
+            "`verifier`."
+        )

@@ -1,0 +1,245 @@
+"""
+Pass rates that follow the student while it trains: every verified completion of its own is one more observation.
+
+Responsible for counts that fade with age, because the student they were made by is no more, and for the problem
+weights they give at any time. Start it from the table that was measured before training; what the student then
+generates anyway costs nothing more. Its state belongs into a checkpoint.
+
+Ours; the paper (PACED, arXiv 2603.11178) measures pass rates once. Knows nothing of models, tokens or trainers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..verification.verifier import Verdict
+from ..weighting.counts import Floats, check_counts
+from ..weighting.prior import Prior
+from ..weighting.prior_fit import fit_prior
+from ..weighting.weights import problem_weights
+
+
+# Evidence never fades to nothing: an old estimate is better than none.
+_LEAST_SHARE = 1e-6
+# New evidence, as a share of all, after which the prior is fitted anew: the posterior estimator is slow otherwise.
+_REFIT_SHARE = 0.1
+_STATE = ("num_passed", "num_valid", "last_step", "step", "num_observed", "fitted_at")
+
+
+class OnlinePassRates:
+    """
+    Discounted counts of P problems, and the weights they give.
+
+    An observation made s steps ago counts 0.5^(s / half_life). Fading alone moves no pass rate, which is a ratio; it
+    lets new observations weigh more, and the posterior estimate return to the prior.
+
+    Example:
+
+    ```python
+    >>> rates = OnlinePassRates(["a", "b"], [2, 4], [4, 4], half_life=10)
+    >>> rates.observe(["b", "b"], ["failed", "passed"], step=20)
+    >>> rates.pass_rates().round(2)
+    array([0.5 , 0.67])
+    ```
+
+    Args:
+        problem_ids (`Sequence[Hashable]`, length P):
+            Ids, text or numbers, each once.
+        num_passed, num_valid (`ArrayLike` of **shape (P,)**):
+            Counts to start from, as of step 0: a table of pass rates.
+        half_life (`float`, *optional*, defaults to `100.0`):
+            Steps after which an observation counts half; `inf` for ever.
+        weighting (`dict`, *optional*):
+            Arguments of [`problem_weights`].
+
+    Raises:
+        ValueError: If the counts are invalid, an id occurs twice, or the half-life is not positive.
+    """
+
+    def __init__(
+        self,
+        problem_ids: Sequence[Hashable],
+        num_passed: npt.ArrayLike,
+        num_valid: npt.ArrayLike,
+        *,
+        half_life: float = 100.0,
+        weighting: Mapping[str, Any] | None = None,
+    ) -> None:
+        passed, valid = check_counts(num_passed, num_valid)
+        if len(problem_ids) != passed.size:
+            raise ValueError(f"Got {len(problem_ids)} problem ids and {passed.size} counts; give one count per id.")
+        self._rows = {problem_id: row for row, problem_id in enumerate(problem_ids)}
+        if len(self._rows) != passed.size:
+            raise ValueError("An id occurs twice in `problem_ids`, so observations of it would be ambiguous.")
+        if not half_life > 0.0:
+            raise ValueError(f"`half_life` is {half_life}; it is a number of steps above 0, or `inf`.")
+        self.weighting = dict(weighting or {})
+        if self.weighting.get("estimator") == "unbiased":
+            raise ValueError(
+                "`estimator` is 'unbiased', which needs whole counts, and evidence that fades is not whole. Use "
+                "'plugin' or 'posterior'."
+            )
+        self.half_life = half_life
+        self.step = 0
+        # Counts as of `last_step`, so that a step costs only the problems it observes.
+        self.num_passed: Floats = passed.astype(np.float64)
+        self.num_valid: Floats = valid.astype(np.float64)
+        self.last_step = np.zeros(passed.size)
+        self.num_observed = 0
+        self.fitted_at = -1
+        self._prior: Prior | None = None
+
+    def observe(self, problem_ids: Sequence[Hashable], verdicts: Sequence[Verdict | str], step: int) -> None:
+        """
+        Count verdicts of completions that the student has just made.
+
+        Args:
+            problem_ids (`Sequence[Hashable]`, length B):
+                Whose completions; an id may occur several times.
+            verdicts (`Sequence[Verdict]`, length B):
+                What became of them. Verdicts that are not valid count nothing.
+            step (`int`):
+                Optimizer step of the student that made them; never smaller than before.
+
+        Raises:
+            ValueError: If an id or verdict is unknown, the lengths differ, or the step goes back.
+        """
+        if len(problem_ids) != len(verdicts):
+            raise ValueError(f"Got {len(problem_ids)} problem ids and {len(verdicts)} verdicts; give one for each.")
+        rows = self._rows_of(problem_ids, step)
+        kinds = [Verdict(verdict) for verdict in verdicts]
+        is_valid = np.array([kind.is_valid for kind in kinds], dtype=bool)
+        is_passed = np.array([kind is Verdict.PASSED for kind in kinds], dtype=bool)
+        self.step = step
+        observed = np.unique(rows[is_valid])
+        share = self._shares(observed)
+        self.num_passed[observed] *= share
+        self.num_valid[observed] *= share
+        self.last_step[observed] = step
+        np.add.at(self.num_passed, rows[is_passed], 1.0)
+        np.add.at(self.num_valid, rows[is_valid], 1.0)
+        self.num_observed += int(is_valid.sum())
+
+    def replace(
+        self, problem_ids: Sequence[Hashable], num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, step: int
+    ) -> None:
+        """
+        Forget what was observed of some problems, and take these counts for them.
+
+        Args:
+            problem_ids (`Sequence[Hashable]`, length B):
+                Problems that were measured again, each once.
+            num_passed, num_valid (`ArrayLike` of **shape (B,)**):
+                Their counts. Problems without a valid generation keep what they have.
+            step (`int`):
+                Optimizer step of the student that was measured; never smaller than before.
+
+        Raises:
+            ValueError: If an id is unknown, counts are invalid, or the step goes back.
+        """
+        passed, valid = check_counts(num_passed, num_valid)
+        rows = self._rows_of(problem_ids, step)
+        rows, passed, valid = rows[valid > 0], passed[valid > 0], valid[valid > 0]
+        self.step = step
+        self.num_passed[rows], self.num_valid[rows], self.last_step[rows] = passed, valid, step
+        self.num_observed += int(valid.sum())
+
+    def _rows_of(self, problem_ids: Sequence[Hashable], step: int) -> npt.NDArray[np.int64]:
+        if step < self.step:
+            raise ValueError(f"`step` is {step}, after {self.step}: time does not go back. Load a state to return.")
+        unknown = [problem_id for problem_id in problem_ids if problem_id not in self._rows]
+        if unknown:
+            raise ValueError(f"There is no problem {unknown[0]!r} among the {len(self._rows)} that are followed.")
+        return np.array([self._rows[problem_id] for problem_id in problem_ids], dtype=np.int64)
+
+    def counts(self) -> tuple[Floats, Floats]:
+        """Return the discounted passes and valid generations as of the latest step, **shape (P,)** each."""
+        share = self._shares(np.arange(self.num_valid.size))
+        return self.num_passed * share, self.num_valid * share
+
+    def pass_rates(self) -> Floats:
+        """Return the discounted pass rates, **shape (P,)**; nan for problems without an observation."""
+        passed, valid = self.counts()
+        return np.divide(passed, valid, out=np.full(valid.shape, np.nan), where=valid > 0)
+
+    def weights(self) -> Floats:
+        """
+        Return the problem weights as of the latest step.
+
+        Returns:
+            `np.ndarray`: Weights with mean 1, float64 of **shape (P,)**, in the order of `problem_ids`.
+
+        Raises:
+            ValueError: If all of them are 0.
+        """
+        passed, valid = self.counts()
+        weighting = dict(self.weighting)
+        if weighting.get("estimator") == "posterior" and weighting.get("prior") is None and valid.any():
+            weighting["prior"] = self._fitted_prior(passed, valid)
+        return problem_weights(passed, valid, discounted=True, **weighting)
+
+    def _fitted_prior(self, passed: Floats, valid: Floats) -> Prior:
+        is_old = self.num_observed >= self.fitted_at + _REFIT_SHARE * valid.sum()
+        if self._prior is None or is_old:
+            self._prior = fit_prior(passed, valid, discounted=True)
+            self.fitted_at = self.num_observed
+        return self._prior
+
+    def _shares(self, rows: npt.NDArray[np.int64]) -> Floats:
+        """Return by how much counts have faded since their problem was last observed."""
+        return np.maximum(0.5 ** ((self.step - self.last_step[rows]) / self.half_life), _LEAST_SHARE)
+
+    def metrics(self) -> dict[str, float]:
+        """
+        Return what is worth logging.
+
+        Returns:
+            `dict[str, float]`: Mean pass rate over problems; shares of problems at the frontier, mastered (all
+            evidence passed) and out of reach (none did); staleness, the mean number of steps since a problem was last
+            observed; and evidence, the mean number of generations that a pass rate rests on by now.
+        """
+        passed, valid = self.counts()
+        measured = valid > 0
+        rates = self.pass_rates()
+        return {
+            "pass_rate": float(np.nanmean(rates)) if measured.any() else float("nan"),
+            "frontier": float(np.mean((passed > 0) & (passed < valid))),
+            "mastered": float(np.mean(measured & (passed == valid))),
+            "out_of_reach": float(np.mean(measured & (passed == 0))),
+            "staleness": float(np.mean(self.step - self.last_step)),
+            "evidence": float(valid.mean()),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that changes, as arrays and numbers."""
+        state = {name: np.copy(getattr(self, name)) for name in _STATE}
+        if self._prior is not None:
+            parameters = (self._prior.a0, self._prior.b0, self._prior.mass_at_zero, self._prior.mass_at_one)
+            state["prior"] = np.array(parameters, dtype=np.float64)
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """
+        Go on from a state.
+
+        Args:
+            state (`Mapping`): What `state_dict` returned for the same problems.
+
+        Raises:
+            ValueError: If it belongs to another number of problems, or a part is missing.
+        """
+        missing = [name for name in _STATE if name not in state]
+        if missing or len(state["num_valid"]) != self.num_valid.size:
+            found = "no counts" if missing else f"counts of {len(state['num_valid'])} problems"
+            raise ValueError(
+                f"The state has {found}, and {self.num_valid.size} problems are followed: it belongs to another run."
+            )
+        for name in ("num_passed", "num_valid", "last_step"):
+            setattr(self, name, np.array(state[name], dtype=np.float64))
+        for name in ("step", "num_observed", "fitted_at"):
+            setattr(self, name, int(state[name]))
+        self._prior = Prior(*(float(value) for value in state["prior"])) if "prior" in state else None

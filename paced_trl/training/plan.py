@@ -1,0 +1,275 @@
+"""
+What a run will take of a card's memory, item by item, and what to change where it does not fit.
+
+Responsible for what is in memory at which moment of a run, and for the report. Bytes of models come from
+`memory_plan.py`; disk, tokens and hours from `run_cost.py`. Ours.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..settings import as_mapping
+from .memory import cache_memory, forward_memory, loss_buffers, model_weights, most_at_once, training_step
+from .run_cost import CARDS, disk, hours, tokens
+
+
+if TYPE_CHECKING:
+    from trl import ModelConfig
+
+    from ..settings import EstimationArguments, PlanArguments, TrainArguments
+    from .config import PacedConfig
+
+GIB = 2**30
+# Assumed: what the driver and its libraries take, and the share of a card that an allocator can use.
+CONTEXT_BYTES, USABLE = 1.0 * GIB, 0.95
+
+
+@dataclass(frozen=True)
+class RunShape:
+    """
+    The settings that decide what a run takes.
+
+    Args:
+        student, teacher (`str`): Configs, of [`config_key`]; no teacher is `None`.
+        args, model_args, estimation, train, plan: The settings of the commands.
+        num_problems (`int`): Problems that are trained on.
+        writes_references (`bool`): Whether the teacher does, because the data have none.
+    """
+
+    student: str
+    teacher: str | None
+    args: PacedConfig
+    model_args: ModelConfig
+    estimation: EstimationArguments
+    train: TrainArguments
+    plan: PlanArguments
+    num_problems: int
+    writes_references: bool
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of a prompt and the longest completion."""
+        return self.plan.prompt_tokens + self.completion_tokens
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens of the longest completion."""
+        assert self.args.max_completion_length is not None
+        return self.args.max_completion_length
+
+    @property
+    def local_batch(self) -> int:
+        """Completions that a process trains on in a step."""
+        return self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
+
+    @property
+    def num_steps(self) -> int:
+        """Optimizer steps."""
+        if self.args.max_steps > 0:
+            return self.args.max_steps
+        return max(1, round(self.args.num_train_epochs * self.num_problems / self.local_batch))
+
+    @property
+    def share_on_student(self) -> float:
+        """Share of the steps that train on the student's own completions."""
+        sources = self.args.completion_sources
+        if sources != {"dataset", "student"}:
+            return float(sources == {"student"})
+        switch = self.args.kl_switch
+        return 1.0 - (switch if switch <= 1.0 else min(1.0, switch / self.num_steps))
+
+    @property
+    def teacher_dtype(self) -> torch.dtype:
+        """Number format of the teacher's dense weights: the checkpoint's, which is nearly always bfloat16."""
+        name = as_mapping(self.args.teacher_model_init_kwargs).get("dtype")
+        return getattr(torch, name) if isinstance(name, str) and name != "auto" else torch.bfloat16
+
+    @property
+    def student_dtype(self) -> torch.dtype:
+        """Number format of the student's weights in training."""
+        name = self.model_args.dtype
+        return torch.bfloat16 if name in (None, "auto") else getattr(torch, str(name))
+
+
+def memory(shape: RunShape) -> dict[str, dict[str, int]]:
+    """
+    Return what lies in a card's memory, in bytes, by moment of the run and item.
+
+    Args:
+        shape ([`RunShape`]): The run.
+    """
+    batch = shape.estimation.generation_batch_size
+    moments = {"estimate": _generating(shape, shape.student, torch.bfloat16, False, batch)}
+    if shape.teacher is not None and shape.writes_references:
+        in_4bit = shape.args.teacher_load_in_4bit
+        moments["references"] = _generating(shape, shape.teacher, shape.teacher_dtype, in_4bit, batch)
+    moments |= _training(shape)
+    return {name: {"driver and libraries": int(CONTEXT_BYTES), **items} for name, items in moments.items()}
+
+
+def _generating(shape: RunShape, config: str, dtype: torch.dtype, in_4bit: bool, batch_size: int) -> dict[str, int]:
+    weights = model_weights(config, dtype, in_4bit)
+    return {
+        "weights": weights.total + weights.largest_quantised,
+        "keys and values": cache_memory(config, dtype, batch_size, shape.num_tokens),
+        "logits": 2 * 4 * batch_size * weights.vocab_size,
+    }
+
+
+def _training(shape: RunShape) -> dict[str, dict[str, int]]:
+    args, model_args = shape.args, shape.model_args
+    weights = model_weights(shape.student, shape.student_dtype, model_args.load_in_4bit)
+    step = training_step(
+        shape.student,
+        shape.student_dtype,
+        args.per_device_train_batch_size,
+        shape.num_tokens,
+        lora_rank=model_args.lora_r if model_args.use_peft else None,
+        in_4bit=model_args.load_in_4bit,
+        checkpointing=bool(args.activation_checkpointing),
+        autocast=shape.plan.autocast,
+    )
+    student = {"student": weights.total, "adapter": step.trainable, "optimizer": step.optimizer}
+    teacher, teacher_forward = 0, 0
+    if shape.teacher is not None:
+        of_teacher = model_weights(shape.teacher, shape.teacher_dtype, args.teacher_load_in_4bit)
+        teacher = of_teacher.head if args.teacher_offload else of_teacher.total
+        rows = args.per_device_train_batch_size
+        teacher_forward = forward_memory(shape.teacher, shape.teacher_dtype, rows, shape.num_tokens)
+        teacher_forward += of_teacher.largest_quantised
+    elif args.self_distillation == "copy":
+        teacher = weights.total
+    elif args.self_distillation == "ema":
+        teacher = step.trainable
+    positions = args.per_device_train_batch_size * shape.completion_tokens
+    sizes = (positions, weights.vocab_size, weights.hidden_size)
+    head_is_trained = not model_args.use_peft
+    divergence = loss_buffers(*sizes, head_is_trained=head_is_trained)
+    backward = step.backward + weights.largest_quantised
+    most = most_at_once(step, weights.largest_quantised, divergence, teacher_forward)
+    moments = {
+        "train, a step": {
+            **student,
+            "gradients": step.gradients,
+            "teacher": teacher,
+            "activations": backward,
+            "divergence and teacher's forward pass, beyond them": most - backward,
+        }
+    }
+    if shape.share_on_student:
+        key_values = cache_memory(shape.student, shape.student_dtype, shape.local_batch, shape.num_tokens)
+        logits = 2 * 4 * shape.local_batch * weights.vocab_size
+        generating = {"teacher": teacher, "keys and values": key_values, "logits": logits}
+        moments["train, the student's completions"] = {**student, **generating}
+    if args.teacher_offload and shape.teacher is not None:
+        whole = model_weights(shape.teacher, shape.teacher_dtype).total
+        turn = {"optimizer": step.optimizer, "teacher": whole, "its forward pass": teacher_forward}
+        moments["train, the teacher's turn"] = turn
+    return moments
+
+
+def fits(shape: RunShape) -> bool:
+    """Whether every moment of a run fits the card."""
+    return max(sum(items.values()) for items in memory(shape).values()) <= shape.plan.card * GIB * USABLE
+
+
+Change = tuple[str, str, dict[str, Any]]
+
+
+def changes(shape: RunShape) -> list[Change]:
+    """Return what can be changed to take less memory: in words, whose settings it is, and the settings."""
+    args, model_args = shape.args, shape.model_args
+    accumulation, batch_size = args.gradient_accumulation_steps, args.per_device_train_batch_size
+    possible: list[tuple[bool, Change]] = [
+        (
+            not args.activation_checkpointing,
+            ("activation_checkpointing: true", "args", {"activation_checkpointing": True}),
+        ),
+        (
+            shape.estimation.generation_batch_size > 8,
+            ("generation_batch_size: 8", "estimation", {"generation_batch_size": 8}),
+        ),
+        (
+            shape.teacher is not None and not (args.teacher_load_in_4bit or args.teacher_offload),
+            ("teacher_load_in_4bit: true", "args", {"teacher_load_in_4bit": True}),
+        ),
+        (
+            batch_size > 1,
+            (
+                f"per_device_train_batch_size: 1 with gradient_accumulation_steps: {accumulation * batch_size}",
+                "args",
+                {"per_device_train_batch_size": 1, "gradient_accumulation_steps": accumulation * batch_size},
+            ),
+        ),
+        (
+            not model_args.use_peft,
+            ("use_peft: true with dtype: bfloat16", "model_args", {"use_peft": True, "dtype": "bfloat16"}),
+        ),
+        (not model_args.load_in_4bit, ("load_in_4bit: true", "model_args", {"load_in_4bit": True})),
+        (
+            shape.local_batch > 8 and bool(shape.share_on_student),
+            (
+                "per_device_train_batch_size: 1 with gradient_accumulation_steps: 8 (smaller steps: a lower "
+                "learning_rate and more max_steps)",
+                "args",
+                {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8},
+            ),
+        ),
+    ]
+    return [change for is_possible, change in possible if is_possible]
+
+
+def with_changes(shape: RunShape, made: Sequence[Change]) -> RunShape:
+    """Return the run with changes made to it."""
+    for _, what, settings in made:
+        # `beta` follows from `kl`, which stays.
+        settings = {**settings, "beta": None} if what == "args" else settings
+        shape = dataclasses.replace(shape, **{what: dataclasses.replace(getattr(shape, what), **settings)})
+    return shape
+
+
+def what_would_fit(shape: RunShape) -> list[str] | None:
+    """Return the changes that make a run fit its card, none if it does already, `None` if all of them do not."""
+    possible = changes(shape)
+    number = next((n for n in range(len(possible) + 1) if fits(with_changes(shape, possible[:n]))), None)
+    if number is None:
+        return None
+    needed = possible[:number]
+    for change in possible[:number]:
+        rest = [other for other in needed if other is not change]
+        if fits(with_changes(shape, rest)):
+            needed = rest
+    return [text for text, _, _ in needed]
+
+
+def report(shape: RunShape) -> str:
+    """Say all of it, item by item."""
+    card = CARDS[shape.plan.card]
+    lines = [f"GPU memory at its peaks, GiB (card of {card.memory} GB, {card.memory * USABLE:.1f} usable)"]
+    for moment, items in memory(shape).items():
+        lines.append(f"  {moment}: {sum(items.values()) / GIB:.1f}")
+        lines += [f"    {size / GIB:6.2f}  {item}" for item, size in items.items() if size]
+    made = what_would_fit(shape)
+    if made is None:
+        lines.append(
+            f"Does not fit {card.memory} GB, not with {', '.join(text for text, _, _ in changes(shape))} either."
+        )
+    elif made:
+        lines.append(f"Does not fit {card.memory} GB. It would with: {'; '.join(made)}.")
+    else:
+        lines.append(f"Fits {card.memory} GB.")
+    lines.append("Disk, GB: " + ", ".join(f"{size / 1e9:.2f} {what}" for what, size in disk(shape).items()))
+    lines.append(
+        "Generated, million tokens: " + ", ".join(f"{n / 1e6:.2f} {what}" for what, n in tokens(shape).items())
+    )
+    lines.append(
+        f"Hours on a {card.name}, an estimate from the card's data sheet and assumed efficiencies, no measurement: "
+        + ", ".join(f"{time:.1f} {what}" for what, time in hours(shape).items())
+    )
+    return "\n".join(lines)

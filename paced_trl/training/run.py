@@ -1,0 +1,223 @@
+"""
+One distillation from settings to a saved student: data joined, checked, trained, continued where it was stopped.
+
+This is what `paced-trl train` and each arm of `paced-trl compare` run. The method itself is in `trainer.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from datasets import Dataset
+from transformers import ProgressCallback, TrainerCallback
+from transformers.trainer_utils import get_last_checkpoint
+from trl import ModelConfig, get_peft_config, get_quantization_config
+
+from ..evaluation.curve_evaluation import CurveEvaluation, CurveSettings
+from ..generation.models import load_tokenizer, resolve_model_path
+from ..run_directory import RunDirectory, write_json
+from ..settings import as_mapping, require_model
+from ..verification.verifier import Verifier
+from .callbacks import CompactProgress, StopCleanly
+from .config import PacedConfig
+from .monitoring.notes import keeping_warnings
+from .monitoring.validation import VALIDATION
+from .refresh import refresh_in_force
+from .trainer import PacedTrainer
+
+
+COSTS = "costs.json"
+# Settings that do not change what is trained: they may differ between a run and its continuation.
+_INCIDENTAL_PREFIXES = (
+    "hub_",
+    "log_",
+    "logging_",
+    "save_",
+    "report_",
+    "push_",
+    "dataloader_num",
+    "ddp_",
+    "vllm_server",
+)
+_INCIDENTAL = {"output_dir", "run_name", "disable_tqdm", "project", "trackio_space_id", "resume_from_checkpoint"}
+
+
+def training_settings(
+    args: PacedConfig,
+    model_args: ModelConfig,
+    dataset: Dataset,
+    validation: Dataset | Mapping[str, Dataset] | None = None,
+) -> dict[str, Any]:
+    """Return what decides a run's result: its settings, its models and a hash of its data."""
+    settings = {
+        key: value
+        for key, value in args.to_dict().items()
+        if key not in _INCIDENTAL and not key.startswith(_INCIDENTAL_PREFIXES)
+    }
+    if args.kl_switch_patience is not None:
+        # How often divergences are logged decides when the switch is.
+        settings["logging_steps"] = args.logging_steps
+    student = {f"student.{key}": value for key, value in vars(model_args).items()}
+    data: dict[str, Any] = {"train_dataset": _digest(dataset), "num_problems": len(dataset)}
+    held_out = validation if isinstance(validation, Mapping) else {VALIDATION: validation}
+    for name, problems in held_out.items():
+        if problems is not None:
+            # Its completions move the random state on, and it may choose the best checkpoint or end the run.
+            data[f"{name}_set"] = _digest(problems)
+    return settings | student | data
+
+
+def _digest(dataset: Dataset) -> str:
+    digest = hashlib.sha256()
+    for row in dataset:
+        digest.update(json.dumps(row, sort_keys=True, default=str).encode())
+    return digest.hexdigest()[:16]
+
+
+def make_trainer(
+    args: PacedConfig,
+    model_args: ModelConfig,
+    dataset: Dataset,
+    *,
+    validation: Dataset | dict[str, Dataset] | None = None,
+    verifier: Verifier | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> PacedTrainer:
+    """
+    Return the trainer of a run, models loaded.
+
+    Args:
+        args ([`PacedConfig`]): The run; `teacher_model_name_or_path` names the teacher.
+        model_args ([`~trl.ModelConfig`]): The student, and LoRA or quantisation.
+        dataset (`datasets.Dataset`): Training problems, as [`PacedTrainer`] needs them.
+        validation (`datasets.Dataset` or `dict[str, Dataset]`, *optional*):
+            Held-out problems for `args.eval_strategy`; `"retention"` is the set of `args.max_forgetting`.
+        verifier ([`Verifier`], *optional*): Judges the student's own completions while it trains.
+        callbacks (`Sequence[TrainerCallback]`, *optional*): Beside the trainer's own.
+
+    Raises:
+        ValueError: If models and data do not fit together: before weights load.
+    """
+    student = require_model(model_args.model_name_or_path)
+    # A file that serves several runs may name a teacher which this one does not need.
+    teacher = None
+    if args.self_distillation == "none":
+        teacher = require_model(args.teacher_model_name_or_path, "teacher_model_name_or_path")
+    args.model_init_kwargs = {
+        "revision": model_args.model_revision,
+        "attn_implementation": model_args.attn_implementation,
+        "dtype": model_args.dtype,
+        **as_mapping(args.model_init_kwargs),
+    }
+    if model_args.use_peft and model_args.lora_target_modules is None:
+        # All but the head: PEFT leaves it out, and TRL's loss needs it dense.
+        model_args = replace(model_args, lora_target_modules=["all-linear"])
+    return PacedTrainer(
+        model=resolve_model_path(student),
+        teacher_model=None if teacher is None else resolve_model_path(teacher),
+        args=args,
+        train_dataset=dataset,
+        eval_dataset=validation,
+        verifier=verifier,
+        processing_class=load_tokenizer(
+            student, revision=model_args.model_revision, trust_remote_code=args.trust_remote_code
+        ),
+        quantization_config=get_quantization_config(model_args),
+        peft_config=get_peft_config(model_args),
+        callbacks=list(callbacks),
+    )
+
+
+@dataclass
+class Distilled:
+    """
+    A finished distillation.
+
+    Args:
+        path (`Path`): Where the student lies.
+        log_history (`list[dict[str, float]]`): What training logged, one entry per `logging_steps`.
+        costs (`dict[str, float]`): What it cost: see [`training_costs.costs_so_far`].
+        reused (`bool`): Whether it was finished before.
+    """
+
+    path: Path
+    log_history: list[dict[str, float]]
+    costs: dict[str, float]
+    reused: bool
+
+
+def distill(
+    args: PacedConfig,
+    model_args: ModelConfig,
+    dataset: Dataset,
+    *,
+    verifier: Verifier | None = None,
+    validation: Dataset | dict[str, Dataset] | None = None,
+    curve: CurveSettings | None = None,
+) -> Distilled:
+    """
+    Train a student and save it to `args.output_dir`; continue an interrupted run, reuse a finished one.
+
+    Args:
+        args ([`PacedConfig`]):
+            The run; `teacher_model_name_or_path` names the teacher. `push_to_hub` is for the caller: nothing is pushed
+            here.
+        model_args ([`~trl.ModelConfig`]): The student, and LoRA or quantisation.
+        dataset (`datasets.Dataset`): Training problems, as [`PacedTrainer`] needs them.
+        verifier ([`Verifier`], *optional*): Judges the student's own completions while it trains.
+        validation (`datasets.Dataset` or `dict[str, Dataset]`, *optional*): As in [`make_trainer`].
+        curve ([`CurveSettings`], *optional*): Evaluations on the way; they change nothing of the training.
+
+    Raises:
+        ValueError: If models, data or directory do not fit together: before weights load.
+        KeyboardInterrupt: If Ctrl-C ended the run, after its checkpoint was written.
+    """
+    args.refresh = refresh_in_force(args, dataset, verifier)
+    run = RunDirectory(str(args.output_dir), training_settings(args, model_args, dataset, validation))
+    if run.status == "finished":
+        history = json.loads((run.path / "trainer_state.json").read_text())["log_history"]
+        costs = json.loads((run.path / COSTS).read_text()) if (run.path / COSTS).exists() else {}
+        return Distilled(run.path, history, costs, reused=True)
+    # The Trainer would push every checkpoint with its training_args.bin, into a repository that is public by default.
+    # A finished run is published from a list of files instead (`publication.py`).
+    args.push_to_hub = False
+    stop = StopCleanly()
+    with keeping_warnings(run.path) if PartialState().is_main_process else nullcontext():
+        trainer = make_trainer(args, model_args, dataset, validation=validation, verifier=verifier, callbacks=[stop])
+        if not args.disable_tqdm:
+            trainer.remove_callback(ProgressCallback)
+            trainer.add_callback(CompactProgress())
+        if curve is not None:
+            trainer.add_callback(
+                CurveEvaluation(
+                    curve,
+                    student=lambda: (trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class),
+                    costs=lambda: trainer.figures.costs(trainer.state),
+                    clock=trainer.clock,
+                )
+            )
+        if PartialState().is_main_process:
+            run.mark("started")
+        # The others look for checkpoints in the directory that the first makes.
+        PartialState().wait_for_everyone()
+        trainer.train(resume_from_checkpoint=get_last_checkpoint(args.output_dir))
+    if stop.stopped:
+        # A launcher ends all processes when the first is gone: the checkpoint must be whole by then.
+        PartialState().wait_for_everyone()
+        raise KeyboardInterrupt
+    trainer.save_model()
+    trainer.save_state()
+    costs = trainer.figures.costs(trainer.state)
+    if PartialState().is_main_process:
+        write_json(run.path / COSTS, costs)
+        run.mark("finished")
+    # Whoever loads the student next must find all of it.
+    PartialState().wait_for_everyone()
+    return Distilled(run.path, trainer.state.log_history, costs, reused=False)

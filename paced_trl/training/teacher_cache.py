@@ -1,0 +1,138 @@
+"""
+What the teacher says about references, computed once: its final hidden states on disk.
+
+From the second pass over the problems on, a stage on references then needs of the teacher only its head. Hidden states
+are kept as they came (number format included), so the loss is the same to the last bit, and they are far smaller than
+the logits they stand for: H numbers a token in place of V.
+
+Responsible for the files, their size, and for what they belong to. Refuses to know models and losses. Ours; the paper
+(PACED, arXiv 2603.11178) does not say.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import PartialState
+
+from ..run_directory import write_json
+
+
+logger = logging.getLogger(__name__)
+
+_STATES, _DONE, _SETTINGS = "hidden_states.bin", "done.bin", "settings.json"
+
+
+class HiddenStateCache:
+    """
+    Hidden states of the completion tokens of P references, by row of the training set.
+
+    Files are made when the first states come, in a directory named after what they belong to: other teachers or
+    references never meet. The whole space is reserved then. Processes of one machine share the files.
+
+    Args:
+        directory (`Path`): Where caches lie, e.g. of several runs with the same teacher and references.
+        teacher (`str`): What identifies the teacher's weights.
+        prompt_ids, completion_ids (`Sequence[list[int]]`): Token ids of each row, as the teacher sees them.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        teacher: str,
+        prompt_ids: Sequence[list[int]],
+        completion_ids: Sequence[list[int]],
+    ) -> None:
+        digest = hashlib.sha256(teacher.encode())
+        for prompt, completion in zip(prompt_ids, completion_ids, strict=True):
+            digest.update(np.array([len(prompt), *prompt, *completion], dtype=np.int64).tobytes())
+        self.path = directory / digest.hexdigest()[:16]
+        self.starts = np.concatenate([[0], np.cumsum([len(ids) for ids in completion_ids])])
+        self._states: torch.Tensor | None = None
+        self._done: torch.Tensor | None = None
+        if (self.path / _SETTINGS).exists():
+            settings = json.loads((self.path / _SETTINGS).read_text())
+            self._open(settings["hidden_size"], getattr(torch, settings["dtype"]))
+
+    @property
+    def num_done(self) -> int:
+        """How many rows are in the cache."""
+        return 0 if self._done is None else int(self._done.sum())
+
+    def has(self, row: int) -> bool:
+        """Whether a row's states are in the cache."""
+        return self._done is not None and bool(self._done[row])
+
+    def read(self, rows: Sequence[int], num_tokens: int) -> torch.Tensor:
+        """
+        Return the states of rows that are in the cache, **shape (B, C, H)**, 0 after a row's last token.
+
+        Args:
+            rows (`Sequence[int]`): B rows.
+            num_tokens (`int`): C, at least the length of the longest of them.
+        """
+        assert self._states is not None
+        states = self._states.new_zeros(len(rows), num_tokens, self._states.shape[1])
+        for position, row in enumerate(rows):
+            start, end = self.starts[row : row + 2]
+            states[position, : end - start] = self._states[start:end]
+        return states
+
+    def write(self, rows: Sequence[int], states: torch.Tensor) -> None:
+        """
+        Put rows into the cache.
+
+        Args:
+            rows (`Sequence[int]`): B rows.
+            states (`torch.Tensor`): Their states, **shape (B, C, H)**; what follows a row's last token is not kept.
+
+        Raises:
+            ValueError: If they are the first and the disk cannot hold all rows.
+        """
+        if self._states is None:
+            self._create(states.shape[-1], states.dtype)
+        assert self._states is not None and self._done is not None
+        states = states.to("cpu")
+        for position, row in enumerate(rows):
+            start, end = self.starts[row : row + 2]
+            self._states[start:end] = states[position, : end - start]
+            self._done[row] = 1
+
+    def _create(self, hidden_size: int, dtype: torch.dtype) -> None:
+        num_bytes = int(self.starts[-1]) * hidden_size * dtype.itemsize
+        with PartialState().local_main_process_first():
+            if not (self.path / _SETTINGS).exists():
+                self.path.mkdir(parents=True, exist_ok=True)
+                free = shutil.disk_usage(self.path).free
+                what = (
+                    f"The teacher's hidden states for {len(self.starts) - 1} references ({self.starts[-1]} tokens of "
+                    f"{hidden_size} numbers in {str(dtype).removeprefix('torch.')}) take {num_bytes / 1e9:.3g} GB"
+                )
+                if num_bytes > free:
+                    raise ValueError(
+                        f"{what}, and the disk under {str(self.path)!r} has {free / 1e9:.3g} GB free. Name "
+                        "another one with `teacher_cache`, or leave it out."
+                    )
+                logger.warning("%s, in %s.", what, self.path)
+                # A disk that is full must say so now: later, a mapped file would end the process without a word.
+                for file, size in ((_STATES, num_bytes), (_DONE, len(self.starts) - 1)):
+                    with open(self.path / file, "ab") as opened:
+                        os.posix_fallocate(opened.fileno(), 0, size)
+                name = str(dtype).removeprefix("torch.")
+                write_json(self.path / _SETTINGS, {"hidden_size": hidden_size, "dtype": name})
+        self._open(hidden_size, dtype)
+
+    def _open(self, hidden_size: int, dtype: torch.dtype) -> None:
+        num_tokens = int(self.starts[-1])
+        self._states = torch.from_file(
+            str(self.path / _STATES), shared=True, size=num_tokens * hidden_size, dtype=dtype
+        ).view(num_tokens, hidden_size)
+        self._done = torch.from_file(str(self.path / _DONE), shared=True, size=len(self.starts) - 1, dtype=torch.uint8)

@@ -1,0 +1,101 @@
+"""
+The prompt that only the teacher sees, in self-distillation.
+
+Responsible for how `privileged_context` (a solution, or a hint) enters the teacher's prompt, and for finding it where
+it must not be: in the student's. PACED's self-distillation track (arXiv 2603.11178) lets a model teach itself with the
+reference solution in its prompt; the wording of the template is ours.
+"""
+
+from __future__ import annotations
+
+import re
+
+from datasets import Dataset
+
+from ..problems import Messages
+
+
+DEFAULT_TEMPLATE = (
+    "{prompt}\n\nHere is a reference solution to this problem:\n{privileged_context}\n\nNow that you have understood "
+    "it, solve the problem in your own words."
+)
+# Shorter contexts, such as the answer "7", occur in prompts by chance.
+_MIN_LEAK_LENGTH = 20
+_PLACEHOLDER = re.compile(r"\{(prompt|privileged_context)\}")
+
+
+def check_template(template: str) -> None:
+    """
+    Refuse a template that lacks a placeholder.
+
+    Raises:
+        ValueError: If `{prompt}` or `{privileged_context}` does not occur in it.
+    """
+    missing = {"prompt", "privileged_context"} - set(_PLACEHOLDER.findall(template))
+    if missing:
+        raise ValueError(
+            f"`privileged_template` is {template!r}, which has no {{{sorted(missing)[0]}}}. Write both "
+            "{prompt} and {privileged_context} where they belong."
+        )
+
+
+def teacher_prompt(prompt: str | Messages, privileged_context: str | None, template: str) -> str | Messages:
+    """
+    Return the teacher's prompt: the student's, with the privileged context in its last user turn.
+
+    Args:
+        prompt (`str` or `list[dict[str, str]]`): The student's prompt.
+        privileged_context (`str`, *optional*): What the student does not see; without any, the prompt stays.
+        template (`str`): With the placeholders `{prompt}` and `{privileged_context}`.
+
+    Example:
+
+    ```python
+    >>> teacher_prompt("1+1?", "2", "{prompt} (It is {privileged_context}.)")
+    '1+1? (It is 2.)'
+    ```
+    """
+    if not privileged_context:
+        return prompt
+    if isinstance(prompt, str):
+        values = {"prompt": prompt, "privileged_context": privileged_context}
+        # One pass: a prompt that has a placeholder's name in it stays as it is.
+        return _PLACEHOLDER.sub(lambda match: values[match[1]], template)
+    *before, last = prompt
+    content = teacher_prompt(last["content"], privileged_context, template)
+    assert isinstance(content, str)
+    return [*before, {**last, "content": content}]
+
+
+def check_privileged_context(dataset: Dataset, name: str) -> None:
+    """
+    Refuse problems without `privileged_context`, and such whose student would see it.
+
+    Args:
+        dataset (`datasets.Dataset`): With `prompt` and `privileged_context`, which may be empty.
+        name (`str`): How the dataset is called in messages.
+
+    Raises:
+        ValueError: If the column is missing or a value is no text, a prompt does not end with the user's turn, or a
+            prompt holds its own context (20 characters or more, white space aside).
+    """
+    if "privileged_context" not in dataset.column_names:
+        raise ValueError(
+            f"`{name}` has no column `privileged_context` (the solution or a hint, which only the teacher sees); it "
+            f"has {', '.join(dataset.column_names)}. Name it with `--privileged_context_column`, e.g. `solution`."
+        )
+    for row, (prompt, context) in enumerate(zip(dataset["prompt"], dataset["privileged_context"], strict=True)):
+        if context is not None and not isinstance(context, str):
+            raise ValueError(f"Row {row} of `{name}` has the `privileged_context` {context!r}, which is no text.")
+        if not isinstance(prompt, str) and prompt[-1].get("role") != "user":
+            raise ValueError(
+                f"Row {row} of `{name}` ends with a message of {prompt[-1].get('role')!r}; `privileged_context` goes "
+                "into the user's last turn. End prompts with the user's message."
+            )
+        text = prompt if isinstance(prompt, str) else "\n".join(message["content"] for message in prompt)
+        hidden = " ".join((context or "").split())
+        if len(hidden) >= _MIN_LEAK_LENGTH and hidden in " ".join(text.split()):
+            raise ValueError(
+                f"Row {row} of `{name}` has its `privileged_context` in its own prompt, so the student would see what "
+                f"only the teacher may: {hidden[:60]!r}. Take it out of the prompt."
+            )

@@ -1,0 +1,286 @@
+"""
+The teacher's half of a training step: who teaches, what it sees, and when its hidden states are computed.
+
+TRL runs a teacher model on the student's tokens, beside the student, at every micro-batch. Here the teacher may be the
+student itself (`teacher.py`), see a prompt of its own (`privileged_prompts.py`), have its hidden states of references
+on disk (`teacher_cache.py`), or take turns with the student on the accelerator. Where none of this is asked for, every
+call is TRL's. Ours, but for self-distillation itself (PACED, arXiv 2603.11178).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from datasets import Dataset
+from peft import PeftModel
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
+from trl import DistillationTrainer
+from trl.trainer.utils import create_model_from_path, pad
+
+from ..generation.identity import memory_checksum
+from ..problems import Messages
+from ..settings import as_mapping
+from .config import PacedConfig
+from .dataset import end_of_completion_id, reference_token_ids
+from .preflight.trainability import keep_four_bit_trainable
+from .self_teacher import FollowStudent, SelfTeacher, leave_head, teacher_turn
+from .teacher_cache import HiddenStateCache
+from .teacher_head import resize_head
+from .teacher_prompt import teacher_prompt
+
+
+class TeacherStatesTrainer(DistillationTrainer):
+    """
+    TRL's [`~trl.DistillationTrainer`] with a say in where the teacher's hidden states come from.
+
+    Args:
+        model, teacher_model, args, train_dataset, eval_dataset, **kwargs:
+            As in [`~trl.DistillationTrainer`], with a [`PacedConfig`]. `teacher_model` is not given with
+            `self_distillation`, where `train_dataset` needs the column `privileged_context`; held-out problems may do
+            without, and then the teacher sees what the student sees.
+        head_size (`int`, *optional*): Rows of the student's head, if the teacher's has others.
+    """
+
+    args: PacedConfig
+
+    def __init__(
+        self,
+        model: Any,
+        teacher_model: Any,
+        args: PacedConfig,
+        train_dataset: Dataset,
+        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        head_size: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self._loss_inputs: dict[str, Any] = {}
+        self._num_teacher_tokens = torch.tensor(0)
+        options = args.teacher_model_init_kwargs
+        was_name = isinstance(teacher_model, str)
+        teacher_model = teacher_to_load(model, teacher_model, args, head_size)
+        if was_name and not isinstance(teacher_model, str):
+            args.teacher_model_init_kwargs = None  # TRL refuses them beside a model
+        super().__init__(
+            model=model,
+            # TRL would put it on the accelerator beside the student.
+            teacher_model=None if args.teacher_offload else teacher_model,
+            args=args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            **kwargs,
+        )
+        args.teacher_model_init_kwargs = options
+        keep_four_bit_trainable(cast(torch.nn.Module, self.model))
+        if args.self_distillation in ("base", "ema"):
+            decay = args.self_distillation_decay if args.self_distillation == "ema" else None
+            self.teacher_model = SelfTeacher(cast(PeftModel, self.model), decay)
+            self.add_callback(FollowStudent(self.teacher_model))
+        elif args.teacher_offload:
+            self.teacher_model = teacher_model
+            leave_head(teacher_model, self.accelerator.device)
+        self.teacher_cache = None if args.teacher_cache is None else self._open_teacher_cache(train_dataset)
+
+    def _open_teacher_cache(self, dataset: Dataset) -> HiddenStateCache:
+        """Open the cache that belongs to this teacher, and to these references as the teacher sees them."""
+        needed = {"prompt", "reference", "privileged_context"}
+        rows = dataset.select_columns([name for name in dataset.column_names if name in needed]).to_list()
+        prompt_ids, _, _ = self._tokenize_prompts(self._teacher_prompts(rows))
+        teacher = memory_checksum(self.accelerator.unwrap_model(self.teacher_model))
+        precision = f"bf16={self.args.bf16} fp16={self.args.fp16}"
+        path = Path(str(self.args.teacher_cache))
+        return HiddenStateCache(path, f"{teacher} {precision}", prompt_ids, self._reference_ids(rows))
+
+    def _reference_ids(self, inputs: list[dict[str, Any]]) -> list[list[int]]:
+        """Return the token ids of each row's reference. They end in EOS unless cut, or no student would learn to."""
+        eos_id = end_of_completion_id(self._tokenizer, inputs[0]["prompt"], self.eos_token_ids)
+        references = [row["reference"] for row in inputs]
+        token_ids = reference_token_ids(self._tokenizer, references, eos_id, self.eos_token_ids)
+        return [ids[: self.max_completion_length] for ids in token_ids]
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Train; as in [`~transformers.Trainer`]. A resumed run goes on with all that its checkpoint holds."""
+        if resume_from_checkpoint:
+            latest = get_last_checkpoint(str(self.args.output_dir))
+            self._load_state(Path(str(latest if resume_from_checkpoint is True else resume_from_checkpoint)))
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def _load_from_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        # TRL has the adapter of a 4-bit student in bfloat16, and PEFT loads it in float32: another run from there on.
+        student = cast(torch.nn.Module, self.model)
+        dtypes = {name: parameter.dtype for name, parameter in student.named_parameters()}
+        super()._load_from_checkpoint(*args, **kwargs)
+        for name, parameter in student.named_parameters():
+            if parameter.dtype != dtypes[name]:
+                parameter.data = parameter.data.to(dtypes[name])
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            run = Path(self._get_output_dir(trial=trial))
+            self._save_state(run / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+
+    def _load_state(self, checkpoint: Path) -> None:
+        """Go on from what a checkpoint holds beside TRL's files."""
+        if isinstance(self.teacher_model, SelfTeacher):
+            self.teacher_model.load(checkpoint)
+
+    def _save_state(self, checkpoint: Path) -> None:
+        """Write what belongs to a checkpoint beside TRL's files."""
+        if isinstance(self.teacher_model, SelfTeacher):
+            self.teacher_model.save(checkpoint)
+
+    def _teacher_outputs(
+        self, inputs: list[dict[str, Any]], batch: dict[str, torch.Tensor], cache_rows: list[int] | None
+    ) -> dict[str, torch.Tensor]:
+        """
+        Return what the teacher's side of the loss needs beside the student's tokens, to be shuffled and split as they.
+
+        How many tokens the teacher runs on for it is left in `_num_teacher_tokens`.
+
+        Args:
+            inputs (`list[dict[str, Any]]`): B rows of the dataset.
+            batch (`dict[str, torch.Tensor]`): What the loss gets of them.
+            cache_rows (`list[int]`, *optional*): Their numbers in the training set, if completions are its references.
+        """
+        prompts = self._padded_teacher_prompts(inputs) if self.args.self_distillation != "none" else {}
+        cache = None if cache_rows is None else self.teacher_cache
+        prompt_mask = prompts.get("teacher_prompt_mask", batch["prompt_mask"])
+        lengths = prompt_mask.sum(dim=1) + batch["completion_mask"].sum(dim=1)
+        rows = cache_rows or []
+        missing = [i for i in range(len(inputs)) if cache is None or not cache.has(rows[i])]
+        self._num_teacher_tokens = lengths[missing].sum()
+        if cache is None and not self.args.teacher_offload:
+            return prompts
+        return {"teacher_hidden_states": self._teacher_hidden_states({**batch, **prompts}, rows, missing, cache)}
+
+    def _teacher_prompts(self, inputs: Iterable[dict[str, Any]]) -> list[str | Messages]:
+        if self.args.self_distillation == "none":
+            return [row["prompt"] for row in inputs]
+        template = self.args.privileged_template
+        return [teacher_prompt(row["prompt"], row.get("privileged_context"), template) for row in inputs]
+
+    def _padded_teacher_prompts(self, inputs: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Return ids and mask of the teacher's prompts, **shape (B, L)** each, padded as TRL pads the student's."""
+        ids, _, _ = self._tokenize_prompts(self._teacher_prompts(inputs))
+        multiple = cast("int | None", self.pad_to_multiple_of)
+        token_ids = [torch.tensor(row) for row in ids]
+        masks = [torch.ones_like(row) for row in token_ids]
+        prompt_ids = pad(token_ids, self._tokenizer.pad_token_id, "left", multiple)
+        prompt_mask = pad(masks, 0, "left", multiple)
+        device = self.accelerator.device
+        return {"teacher_prompt_ids": prompt_ids.to(device), "teacher_prompt_mask": prompt_mask.to(device)}
+
+    def _teacher_hidden_states(
+        self, batch: dict[str, torch.Tensor], rows: list[int], missing: list[int], cache: HiddenStateCache | None
+    ) -> torch.Tensor:
+        """
+        Return the teacher's hidden states of a whole generation batch, **shape (B, C, H)**, before the student runs.
+
+        Args:
+            batch (`dict[str, torch.Tensor]`): What the loss gets of B rows.
+            rows (`list[int]`): Their numbers in the training set, for the cache.
+            missing (`list[int]`): Which of the B the teacher must run on.
+            cache ([`HiddenStateCache`], *optional*): Other rows are read from it, `missing` ones are put into it.
+        """
+        num_rows, num_tokens = batch["completion_ids"].shape
+        parts = []
+        if missing:
+            with self._teacher_turn(), torch.no_grad(), self.compute_loss_context_manager():
+                for chosen in torch.tensor(missing).split(self.args.per_device_train_batch_size):
+                    part = {name: value[chosen] for name, value in batch.items() if value.ndim > 0}
+                    parts.append(self._teacher_forward(part))
+        if cache is None:
+            return torch.cat(parts)
+        if missing:
+            cache.write([rows[i] for i in missing], torch.cat(parts))
+        found = torch.tensor(1.0 - len(missing) / num_rows, device=self.accelerator.device)
+        self._metrics["train"]["paced/teacher_cached"].append(self.accelerator.gather(found).mean().item())
+        return cache.read(rows, num_tokens).to(self.accelerator.device)
+
+    def _teacher_turn(self) -> AbstractContextManager[None]:
+        if not self.args.teacher_offload:
+            return nullcontext()
+        student = self.accelerator.unwrap_model(self.model)
+        return teacher_turn(self.teacher_model, student, self.accelerator.device)
+
+    def _teacher_forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        self._loss_inputs = batch
+        self.teacher_model.eval()
+        teacher = self.accelerator.unwrap_model(self.teacher_model)
+        ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+        mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
+        states: torch.Tensor = self._forward_redirection(
+            self.teacher_model,
+            teacher,
+            self._get_last_hidden_state,
+            teacher,
+            ids,
+            mask,
+            batch["completion_ids"].size(1),
+        )
+        return states
+
+    def _get_last_hidden_state(
+        self,
+        unwrapped_model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        **multimodal: Any,
+    ) -> torch.Tensor:
+        model, batch = unwrapped_model, self._loss_inputs
+        with ExitStack() as stack:
+            if model is self.accelerator.unwrap_model(self.teacher_model):
+                if "teacher_hidden_states" in batch:
+                    states: torch.Tensor = batch["teacher_hidden_states"]
+                    return states
+                if "teacher_prompt_ids" in batch:
+                    # The completion stands at the end, so prompts may differ in length.
+                    input_ids = torch.cat([batch["teacher_prompt_ids"], batch["completion_ids"]], dim=1)
+                    attention_mask = torch.cat([batch["teacher_prompt_mask"], batch["completion_mask"]], dim=1)
+                if isinstance(model, SelfTeacher):
+                    model = stack.enter_context(model.in_place_of_student())
+            states = super()._get_last_hidden_state(model, input_ids, attention_mask, logits_to_keep, **multimodal)
+        return states
+
+    def _compute_loss(self, unwrapped_student: Any, inputs: dict[str, Any], num_items_in_batch: Any) -> Any:
+        self._loss_inputs = inputs
+        return super()._compute_loss(unwrapped_student, inputs, num_items_in_batch)
+
+
+def teacher_to_load(model: Any, teacher_model: Any, args: PacedConfig, head_size: int | None) -> Any:
+    """
+    Return what TRL takes as teacher, loaded where TRL would load it otherwise than is needed.
+
+    Args:
+        model, teacher_model (`str` or `PreTrainedModel`): What the trainer was given.
+        args ([`PacedConfig`]): Settings.
+        head_size (`int`, *optional*): Rows that the teacher's head shall have, if not those it has.
+    """
+    is_copy = args.self_distillation == "copy"
+    teacher = model if is_copy else teacher_model
+    if isinstance(teacher, str):
+        if not (is_copy or args.teacher_offload or head_size is not None):
+            return teacher
+        # As TRL does, but for the device.
+        settings: dict[str, Any] = {"trust_remote_code": args.trust_remote_code}
+        if is_copy:
+            settings |= as_mapping(args.model_init_kwargs)
+        else:
+            revision = {"revision": args.teacher_model_revision} if args.teacher_model_revision is not None else {}
+            settings |= {"dtype": None, **revision, **as_mapping(args.teacher_model_init_kwargs)}
+        if args.distributed_state is not None and args.distributed_state.num_processes > 1:
+            settings["device_map"] = None
+        if args.teacher_offload:
+            settings["device_map"] = "cpu"
+        teacher = create_model_from_path(teacher, **settings)
+    elif is_copy:
+        teacher = copy.deepcopy(teacher)
+    if head_size is not None:
+        resize_head(teacher, head_size)
+    return teacher

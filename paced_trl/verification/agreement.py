@@ -1,0 +1,273 @@
+"""
+Completions that exist already, judged: verdict counts, speed, and agreement with labels.
+
+Responsible for trying out a verifier before anything is generated or trained. Knows nothing of models; rows come from
+the caller or from a file. Not in the paper (PACED, arXiv 2603.11178); ours.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+
+from .check import Messages, completion_text
+from .verifier import Verdict, Verifier
+
+
+_ROWS_AT_ONCE = 512  # per update of the bar; workers wait for each other at its end
+_SHOWN_CHARACTERS = 300
+_TRUE = ("true", "1", "1.0", "passed", "pass", "correct", "right", "yes")
+_FALSE = ("false", "0", "0.0", "failed", "fail", "incorrect", "wrong", "no")
+
+
+@dataclass(frozen=True)
+class VerifiedRow:
+    """
+    One completion with its verdict.
+
+    Args:
+        row (`int`): Its place in the data, from 0.
+        problem (`str` or messages, *optional*): The prompt.
+        solution (`Any`): The gold.
+        completion (`str` or messages): What was judged.
+        verdict ([`Verdict`]): What came of it.
+        label (`bool`, *optional*): Whether it is known to be right.
+    """
+
+    row: int
+    problem: Any
+    solution: Any
+    completion: str | Messages
+    verdict: Verdict
+    label: bool | None = None
+
+
+@dataclass(frozen=True)
+class VerificationReport:
+    """
+    Verdicts of many completions. Made by [`verify_completions`]; `str(report)` is what `paced-trl verify` prints.
+
+    Args:
+        verifier (`str`): Name of the verifier.
+        rows (`list[VerifiedRow]`): In the order of the data.
+        seconds (`float`): Wall-clock time of judging, the start of worker processes included.
+        max_shown (`int`, *optional*, defaults to `5`): Disagreements and rows without a valid verdict to print.
+    """
+
+    verifier: str
+    rows: list[VerifiedRow]
+    seconds: float
+    max_shown: int = 5
+
+    @property
+    def counts(self) -> dict[Verdict, int]:
+        """Completions per verdict; verdicts that did not occur are left out."""
+        counter = Counter(row.verdict for row in self.rows)
+        return {verdict: counter[verdict] for verdict in Verdict if counter[verdict]}
+
+    @property
+    def rate(self) -> float:
+        """Completions judged per second."""
+        return len(self.rows) / max(self.seconds, 1e-9)
+
+    @property
+    def agreement_table(self) -> dict[tuple[bool, bool], int]:
+        """Completions per (verdict is passed, label is right), of those with a label and a valid verdict."""
+        counter = Counter((row.verdict is Verdict.PASSED, row.label) for row in self._comparable())
+        return {(passed, right): counter[passed, right] for passed in (True, False) for right in (True, False)}
+
+    @property
+    def agreement(self) -> float | None:
+        """Fraction of the labelled completions with a valid verdict on which both agree; `None` if there is none."""
+        table = self.agreement_table
+        total = sum(table.values())
+        return (table[True, True] + table[False, False]) / total if total else None
+
+    @property
+    def disagreements(self) -> list[VerifiedRow]:
+        """Rows whose valid verdict differs from their label."""
+        return [row for row in self._comparable() if (row.verdict is Verdict.PASSED) != row.label]
+
+    @property
+    def without_verdict(self) -> list[VerifiedRow]:
+        """Rows about which the verifier could say nothing: `TIMEOUT` and `UNVERIFIABLE`."""
+        return [row for row in self.rows if not row.verdict.is_valid]
+
+    def write(self, path: str | Path) -> None:
+        """Write one JSON object per completion: `row`, `verdict`, `label`, `problem`, `solution`, `completion`."""
+        with open(path, "w", encoding="utf-8") as file:
+            for row in self.rows:
+                file.write(json.dumps({"row": row.row, **_fields(row)}, default=str) + "\n")
+
+    def _comparable(self) -> list[VerifiedRow]:
+        return [row for row in self.rows if row.label is not None and row.verdict.is_valid]
+
+    def __str__(self) -> str:
+        lines = [
+            f"{len(self.rows)} completions judged by '{self.verifier}' in {self.seconds:.1f} s: {self.rate:.1f}/s"
+        ]
+        lines += [f"  {verdict:13}{count:8}  {count / len(self.rows):6.1%}" for verdict, count in self.counts.items()]
+        if self.agreement is not None:
+            table = self.agreement_table
+            lines += [
+                f"Agreement with the labels: {self.agreement:.2%} of {sum(table.values())} labelled completions",
+                f"  {'':20}{'label right':>12}{'label wrong':>13}",
+                f"  {'verdict passed':20}{table[True, True]:12}{table[True, False]:13}",
+                f"  {'verdict not passed':20}{table[False, True]:12}{table[False, False]:13}",
+            ]
+        lines += self._listed("Disagreements", self.disagreements)
+        lines += self._listed("Without a valid verdict (they never count)", self.without_verdict)
+        return "\n".join(lines)
+
+    def _listed(self, title: str, rows: list[VerifiedRow]) -> list[str]:
+        if not rows or self.max_shown <= 0:
+            return []
+        lines = [f"{title}: {len(rows)}" + (f", the first {self.max_shown}" if len(rows) > self.max_shown else "")]
+        for row in rows[: self.max_shown]:
+            label = "" if row.label is None else f", label {'right' if row.label else 'wrong'}"
+            lines.append(f"  row {row.row}: {row.verdict}{label}")
+            for name in ("problem", "solution", "completion"):
+                value = getattr(row, name)
+                if value is not None:
+                    lines.append(f"    {name:11}{_shortened(value, from_end=name == 'completion')}")
+        return lines
+
+
+def _fields(row: VerifiedRow) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in ("verdict", "label", "problem", "solution", "completion")}
+
+
+def _shortened(value: Any, *, from_end: bool) -> str:
+    """Return a value on one line, without control characters, which would reach the terminal."""
+    text = completion_text(value) if from_end else value if isinstance(value, str) else json.dumps(value, default=str)
+    if len(text) > _SHOWN_CHARACTERS:
+        text = f"... {text[-_SHOWN_CHARACTERS:]}" if from_end else f"{text[:_SHOWN_CHARACTERS]} ..."
+    return "".join(character if character.isprintable() else " " for character in text).strip()
+
+
+def as_label(value: Any, row: int = 0) -> bool | None:
+    """
+    Return a label as a boolean, `None` where there is none.
+
+    Raises:
+        ValueError: If it says neither right nor wrong.
+    """
+    text = "" if value is None else str(value).strip().lower()
+    if text in ("", "none", "nan"):
+        return None
+    if text not in (*_TRUE, *_FALSE):
+        raise ValueError(
+            f"The label of row {row} is {value!r}, which says neither right nor wrong. Write true/false, 1/0 or "
+            "passed/failed, or leave it empty."
+        )
+    return text in _TRUE
+
+
+def verify_completions(
+    completions: Sequence[str | Messages],
+    solutions: Sequence[Any],
+    verifier: Verifier,
+    *,
+    labels: Sequence[Any] | None = None,
+    problems: Sequence[Any] | None = None,
+    columns: Mapping[str, Sequence[Any]] | None = None,
+    max_shown: int = 5,
+    show_progress: bool = True,
+) -> VerificationReport:
+    """
+    Judge completions and compare the verdicts with labels.
+
+    Args:
+        completions (`Sequence` of `str` or of lists of messages, **shape (N,)**): What to judge.
+        solutions (`Sequence`, **shape (N,)**): The golds.
+        verifier ([`Verifier`]): From [`load_verifier`].
+        labels (`Sequence`, **shape (N,)**, *optional*):
+            Which completions are right: booleans, 0/1, "passed"/"failed"; `None` where it is not known.
+        problems (`Sequence`, **shape (N,)**, *optional*): The prompts, to show and for verifiers that use them.
+        columns (`Mapping` of sequences, **shape (N,)**, *optional*): Further columns, for verifiers that need them.
+        max_shown (`int`, *optional*, defaults to `5`): Rows of each kind that `str(report)` lists.
+        show_progress (`bool`, *optional*, defaults to `True`): Whether a bar on stderr shows how far it is.
+
+    Returns:
+        [`VerificationReport`]
+
+    Raises:
+        ValueError: If lengths differ, or a label says neither right nor wrong.
+
+    Example:
+
+    ```python
+    >>> from paced_trl import load_verifier, verify_completions
+    >>> report = verify_completions(["It is 4.", "It is 5."], [4, 4], load_verifier("numeric"), labels=[True, True])
+    >>> report.agreement, [row.row for row in report.disagreements]
+    (0.5, [1])
+    ```
+    """
+    given = dict(columns or {}) if problems is None else {"prompt": problems, **(columns or {})}
+    known = [None] * len(completions) if labels is None else [as_label(value, row) for row, value in enumerate(labels)]
+    if not len(known) == len(completions) == len(solutions):
+        raise ValueError(
+            f"Got {len(completions)} completions, {len(solutions)} solutions and {len(known)} labels; each completion "
+            "needs one of each."
+        )
+    verdicts: list[Verdict] = []
+    began = time.monotonic()
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not (show_progress and console.is_terminal)) as bar:
+        task = bar.add_task("verify", total=len(completions))
+        for start in range(0, len(completions), _ROWS_AT_ONCE):
+            part = slice(start, start + _ROWS_AT_ONCE)
+            values = {name: column[part] for name, column in given.items()}
+            verdicts += verifier(completions[part], solutions[part], **values)
+            bar.update(task, completed=len(verdicts))
+    seconds = time.monotonic() - began
+    prompts = [None] * len(verdicts) if problems is None else problems
+    rows = zip(range(len(verdicts)), prompts, solutions, completions, verdicts, known, strict=True)
+    return VerificationReport(verifier.name, [VerifiedRow(*row) for row in rows], seconds, max_shown)
+
+
+def read_columns(name: str, *, config: str | None = None, split: str = "train") -> dict[str, list[Any]]:
+    """
+    Return the columns of a `.jsonl`, `.json`, `.csv` or `.parquet` file, or of a dataset on the Hub.
+
+    A cell that a row of a JSON file does not have is `None`. Unlike [`load_problems`], many rows may belong to one
+    problem, and one column may hold values of different types.
+
+    Raises:
+        ValueError: If the file holds no rows.
+        FileNotFoundError: If it does not exist.
+    """
+    path = Path(name).expanduser()
+    if path.suffix not in (".jsonl", ".json", ".csv", ".parquet"):
+        from datasets import load_dataset
+
+        return {column: list(values) for column, values in load_dataset(name, config, split=split).to_dict().items()}
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {name!r}. Check the path; relative paths start at {Path.cwd()}.")
+    rows = _read_rows(path)
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+        raise ValueError(f"{name!r} holds no rows. It must hold one object with its columns per completion.")
+    return {column: [row.get(column) for row in rows] for column in dict.fromkeys(key for row in rows for key in row)}
+
+
+def _read_rows(path: Path) -> Any:
+    if path.suffix == ".parquet":
+        import pyarrow.parquet
+
+        return pyarrow.parquet.read_table(path).to_pylist()
+    with open(path, encoding="utf-8", newline="") as file:
+        if path.suffix == ".csv":
+            return list(csv.DictReader(file))
+        try:
+            return json.load(file) if path.suffix == ".json" else [json.loads(line) for line in file if line.strip()]
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{str(path)!r} is not valid JSON: {error}. Mend the file.") from error

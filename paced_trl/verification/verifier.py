@@ -1,0 +1,343 @@
+"""
+Completion + gold solution -> verdict: the judgement that every pass rate is counted from.
+
+Responsible for what a verdict means, for the object that gives verdicts, and for making one by name. How an answer is
+read and compared is in the `..._verifier.py` modules, `verifiers.py` and, for users' reward functions,
+`reward_function.py`; killable processes are in `worker_pool.py`. Knows nothing of models, tokens or generation:
+whether a completion was cut off is for the caller to say. The paper (PACED, arXiv 2603.11178) needs "a verifier"; the
+six verdicts are ours, because a failure of the verifier must never be counted as a failure of the student.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from types import TracebackType
+from typing import Any
+
+from .check import Check, Messages, Row, completion_text
+from .worker_pool import Failure, WorkerPool
+
+
+logger = logging.getLogger(__name__)
+
+_BUILT_IN = {
+    "math": "paced_trl.verification.math_check:MathCheck",
+    "exact": "paced_trl.verification.text_checks:ExactCheck",
+    "choice": "paced_trl.verification.text_checks:ChoiceCheck",
+    "reasoning_gym": "paced_trl.verification.text_checks:ReasoningGymCheck",
+    "numeric": "paced_trl.verification.numeric_check:NumericCheck",
+    "json": "paced_trl.verification.json_check:JsonCheck",
+    "python_tests": "paced_trl.verification.python_check:PythonTestsCheck",
+}
+_REWARD_FUNCTION = "paced_trl.verification.reward_function_check:RewardFunctionCheck"
+
+
+class Verdict(StrEnum):
+    """
+    What became of one completion.
+
+    The first four are valid: they count in `num_valid`, and all but `PASSED` count as not passed. `TIMEOUT` (the check
+    ran out of time or memory) and `UNVERIFIABLE` (the gold is unusable, or the verifier itself failed) say nothing
+    about the student and never enter a pass rate. Verifiers never return `TRUNCATED`: who knows that a completion was
+    cut off at the token limit turns its other verdicts than `PASSED` into it.
+    """
+
+    PASSED = "passed"
+    FAILED = "failed"
+    UNPARSEABLE = "unparseable"
+    TRUNCATED = "truncated"
+    TIMEOUT = "timeout"
+    UNVERIFIABLE = "unverifiable"
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether the verdict counts in `num_valid`."""
+        return self in VALID_VERDICTS
+
+
+VALID_VERDICTS = (Verdict.PASSED, Verdict.FAILED, Verdict.UNPARSEABLE, Verdict.TRUNCATED)
+
+
+def mark_truncated(verdicts: Sequence[Verdict], truncated: Sequence[bool]) -> list[Verdict]:
+    """
+    Return the verdicts, with `TRUNCATED` where a completion that was cut off is wrong or states no answer.
+
+    What passed although it was cut off has passed, and a failure of the verifier stays one.
+    """
+    wrong = (Verdict.FAILED, Verdict.UNPARSEABLE)
+    return [
+        Verdict.TRUNCATED if cut_off and verdict in wrong else verdict
+        for verdict, cut_off in zip(verdicts, truncated, strict=True)
+    ]
+
+
+class Verifier:
+    """
+    Give verdicts. Made by [`load_verifier`].
+
+    It owns worker processes, so close it or use it as a context manager. They start at the first call, are reused, and
+    end with the parent in any case. Can be called from any thread; calls from several threads take turns.
+
+    Attributes:
+        name (`str`):
+            What [`load_verifier`] was given.
+        record (`dict`):
+            JSON-able: the name and the options that a verdict depends on. Belongs to a pass-rate store's fingerprint.
+    """
+
+    def __init__(self, name: str, record: dict[str, Any], check: Check, pool: WorkerPool | None) -> None:
+        self.name = name
+        self.record = record
+        self._check = check
+        self._pool = pool
+        self._has_logged_failure = False
+
+    def __call__(
+        self, completions: Sequence[str | Messages], solutions: Sequence[Any], /, **columns: Any
+    ) -> list[Verdict]:
+        """
+        Judge completions.
+
+        Args:
+            completions (`Sequence` of `str` or of lists of messages, **shape (B,)**):
+                What the student wrote. Of messages, the last one counts.
+            solutions (`Sequence`, **shape (B,)**):
+                The gold of each completion's problem.
+            **columns (`Sequence`, **shape (B,)**):
+                Further columns of the problems. Those that the verifier does not need are ignored.
+
+        Returns:
+            `list[Verdict]`: In the order of `completions`.
+
+        Raises:
+            ValueError: If lengths differ, a needed column is missing, or a reward function returns no list of numbers
+                in [0, 1], one per completion.
+            TypeError: If a completion is neither text nor a list of messages.
+        """
+        if len(completions) != len(solutions):
+            raise ValueError(
+                f"Got {len(completions)} completions and {len(solutions)} solutions; each completion needs the "
+                "solution of its own problem."
+            )
+        if not self._check.wants_messages:
+            completions = [completion_text(completion) for completion in completions]
+        return self._run("verify", self._rows(completions, solutions, columns))
+
+    def check_solutions(self, solutions: Sequence[Any], /, **columns: Any) -> list[Verdict]:
+        """
+        Verify each gold against itself, before anything is generated for its problem.
+
+        Args:
+            solutions (`Sequence`, **shape (P,)**):
+                The golds.
+            **columns (`Sequence`, **shape (P,)**):
+                Further columns of the problems, as when verifying.
+
+        Returns:
+            `list[Verdict]`: `PASSED` where the gold is usable. Else `UNVERIFIABLE`, or `TIMEOUT` where reading it took
+            too long: no completion of that problem could get a verdict worth counting.
+        """
+        return self._run("check_solutions", self._rows([""] * len(solutions), solutions, columns))
+
+    def answers(self, completions: Sequence[str], /) -> list[str | None] | None:
+        """
+        Read what completions answer, to count which answers agree.
+
+        Args:
+            completions (`Sequence[str]`, **shape (B,)**):
+                What the student wrote.
+
+        Returns:
+            `list[str | None]` or `None`: Equal texts are equal answers; `None` in the list where a completion states
+            no answer or reading it took too long. `None` for the list where the verifier cannot tell: it can with
+            `"math"`, `"numeric"`, `"exact"` and `"choice"`.
+        """
+        if not self._check.states_answers:
+            return None
+        rows = self._rows(completions, [None] * len(completions), {})
+        if self._pool is None:
+            return self._check.answers(rows)
+        results = self._pool.map("answers", rows, rows_per_call=self._check.rows_per_call)
+        return [None if isinstance(result, Failure) else result for result in results]
+
+    def close(self) -> None:
+        """End the worker processes. A later call starts new ones."""
+        if self._pool is not None:
+            self._pool.close()
+
+    def __enter__(self) -> Verifier:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _rows(self, completions: Sequence[Any], solutions: Sequence[Any], columns: Mapping[str, Any]) -> list[Row]:
+        for name, values in columns.items():
+            if len(values) != len(solutions):
+                raise ValueError(f"Column `{name}` has {len(values)} values for {len(solutions)} solutions.")
+        needed = self._check.columns
+        if needed is not None:
+            for name in needed:
+                if name not in columns:
+                    raise ValueError(
+                        f"The verifier '{self.name}' needs the column `{name}`, and the problems have only "
+                        f"{', '.join(f'`{column}`' for column in ('solution', *columns))}. Add it, or choose another "
+                        "verifier."
+                    )
+            columns = {name: columns[name] for name in (*needed, *self._check.optional_columns) if name in columns}
+        values = zip(*(list(column) for column in columns.values()), strict=True) if columns else [()] * len(solutions)
+        return [
+            Row(completion, solution, dict(zip(columns, row, strict=True)))
+            for completion, solution, row in zip(completions, solutions, values, strict=True)
+        ]
+
+    def _run(self, method: str, rows: list[Row]) -> list[Verdict]:
+        if self._pool is None:
+            run: Callable[[list[Row]], list[Verdict]] = getattr(self._check, method)
+            return run(rows)
+        results = self._pool.map(method, rows, rows_per_call=self._check.rows_per_call)
+        return [self._verdict(result) if isinstance(result, Failure) else result for result in results]
+
+    def _verdict(self, failure: Failure) -> Verdict:
+        if failure.reason in ("timeout", "memory"):
+            return Verdict.TIMEOUT
+        if not self._has_logged_failure:
+            self._has_logged_failure = True
+            logger.error(
+                "The verifier '%s' failed; the rows concerned are unverifiable and do not count. Further failures are "
+                "not logged.\n%s",
+                self.name,
+                failure.detail,
+            )
+        return Verdict.UNVERIFIABLE
+
+
+def start_check(factory: str, options: dict[str, Any], timeout: float) -> Check:
+    """Make a check and start it; what a worker process does first."""
+    check = _resolve(factory)(**options)
+    check.start(timeout)
+    return check
+
+
+def load_verifier(
+    name_or_path: str,
+    *,
+    num_workers: int | None = None,
+    timeout: float | None = None,
+    max_memory: int | None = None,
+    **options: Any,
+) -> Verifier:
+    """
+    Make a verifier.
+
+    Args:
+        name_or_path (`str`):
+            `"math"`: numbers and expressions, compared by math-verify. `"numeric"`: a number within a tolerance.
+            `"exact"`: text. `"choice"`: a letter. `"json"`: a JSON value. `"python_tests"`: a program, by its unit
+            tests. `"reasoning_gym"`: the task's own scorer. `"pkg.module:function"`: any TRL reward function.
+        num_workers (`int`, *optional*):
+            Worker processes. `None` means one per core, at most 4. `"exact"`, `"choice"`, `"numeric"` and `"json"`
+            are plain string work and use none; `timeout` and `max_memory` mean nothing to them either.
+        timeout (`float`, *optional*):
+            Seconds that a check may take before its process is killed. `None` means 10 per completion; 60 per call of
+            a reward function, which is given 16 completions at a time (and, when that fails, each alone);
+            `"python_tests"`: 30 more than its `time_limit`.
+        max_memory (`int`, *optional*):
+            Bytes of address space per worker process. `None` means 2 GiB; no limit for a reward function and for
+            `"python_tests"`, whose programs have one of their own.
+        **options:
+            What a verdict depends on. `"exact"`: `normalize` ("strip", "whitespace", "none"), `ignore_case`.
+            `"choice"`: `choices`, `index_base`. `"numeric"`: `relative_tolerance`, `absolute_tolerance`. `"json"`:
+            `ignore_order`, `keys`, `float_tolerance`. `"python_tests"`: `allow_code_execution`, `isolation`,
+            `time_limit`, `memory_limit`. Reward functions: `threshold`, `completion_format`, `solution_template`. See
+            the checks' own documentation.
+
+    Returns:
+        [`Verifier`]
+
+    Raises:
+        ValueError: If the name or an option is unknown, or a value cannot be.
+        ImportError: If the verifier's package is not installed, or the module of a path does not exist.
+
+    Example:
+
+    ```python
+    >>> from paced_trl import load_verifier
+    >>> with load_verifier("choice") as verifier:
+    ...     [str(verdict) for verdict in verifier(["The answer is (B).", "C", "Hm."], ["B", "B", "B"])]
+    ['passed', 'failed', 'unparseable']
+    ```
+    """
+    if num_workers is not None and num_workers < 1:
+        raise ValueError(f"`num_workers` must be at least 1, not {num_workers}.")
+    if timeout is not None and not timeout > 0:
+        raise ValueError(f"`timeout` must be a positive number of seconds, not {timeout}.")
+    factory = _BUILT_IN.get(name_or_path) or _reward_function_factory(name_or_path)
+    check_class = _resolve(factory)
+    defaults = _option_defaults(name_or_path, check_class, options)
+    arguments = options if name_or_path in _BUILT_IN else {"path": name_or_path, **options}
+    check = check_class(**arguments)
+    pool = None
+    if not check.in_process:
+        timeout = check.timeout if timeout is None else timeout
+        pool = WorkerPool(
+            "paced_trl.verification.verifier:start_check",
+            {"factory": factory, "options": arguments, "timeout": timeout},
+            num_workers=_default_num_workers() if num_workers is None else num_workers,
+            timeout=timeout,
+            max_memory=check.max_memory if max_memory is None else max_memory,
+        )
+    return Verifier(name_or_path, {"name": name_or_path, "options": {**defaults, **options}}, check, pool)
+
+
+def _resolve(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _default_num_workers() -> int:
+    # Not os.cpu_count(): a container or a batch system often grants fewer cores than the machine has.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(4, cores)
+
+
+def _reward_function_factory(path: str) -> str:
+    module, _, attribute = path.partition(":")
+    if not module or not attribute:
+        names = ", ".join(f"'{name}'" for name in _BUILT_IN)
+        nearest = difflib.get_close_matches(path.lower(), _BUILT_IN, n=1, cutoff=0.5)
+        hint = f"; did you mean '{nearest[0]}'?" if nearest else "."
+        raise ValueError(
+            f"Unknown verifier '{path}'{hint} Use one of {names}, or 'pkg.module:function' for a TRL reward function."
+        )
+    try:
+        is_there = importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        is_there = False
+    if not is_there:
+        raise ImportError(
+            f"There is no module `{module}`, so the verifier '{path}' cannot be loaded. Install it, or add its "
+            "directory to PYTHONPATH."
+        )
+    return _REWARD_FUNCTION
+
+
+def _option_defaults(name: str, check_class: type[Check], options: Mapping[str, Any]) -> dict[str, Any]:
+    defaults = {key: option.default for key, option in inspect.signature(check_class).parameters.items()}
+    defaults.pop("path", None)
+    for option in options:
+        if option not in defaults:
+            known = ", ".join(f"`{option}`" for option in defaults) or "none"
+            nearest = difflib.get_close_matches(option, defaults, n=1)
+            hint = f"; did you mean `{nearest[0]}`?" if nearest else "."
+            raise ValueError(f"The verifier '{name}' has no option `{option}`{hint} Its options: {known}.")
+    return defaults
