@@ -10,11 +10,10 @@ from typing import Any
 
 from conftest import build_tiny_model, build_tiny_tokenizer
 from datasets import Dataset
-from peft import LoraConfig
-from test_trainer import CPU
-
 from paced_trl.config import PacedConfig
 from paced_trl.trainer import PacedTrainer
+from peft import LoraConfig
+from test_trainer import CPU
 
 
 def resident(name: str) -> int:

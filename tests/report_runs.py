@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-
 from paced_trl.comparison import BASE, ArmRun, Comparison
+
 from paced_trl.evaluation import Evaluation
 from paced_trl.store import PassRateStore
 

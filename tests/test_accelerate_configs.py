@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import train_in_processes
 from accelerate.commands.config.config_args import load_config_from_file
+from paced_trl.trainability import check_sharding, warn_of_whole_teacher
 from safetensors.torch import load_file
 from test_preflight import settings
 
 from paced_trl.processes import Processes
-from paced_trl.trainability import check_sharding, warn_of_whole_teacher
 
 
 ROOT = Path(__file__).parents[1]

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 from fakes import FakeGenerator, exact_verifier, make_problems
+from paced_trl.summary import precision_of
 
 from paced_trl import PassRateStore, estimate_pass_rates
-from paced_trl.summary import precision_of
 
 
 COUNT = 400

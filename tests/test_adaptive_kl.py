@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from paced_trl.adaptive_kl import adaptive_divergence, forward_shares, head_of
 from trl.kernels.chunked_divergence import ChunkedDivergenceFunction
 
 from paced_trl import adaptive_kl
-from paced_trl.adaptive_kl import adaptive_divergence, forward_shares, head_of
 
 
 VOCABULARY, HIDDEN, POSITIONS = 300, 16, 7

@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy import stats
-
 from paced_trl.allocation import (
     SCREENING_GENERATIONS,
     AdaptiveAllocation,
@@ -18,6 +16,8 @@ from paced_trl.allocation import (
 from paced_trl.pass_rate import Counts, Floats
 from paced_trl.prior import Prior, posterior, posterior_mean_pass_rate
 from paced_trl.prior_fit import fit_prior
+from scipy import stats
+
 from paced_trl.weighting import beta_kernel, problem_weights
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from paced_trl.math_limits import bounded, last_part
 from paced_trl.math_verifier import with_both_signs
 from paced_trl.numeric_verifier import read_numbers
+
 from paced_trl.verification import Verdict, load_verifier
 
 

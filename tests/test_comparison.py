@@ -8,20 +8,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
-
 from paced_trl.arms import DEFAULT_ARMS, TWO_STAGES, ComparisonArguments, arm_config, named_arms
-from paced_trl.commands.parsing import parse
 from paced_trl.comparison import BASE, ArmRun, Comparison
 from paced_trl.comparison_run import arms_so_far, run_comparison
 from paced_trl.config import PRESETS, PacedConfig
 from paced_trl.differences import compare_runs
 from paced_trl.distillation import Distilled
-from paced_trl.evaluation import Evaluation
 from paced_trl.learning_curve import CurvePoint, best_with_retention
+from paced_trl.tables import comparison_markdown, comparison_rows, curve_rows
+from PIL import Image
+
+from paced_trl.commands.parsing import parse
+from paced_trl.evaluation import Evaluation
 from paced_trl.report import read_run, write_report
 from paced_trl.report.charts import charts
-from paced_trl.tables import comparison_markdown, comparison_rows, curve_rows
 
 
 UNIFORM = PRESETS["uniform"]

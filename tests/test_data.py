@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from datasets import Dataset
-
 from paced_trl.data import load_problems
 from paced_trl.training_data import end_of_completion_id, with_pass_rates
 

@@ -13,18 +13,18 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from paced_trl import Evaluation, PassRateStore
 from paced_trl.arguments import ProblemArguments
-from paced_trl.commands import compare, diagnose, estimate, evaluate, report, train
 from paced_trl.comparison import Comparison
 from paced_trl.gradient_sketch import GradientSketch
 from paced_trl.gradient_snr import GradientSNR
 from paced_trl.recipe import named_sets, problems_of
-from paced_trl.report import read_run
-from paced_trl.report.problem_table import problem_table
 from paced_trl.standard_sets import StandardSet
 from paced_trl.tables import comparison_rows
+
+from paced_trl import Evaluation, PassRateStore
+from paced_trl.commands import compare, diagnose, estimate, evaluate, report, train
+from paced_trl.report import read_run
+from paced_trl.report.problem_table import problem_table
 
 
 ROOT = Path(__file__).parents[1]

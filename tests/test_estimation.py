@@ -20,13 +20,13 @@ import pytest
 from conftest import build_tiny_model, build_tiny_tokenizer
 from datasets import Dataset
 from fakes import FakeGenerator, exact_verifier, make_problems
+from paced_trl.completions import Completion, SamplingParameters
+from paced_trl.summary import summarize_pass_rates
 from rich.console import Console
 
-from paced_trl.completions import Completion, SamplingParameters
 from paced_trl.estimation import estimate_pass_rates, read_pass_rates
 from paced_trl.progress import GenerationProgress
 from paced_trl.store import VERDICTS, PassRateStore
-from paced_trl.summary import summarize_pass_rates
 
 
 PROBLEMS = make_problems(20)

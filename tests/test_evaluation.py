@@ -12,10 +12,10 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from scipy import stats
-
 from paced_trl.completions import Completion
 from paced_trl.differences import mean_over_runs
+from scipy import stats
+
 from paced_trl.evaluation import Difference, Evaluation, compare_runs, evaluate_model, majority_votes
 from paced_trl.store import PassRateStore
 from paced_trl.verification import Verdict, load_verifier

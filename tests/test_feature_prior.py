@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from datasets import Dataset
-from scipy.special import expit
-
 from paced_trl.feature_prior import fit_feature_prior, problem_features
 from paced_trl.pass_rate import Counts, Floats
 from paced_trl.prior import credible_intervals, log_marginal_likelihood
 from paced_trl.prior_fit import fit_prior
+from scipy.special import expit
 
 
 def simulate(

@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import build_tiny_model, build_tiny_tokenizer
-from peft import LoraConfig, get_peft_model
-from scipy.stats import chi2_contingency, chisquare
-
 from paced_trl.batching import Row, capacity, per_prompt, split_off
 from paced_trl.completions import Completion, SamplingParameters
 from paced_trl.engines import load_generator
-from paced_trl.generation import TransformersGenerator
 from paced_trl.seeded_sampling import DrawFromRowStream, row_uniforms
+from peft import LoraConfig, get_peft_model
+from scipy.stats import chi2_contingency, chisquare
+
+from paced_trl.generation import TransformersGenerator
 
 
 def make_prompts(count: int = 8, seed: int = 0) -> list[str]:

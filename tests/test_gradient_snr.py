@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-
 from paced_trl.gradient_sketch import GradientSketch
 from paced_trl.gradient_snr import _snr_with_replicates, gradient_snr
 

@@ -11,7 +11,6 @@ import huggingface_hub.utils._http as hub_http
 import pytest
 from fake_hub import TOKEN, Failure, FakeHub
 from huggingface_hub import constants
-
 from paced_trl.hub import HubRepository, check_repository, upload
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from paced_trl.inspection import StoreContents, describe_completions, describe_store, store_contents
 
 from paced_trl.commands import inspect
-from paced_trl.inspection import StoreContents, describe_completions, describe_store, store_contents
 from paced_trl.store import SCHEMA, PassRateStore
 
 

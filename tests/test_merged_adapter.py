@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import build_tiny_model, build_tiny_tokenizer
-from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
-from safetensors.torch import load_file, save_file
-
 from paced_trl.merged_adapter import Parity, merge_adapter
 from paced_trl.models import load_model
+from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 
 
 # peft 0.21 asks transformers 5.23 for a property under its old name. Can go with the next peft.

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from fakes import FakeGenerator, exact_verifier, make_problems
+from paced_trl.merging import MergeCounts, merge_stores
 
 from paced_trl import merging
 from paced_trl.commands import merge
 from paced_trl.estimation import estimate_pass_rates, read_pass_rates
-from paced_trl.merging import MergeCounts, merge_stores
 from paced_trl.store import PassRateStore
 
 

@@ -10,12 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from tokenizers import Tokenizer, decoders, pre_tokenizers
-from tokenizers.models import BPE
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
-
-from paced_trl import gguf_conversion
 from paced_trl.gguf_conversion import content_hash, convert_gguf
 from paced_trl.models import (
     default_device,
@@ -26,6 +20,12 @@ from paced_trl.models import (
     weights_fingerprint,
 )
 from paced_trl.vocabulary import check_same_vocabulary
+from peft import LoraConfig, PeftModel, get_peft_model
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+
+from paced_trl import gguf_conversion
 
 
 # peft 0.21 asks transformers 5.23 for a property under its old name. Can go with the next peft.

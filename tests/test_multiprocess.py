@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from paced_trl.comparison import Comparison
 from test_trainer import COUNTS
 
 from paced_trl import PassRateStore
-from paced_trl.comparison import Comparison
 
 
 pytestmark = pytest.mark.multiprocess

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from paced_trl.online_pass_rates import OnlinePassRates
+
 from paced_trl.verification import VALID_VERDICTS, Verdict
 from paced_trl.weighting import kernel_estimates, problem_weights
 

@@ -14,7 +14,6 @@ from typing import Any
 import httpx2
 import pytest
 from conftest import build_tiny_tokenizer
-
 from paced_trl.completions import Completion, SamplingParameters
 from paced_trl.engines import load_generator
 from paced_trl.openai_engine import OpenAIGenerator

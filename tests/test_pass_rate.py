@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from paced_trl.pass_rate import FrontierShares, check_counts, frontier_shares, pass_rates
 
 

@@ -14,9 +14,6 @@ import pytest
 from datasets import Dataset
 from fake_hub import TOKEN, FakeHub
 from fakes import FakeGenerator, exact_verifier, make_problems
-
-from paced_trl import pass_rate_dataset
-from paced_trl.estimation import estimate_pass_rates, read_pass_rates
 from paced_trl.pass_rate_dataset import (
     COMPLETIONS,
     RECORD,
@@ -25,6 +22,9 @@ from paced_trl.pass_rate_dataset import (
     names_hub_dataset,
     write_pass_rate_dataset,
 )
+
+from paced_trl import pass_rate_dataset
+from paced_trl.estimation import estimate_pass_rates, read_pass_rates
 from paced_trl.store import PassRateStore
 
 

@@ -13,13 +13,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import build_tiny_model
-from peft import LoraConfig, get_peft_model
-from torch._subclasses.fake_tensor import FakeTensorMode
-from trl import ModelConfig
-from trl.trainer.distillation_trainer import _chunked_divergence_loss
-
 from paced_trl.arguments import EstimationArguments, PlanArguments, TrainArguments
-from paced_trl.commands import plan as command
 from paced_trl.config import PacedConfig
 from paced_trl.memory_plan import (
     FOUR_BIT_BYTES,
@@ -35,6 +29,12 @@ from paced_trl.memory_plan import (
 )
 from paced_trl.plan import RunShape, changes, fits, memory, report, what_would_fit, with_changes
 from paced_trl.run_cost import disk, hours, tokens
+from peft import LoraConfig, get_peft_model
+from torch._subclasses.fake_tensor import FakeTensorMode
+from trl import ModelConfig
+from trl.trainer.distillation_trainer import _chunked_divergence_loss
+
+from paced_trl.commands import plan as command
 
 
 SMALL = {"hidden_size": 64, "intermediate_size": 128, "head_dim": 16}

@@ -11,11 +11,6 @@ import pytest
 import torch
 from conftest import build_tiny_model, build_tiny_tokenizer
 from datasets import Dataset
-from peft import LoraConfig
-from test_trainer import CPU, hand_made_inputs, problems
-from transformers import BitsAndBytesConfig, PreTrainedModel
-
-from paced_trl import PacedConfig, PacedTrainer
 from paced_trl.preflight import check_before_loading, check_chat_templates, read_side
 from paced_trl.trainability import (
     check_adapter,
@@ -26,6 +21,11 @@ from paced_trl.trainability import (
     warn_of_whole_teacher,
 )
 from paced_trl.training_data import reference_token_ids
+from peft import LoraConfig
+from test_trainer import CPU, hand_made_inputs, problems
+from transformers import BitsAndBytesConfig, PreTrainedModel
+
+from paced_trl import PacedConfig, PacedTrainer
 
 
 CHAT = [{"role": "user", "content": "1+2="}]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import integrate, optimize, special, stats
-
 from paced_trl.prior import (
     Prior,
     as_prior,
@@ -16,6 +14,7 @@ from paced_trl.prior import (
     posterior_point_masses,
 )
 from paced_trl.prior_fit import fit_beta_prior, fit_prior
+from scipy import integrate, optimize, special, stats
 
 
 def simulate(num_problems, num_generations, prior, seed=0):

@@ -24,13 +24,7 @@ from conftest import build_tiny_model, build_tiny_tokenizer
 from fake_hub import TOKEN, Failure, FakeHub
 from huggingface_hub import ModelCard
 from matplotlib.figure import Figure
-from peft import LoraConfig, get_peft_model
-from PIL import Image
-from test_hub import go_online
-
 from paced_trl.arguments import PublishArguments
-from paced_trl.commands import publish as publish_command
-from paced_trl.evaluation import Evaluation
 from paced_trl.hub import check_repository
 from paced_trl.model_card import evaluation_results
 from paced_trl.models import load_model, weights_fingerprint
@@ -38,9 +32,15 @@ from paced_trl.privacy import check_nothing_private, private_texts
 from paced_trl.provenance import hub_id
 from paced_trl.publication import check_repositories, publish_run, stage_run
 from paced_trl.published_run import PublishedRun, public_value, read_published_run, store_fingerprint
-from paced_trl.report import figure_theme
 from paced_trl.report.figure_theme import render
 from paced_trl.run_in_words import what_was_done
+from peft import LoraConfig, get_peft_model
+from PIL import Image
+from test_hub import go_online
+
+from paced_trl.commands import publish as publish_command
+from paced_trl.evaluation import Evaluation
+from paced_trl.report import figure_theme
 from paced_trl.store import PassRateStore
 
 
@@ -611,10 +611,9 @@ def test_pass_rates_need_a_store(full_run: Path) -> None:
 
 
 def test_repositories_are_checked_before_training(hub: FakeHub) -> None:
-    from trl import ModelConfig
-
     from paced_trl.config import PacedConfig
     from paced_trl.publication import check_before_training
+    from trl import ModelConfig
 
     args = PacedConfig(output_dir="runs/mine", push_to_hub=True, use_cpu=True, bf16=False)
     adapter = ModelConfig(model_name_or_path="./student", use_peft=True)

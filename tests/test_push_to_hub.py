@@ -10,14 +10,14 @@ import yaml
 from datasets import Dataset
 from fake_hub import Failure, FakeHub
 from huggingface_hub import ModelCard, constants
+from paced_trl.arguments import PublishArguments
+from paced_trl.data import load_problems
+from paced_trl.publication import stage_run
 from test_hub import go_online
 
 from paced_trl import distillation, recipe, recipe_training
-from paced_trl.arguments import PublishArguments
 from paced_trl.commands import compare, estimate, train
-from paced_trl.data import load_problems
 from paced_trl.estimation import pass_rate_table
-from paced_trl.publication import stage_run
 from paced_trl.report import figure_theme
 
 

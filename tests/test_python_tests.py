@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from paced_trl.python_tests_verifier import candidate_program, read_tests
 from paced_trl.sandbox import Sandbox, SandboxError
+
 from paced_trl.verification import Verdict, Verifier, load_verifier
 
 

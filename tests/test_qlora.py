@@ -12,12 +12,6 @@ from typing import Any
 import pytest
 import torch
 from conftest import build_tiny_model, build_tiny_tokenizer
-from peft import PeftModel, get_peft_model
-from peft.tuners.lora import Linear as LoraLinear
-from test_trainer import CPU, problems
-from transformers import TrainerCallback
-from trl import ModelConfig, get_peft_config
-
 from paced_trl.completions import SamplingParameters
 from paced_trl.config import PacedConfig
 from paced_trl.distillation import distill, make_trainer
@@ -25,6 +19,11 @@ from paced_trl.engines import load_generator
 from paced_trl.models import load_model
 from paced_trl.trainability import keep_four_bit_trainable
 from paced_trl.trainer import PacedTrainer
+from peft import PeftModel, get_peft_model
+from peft.tuners.lora import Linear as LoraLinear
+from test_trainer import CPU, problems
+from transformers import TrainerCallback
+from trl import ModelConfig, get_peft_config
 
 
 bitsandbytes = pytest.importorskip("bitsandbytes")

@@ -16,14 +16,14 @@ import torch
 import yaml
 from conftest import build_tiny_model, build_tiny_tokenizer
 from datasets import Dataset
+from paced_trl.arguments import EstimationArguments, EvaluateArguments, ProblemArguments, TrainArguments
+from paced_trl.arms import ComparisonArguments
+from paced_trl.comparison import Comparison
 from trl import ModelConfig
 
 from paced_trl import Evaluation, PacedConfig
-from paced_trl.arguments import EstimationArguments, EvaluateArguments, ProblemArguments, TrainArguments
-from paced_trl.arms import ComparisonArguments
 from paced_trl.commands import compare, estimate, evaluate, train
 from paced_trl.commands.parsing import parse, read_settings
-from paced_trl.comparison import Comparison
 from paced_trl.verification import Verdict, load_verifier
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from datasets import Dataset
 from fakes import FakeGenerator, exact_verifier, make_problems
-
 from paced_trl.completions import Completion
 from paced_trl.references import generate_references
+
 from paced_trl.store import PassRateStore
 
 

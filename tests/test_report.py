@@ -15,6 +15,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from paced_trl.comparison import BASE, Comparison
+from paced_trl.pass_rate import pass_rate_bins
+from paced_trl.report.figure_theme import DARK, LIGHT
+from paced_trl.report.problem_samples import choose_completions, choose_problems, elide, sample_problems, visible
+from paced_trl.report.run_contents import RunContents, read_run
+from paced_trl.report.run_figures import training_weights
+from paced_trl.report.step_figures import draw_training
+from paced_trl.tables import comparison_rows
 from PIL import Image
 from report_runs import (
     ARMS,
@@ -29,19 +37,11 @@ from report_runs import (
     make_store,
 )
 
-from paced_trl.comparison import BASE, Comparison
 from paced_trl.evaluation import compare_runs
-from paced_trl.pass_rate import pass_rate_bins
 from paced_trl.report import write_report
-from paced_trl.report.figure_theme import DARK, LIGHT
 from paced_trl.report.figures import draw_accuracy, draw_before_after
 from paced_trl.report.findings import best_arm, findings, mean_with_interval, verdict_counts, warnings_of
-from paced_trl.report.problem_samples import choose_completions, choose_problems, elide, sample_problems, visible
-from paced_trl.report.run_contents import RunContents, read_run
-from paced_trl.report.run_figures import training_weights
-from paced_trl.report.step_figures import draw_training
 from paced_trl.store import PassRateStore
-from paced_trl.tables import comparison_rows
 from paced_trl.weighting import problem_weights
 
 

@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from browser import CHROMIUM, Browser
+from paced_trl.comparison import BASE, ArmRun, Comparison
+from paced_trl.learning_curve import CurvePoint
+from paced_trl.report.figure_theme import DARK, LIGHT
 from PIL import Image
 from report_runs import RECORD, make_evaluation, make_history, make_settings
 
-from paced_trl.comparison import BASE, ArmRun, Comparison
-from paced_trl.learning_curve import CurvePoint
 from paced_trl.report import write_report
-from paced_trl.report.figure_theme import DARK, LIGHT
 from paced_trl.store import PassRateStore
 
 

@@ -12,21 +12,21 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from paced_trl.comparison import BASE
+from paced_trl.gradient_snr import gradient_snr
+from paced_trl.report.figure_theme import LIGHT
+from paced_trl.report.run_contents import Checkpoint, RunContents, _checkpoints, read_run
+from paced_trl.report.run_figures import report_figures, training_weights
+from paced_trl.report.step_figures import draw_held_out_curves, draw_weights_over_steps
+from paced_trl.report.verdict import run_verdict
 from report_runs import make_comparison, make_evaluation, make_history
 from rich.console import Console
 from scipy.stats import binomtest
 
-from paced_trl.comparison import BASE
-from paced_trl.gradient_snr import gradient_snr
 from paced_trl.report.charts import charts
 from paced_trl.report.curves import Stage, held_out_curves, logged, smoothed, stage_switches, stages
-from paced_trl.report.figure_theme import LIGHT
 from paced_trl.report.findings import difference, mean_with_interval
-from paced_trl.report.run_contents import Checkpoint, RunContents, _checkpoints, read_run
-from paced_trl.report.run_figures import report_figures, training_weights
-from paced_trl.report.step_figures import draw_held_out_curves, draw_weights_over_steps
 from paced_trl.report.terminal import terminal_summary
-from paced_trl.report.verdict import run_verdict
 
 
 def make_validated(means: list[float]) -> list[dict[str, Any]]:

@@ -14,19 +14,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from paced_trl.comparison import BASE
+from paced_trl.report.run_contents import RunContents, read_run
+from paced_trl.report.run_figures import report_figures
+from paced_trl.training_notes import keep_note, keeping_warnings
 from report_runs import RECORD, make_comparison, make_evaluation, make_pass_rates, make_settings, make_store
 
-from paced_trl.comparison import BASE
 from paced_trl.report import problem_table as table_module
 from paced_trl.report.charts import charts
 from paced_trl.report.embedding import as_script_data, policy_hashes, static_text
 from paced_trl.report.extracted_answers import MAX_ANSWER, answer_reader
 from paced_trl.report.findings import advice_by_text
 from paced_trl.report.problem_table import MAX_SIZE, problem_table
-from paced_trl.report.run_contents import RunContents, read_run
-from paced_trl.report.run_figures import report_figures
 from paced_trl.store import PassRateStore
-from paced_trl.training_notes import keep_note, keeping_warnings
 from paced_trl.verification import load_verifier
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from paced_trl.sampling import ResumableRepeatSampler, rows_with_weight, systematic_counts
 from trl.trainer.utils import RepeatSampler
 
 from paced_trl import FrontierSampler
-from paced_trl.sampling import ResumableRepeatSampler, rows_with_weight, systematic_counts
 
 
 WEIGHTS = np.array([0.0, 0.5, 3.0, 1.0, 0.0, 0.25, 1.75, 1.5])

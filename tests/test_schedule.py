@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 
 import pytest
-
 from paced_trl.schedule import JSD_COEFFICIENT, Flattening, completion_source_for, kl_at_step, stages
 
 

@@ -10,12 +10,12 @@ import pytest
 import test_trainer
 import torch
 from conftest import build_tiny_model
+from paced_trl.shared_prefill import can_share_prefill
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from test_trainer import CPU, PROMPTS, logged, problems
 from transformers import GenerationConfig
 
 from paced_trl import PacedConfig, Verdict
-from paced_trl.shared_prefill import can_share_prefill
 
 
 make_trainer = test_trainer.make_trainer  # a fixture

@@ -8,12 +8,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import build_tiny_model, build_tiny_tokenizer
-
-from paced_trl import SamplingParameters, TransformersGenerator, load_problems, solution_log_probabilities
-from paced_trl import solution_likelihood as module
 from paced_trl.arguments import WeightArguments
 from paced_trl.feature_prior import problem_features
 from paced_trl.recipe_training import with_prior_features
+
+from paced_trl import SamplingParameters, TransformersGenerator, load_problems, solution_log_probabilities
+from paced_trl import solution_likelihood as module
 
 
 PROBLEMS = [

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from paced_trl.arguments import EvaluateArguments, ProblemArguments, SamplingArguments, VerifierArguments
-from paced_trl.commands.parsing import parse
 from paced_trl.recipe import named_sets
 from paced_trl.standard_sets import STANDARD_SETS, equivalent_commands
+
+from paced_trl.commands.parsing import parse
 from paced_trl.verification import load_verifier
 
 

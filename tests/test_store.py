@@ -19,9 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
+from paced_trl.manifest import differing_fields
 
 from paced_trl import shards
-from paced_trl.manifest import differing_fields
 from paced_trl.store import SCHEMA, VERDICTS, PassRateStore
 
 

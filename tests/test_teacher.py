@@ -10,15 +10,15 @@ import pytest
 import torch
 from conftest import build_tiny_model, build_tiny_tokenizer
 from datasets import Dataset
+from paced_trl.privileged_prompts import DEFAULT_TEMPLATE, check_privileged_context, teacher_prompt
+from paced_trl.teacher import AVERAGE_FILE, SelfTeacher
+from paced_trl.teacher_cache import HiddenStateCache
 from peft import LoraConfig
 from test_trainer import CPU, PROMPTS, logged, problems
 from transformers import TrainerCallback
 from trl import DistillationTrainer
 
 from paced_trl import PacedConfig, PacedTrainer
-from paced_trl.privileged_prompts import DEFAULT_TEMPLATE, check_privileged_context, teacher_prompt
-from paced_trl.teacher import AVERAGE_FILE, SelfTeacher
-from paced_trl.teacher_cache import HiddenStateCache
 
 
 HINT = "the digits are added one by one"

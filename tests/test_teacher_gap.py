@@ -12,11 +12,11 @@ import pytest
 import torch
 from conftest import build_tiny_model, build_tiny_tokenizer
 from datasets import Dataset
-
-from paced_trl.commands import teacher_gap as command
 from paced_trl.models import load_model
 from paced_trl.rendering import PromptRenderer
 from paced_trl.teacher_gap import _logits, _summed, teacher_gap
+
+from paced_trl.commands import teacher_gap as command
 
 
 REFERENCES = Dataset.from_dict(

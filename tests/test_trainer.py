@@ -12,6 +12,9 @@ from conftest import build_tiny_model, build_tiny_tokenizer
 from datasets import Dataset
 from fake_hub import FakeHub
 from huggingface_hub import ModelCard
+from paced_trl.config import PRESETS
+from paced_trl.online_pass_rates import OnlinePassRates
+from paced_trl.schedule import JSD_COEFFICIENT
 from peft import LoraConfig
 from test_adaptive_kl import naive_adaptive_kl
 from test_hub import go_online
@@ -19,9 +22,6 @@ from transformers import PreTrainedModel
 from trl import DistillationConfig, DistillationTrainer
 
 from paced_trl import PacedConfig, PacedTrainer, PassRateStore, Verdict
-from paced_trl.config import PRESETS
-from paced_trl.online_pass_rates import OnlinePassRates
-from paced_trl.schedule import JSD_COEFFICIENT
 
 
 PROMPTS = [f"{a}+{b}=" for a in range(4) for b in range(4)]

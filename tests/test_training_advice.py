@@ -8,7 +8,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-
 from paced_trl.callbacks import Advice
 from paced_trl.training_advice import training_advice
 

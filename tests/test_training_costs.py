@@ -11,14 +11,14 @@ import pytest
 import test_trainer
 import torch
 from conftest import build_tiny_model, build_tiny_tokenizer
+from paced_trl.curve_evaluation import CurveEvaluation, CurveSettings
+from paced_trl.learning_curve import CurvePoint, cost_of_accuracy, curve_steps, mean_curve, read_curve
+from paced_trl.training_costs import TrainingClock, add_cost, costs_so_far
 from peft import LoraConfig
 from test_trainer import logged, passes_by_text, problems
 from transformers import TrainerState
 
 from paced_trl import PacedConfig, PacedTrainer, SamplingParameters
-from paced_trl.curve_evaluation import CurveEvaluation, CurveSettings
-from paced_trl.learning_curve import CurvePoint, cost_of_accuracy, curve_steps, mean_curve, read_curve
-from paced_trl.training_costs import TrainingClock, add_cost, costs_so_far
 
 
 make_trainer = test_trainer.make_trainer  # a fixture

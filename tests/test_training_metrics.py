@@ -13,6 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from datasets import Dataset
+from paced_trl.callbacks import Histograms
+from paced_trl.completions_table import write_completions
+from paced_trl.pass_rate import frontier_shares
+from paced_trl.trackers import log_histograms
+from paced_trl.training_metrics import ProblemFigures, known_counts, problem_metrics
 from test_trainer import (  # noqa: F401
     COUNTS,
     ESTIMATE,
@@ -25,12 +30,7 @@ from test_trainer import (  # noqa: F401
 )
 
 from paced_trl import Verdict, effective_sample_size
-from paced_trl.callbacks import Histograms
-from paced_trl.completions_table import write_completions
 from paced_trl.first_sample import MAX_CHARACTERS, FirstSamples, shortened
-from paced_trl.pass_rate import frontier_shares
-from paced_trl.trackers import log_histograms
-from paced_trl.training_metrics import ProblemFigures, known_counts, problem_metrics
 
 
 def test_shares_are_those_of_the_table() -> None:

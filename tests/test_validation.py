@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from paced_trl.validation import Validation, check_validation
 from test_multiprocess import ENVIRONMENT, TORCHRUN
 from test_trainer import PROMPTS, make_trainer, problems  # noqa: F401
 
 from paced_trl import Verdict
-from paced_trl.validation import Validation, check_validation
 
 
 HELD_OUT = problems().select(range(5)).select_columns(["prompt", "solution"])

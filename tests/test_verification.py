@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from paced_trl.check import completion_text
 from paced_trl.math_verifier import bare_expression, gold_expression
+
 from paced_trl.verification import VALID_VERDICTS, Verdict, Verifier, load_verifier, mark_truncated
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from paced_trl.verification_report import as_label, read_columns, verify_completions
 
 from paced_trl.commands.verify import run
 from paced_trl.verification import Verdict, load_verifier
-from paced_trl.verification_report import as_label, read_columns, verify_completions
 
 
 ROWS: list[dict[str, Any]] = [

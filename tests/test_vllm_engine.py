@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 from conftest import build_tiny_model, build_tiny_tokenizer
-
 from paced_trl.completions import Completion, SamplingParameters
 from paced_trl.engines import load_generator
 

@@ -9,11 +9,11 @@ import time
 
 import numpy as np
 import pytest
-from scipy import integrate, stats
-
 from paced_trl.kernel import beta_kernel, posterior_mean_weight, unbiased_weight
 from paced_trl.prior import Prior
 from paced_trl.prior_fit import fit_beta_prior, fit_prior
+from scipy import integrate, stats
+
 from paced_trl.weighting import effective_sample_size, problem_weights
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from paced_trl.worker_pool import Failure, FatalCheckError, WorkerPool
 
 

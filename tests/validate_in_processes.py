@@ -9,10 +9,10 @@ from typing import Any
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from conftest import build_tiny_model, build_tiny_tokenizer
+from paced_trl.validation import Validation
 from test_trainer import CPU, PROMPTS, problems
 
 from paced_trl import PacedConfig, PacedTrainer, Verdict
-from paced_trl.validation import Validation
 
 
 def main(output: str) -> None:

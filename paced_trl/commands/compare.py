@@ -58,6 +58,7 @@ def run(arguments: Sequence[str]) -> None:
             f"{Path(args.output_dir) / 'arms'}/ARM --repo USER/NAME`."
         )
     from ..evaluation.arms import arm_config
+    from ..evaluation.curve_evaluation import CurveEvaluation
     from ..evaluation.evaluation import Evaluation
     from ..evaluation.run_comparison import arms_so_far, run_comparison
     from ..processes import Processes
@@ -88,7 +89,14 @@ def run(arguments: Sequence[str]) -> None:
 
         def train(settings: dict[str, Any], directory: Path) -> Distilled:
             arm = arm_config(args, settings, str(directory))
-            distilled = distill(arm, model_args, data, verifier=verifier, validation=held_out, curve=curve)
+            distilled = distill(
+                arm,
+                model_args,
+                data,
+                verifier=verifier,
+                validation=held_out,
+                callbacks=lambda trainer: [CurveEvaluation(curve, trainer)] if curve else [],
+            )
             if processes.is_main:
                 record_provenance(directory, problem_args, train_args, estimation, args, model_args)
             return distilled

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import logging
 import os
 import sys
@@ -17,6 +16,7 @@ from typing import Any, NoReturn
 
 import yaml
 
+from ..names import nearest_name
 from ..processes import leave_to_first_process
 from . import DIVIDED
 
@@ -135,8 +135,8 @@ def read_settings(path: Path, including: tuple[Path, ...] = ()) -> dict[str, Any
 
 
 def _refuse_unknown(key: str, known: set[str], given: str) -> NoReturn:
-    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    hint = f" Did you mean `{nearest[0]}`?" if nearest else " `--help` lists the settings."
+    nearest = nearest_name(key, known, cutoff=0.5)
+    hint = f" Did you mean `{nearest}`?" if nearest else " `--help` lists the settings."
     raise ValueError(f"{given}, which is no setting of this command.{hint}")
 
 

@@ -21,9 +21,8 @@ from datasets.exceptions import DatasetNotFoundError
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
+from ..names import hub_id, public_value
 from ..problem_set import ProblemSet
-from ..publishing.provenance import hub_id
-from ..publishing.run import public_value
 from ..run_directory import write_json
 from ..store.store import VERDICTS, PassRateStore
 from ..verification.verifier import VALID_VERDICTS

@@ -8,11 +8,12 @@ nothing of how arms are run and what comes of them.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from ..names import nearest_name
 
 
 if TYPE_CHECKING:
@@ -136,8 +137,8 @@ def named_arms(given: Sequence[str] | Mapping[str, dict[str, Any] | None] | str)
     arms = {name: PRESETS.get(name, {}) | (settings or {}) for name, settings in given.items() if name != BASE}
     for name, settings in arms.items():
         if not settings:
-            nearest = difflib.get_close_matches(name, PRESETS, n=1)
-            hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+            nearest = nearest_name(name, PRESETS)
+            hint = f"did you mean {nearest!r}? " if nearest else ""
             raise ValueError(
                 f"The arm {name!r} changes no setting and is no preset; {hint}Presets: {', '.join(PRESETS)}; or give "
                 'settings, e.g. \'{"my_arm": {"weight_beta": 2.0}}\'.'
@@ -158,7 +159,7 @@ def arm_config(args: PacedConfig, settings: dict[str, Any], output_dir: str) -> 
     """Return a copy of the settings with an arm's changes."""
     names = {f.name for f in dataclasses.fields(args)}
     for name in settings.keys() - names:
-        nearest = difflib.get_close_matches(name, names, n=1)
-        hint = f" Did you mean `{nearest[0]}`?" if nearest else ""
+        nearest = nearest_name(name, names)
+        hint = f" Did you mean `{nearest}`?" if nearest else ""
         raise ValueError(f"An arm sets `{name}`, which is no setting of `PacedConfig`.{hint}")
     return dataclasses.replace(args, **{"beta": None, "output_dir": output_dir, **settings})

@@ -7,7 +7,6 @@ in a store each, so that a kill loses nothing. Generation and verification are t
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from ..generation.completions import SamplingParameters
-    from ..training.monitoring.costs import TrainingClock
+    from ..training.trainer import PacedTrainer
     from ..verification.verifier import Verifier
 
 
@@ -86,29 +85,19 @@ class CurveEvaluation(TrainerCallback):
 
     Args:
         settings ([`CurveSettings`]): How.
-        student (`Callable[[], tuple[Any, Any]]`): Gives the student, unwrapped, and its tokenizer.
-        costs (`Callable[[], dict[str, float]]`): Gives what training has cost so far.
-        clock ([`TrainingClock`]): Is restarted after each evaluation. It must be a callback before this one.
+        trainer ([`PacedTrainer`]): Whose student it is. Its clock, a callback before this one, is restarted.
     """
 
-    def __init__(
-        self,
-        settings: CurveSettings,
-        student: Callable[[], tuple[Any, Any]],
-        costs: Callable[[], dict[str, float]],
-        clock: TrainingClock,
-    ) -> None:
+    def __init__(self, settings: CurveSettings, trainer: PacedTrainer) -> None:
         self.settings = settings
-        self.student = student
-        self.costs = costs
-        self.clock = clock
+        self.trainer = trainer
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if state.global_step not in curve_steps(state.max_steps, self.settings.num_points):
             return
         run = Path(str(args.output_dir))
-        model, tokenizer = self.student()
+        model, tokenizer = self.trainer.accelerator.unwrap_model(self.trainer.model), self.trainer.processing_class
         accuracy = self.settings.evaluate(model, tokenizer, run / DIRECTORY / f"completions-{state.global_step:06}")
         if Processes.current().is_main:
-            CurvePoint(step=state.global_step, **self.costs(), accuracy=accuracy).save(run)
-        self.clock.restart()
+            CurvePoint(step=state.global_step, **self.trainer.figures.costs(state), accuracy=accuracy).save(run)
+        self.trainer.clock.restart()

@@ -11,19 +11,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
-from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from ..names import hub_id, library_versions, public_value
 from ..report.figures import ReportFigure
 from ..settings import as_mapping
-from ..training.citation import PAPER
+from ..training.in_words import PAPER
 from .merged_adapter import Parity
-from .provenance import hub_id, library_versions
-from .run import PublishedRun, public_value
+from .run import PublishedRun
 from .run_in_words import (
     evaluation_table,
     num_measured,
@@ -111,20 +110,6 @@ def model_card(
         eval_results=evaluation_results(run) or None,
     )
     return ModelCard(_card(data, text))
-
-
-def add_what_was_done(card: Path, run: PublishedRun) -> None:
-    """
-    Add to the card that TRL wrote of a trainer in Python what PACED did in it.
-
-    Args:
-        card (`Path`): The card, which is rewritten.
-        run ([`PublishedRun`]): What is known while it trains: its settings.
-    """
-    rows = "\n".join(f"| {key} | {value} |" for key, value in what_was_done(run).items())
-    section = f"### What was done\n\n| | |\n|---|---|\n{rows}\n\n"
-    before, versions, after = card.read_text(encoding="utf-8").partition("### Framework versions")
-    card.write_text(f"{before}{section}{versions}{after}", encoding="utf-8")
 
 
 def evaluation_results(run: PublishedRun) -> list[EvalResult]:

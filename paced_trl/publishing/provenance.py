@@ -8,39 +8,14 @@ models on the Hub and which are directories. Stays with the run; what of it is p
 from __future__ import annotations
 
 import json
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
-
+from ..names import hub_id, library_versions
 from ..run_directory import write_json
 
 
 PROVENANCE = "provenance.json"
-_LIBRARIES = ("paced_trl", "trl", "transformers", "torch", "peft", "datasets", "tokenizers", "accelerate")
-# Names that would do for a repository, and are files.
-_FILES = (".json", ".jsonl", ".csv", ".parquet", ".gguf")
-
-
-def hub_id(name: str | None) -> str | None:
-    """Return a name that can be a model or dataset on the Hub, `None` for a local path: what exists here is local."""
-    if not name or "/" not in name or name.startswith((".", "~")) or name.endswith(_FILES):
-        return None
-    if Path(name).expanduser().exists():
-        return None
-    try:
-        validate_repo_id(name)
-    except HFValidationError:
-        return None
-    return name
-
-
-def library_versions() -> dict[str, str]:
-    """Return the versions of the libraries that a result depends on, those that are installed."""
-    installed = {distribution.metadata["Name"].replace("-", "_") for distribution in metadata.distributions()}
-    return {name: metadata.version(name) for name in _LIBRARIES if name in installed}
 
 
 def write_provenance(

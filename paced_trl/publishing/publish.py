@@ -21,11 +21,11 @@ import yaml
 from transformers.utils import ADAPTER_CONFIG_NAME
 
 from ..evaluation.comparison import BASE
+from ..names import hub_id
 from ..settings import as_mapping
 from .base_license import license_metadata
 from .hub import HubRepository, check_name, check_repository, hub_errors_in_one_sentence, upload
 from .privacy import check_nothing_private, private_texts
-from .provenance import hub_id
 from .run import PublishedRun, published_base_model, read_published_run
 
 

@@ -24,10 +24,11 @@ from transformers.utils import ADAPTER_CONFIG_NAME
 from ..evaluation.evaluation import TRAINING, Evaluation
 from ..generation.completions import Prompt
 from ..generation.models import weights_fingerprint
+from ..names import hub_id, last_part, public_value
 from ..run_directory import MANIFEST
 from ..store.store import PassRateStore
-from ..training.decisive_settings import OPTIMIZATION_SETTINGS, SAMPLING_SETTINGS, STUDENT_SETTINGS
-from .provenance import hub_id, read_provenance
+from ..training.in_words import OPTIMIZATION_SETTINGS, SAMPLING_SETTINGS, STUDENT_SETTINGS
+from .provenance import read_provenance
 
 
 _ARMS = "arms"
@@ -136,23 +137,6 @@ class PublishedRun:
             for name, value in everything.items()
             if name not in switched_off and value is not None and value != [] and value != {}
         }
-
-
-def last_part(name: str | None) -> str | None:
-    """Return the last part of a name that is no Hub id: of a path its file or directory, of a generator all of it."""
-    return name if name is None or ":" in name else Path(name).name
-
-
-def public_value(value: Any) -> Any:
-    """Return a setting's value for others: of a local path, which means nothing to them, the last part."""
-    if isinstance(value, dict):
-        return {key: public_value(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [public_value(item) for item in value]
-    if not isinstance(value, str) or "\n" in value:
-        return value
-    is_path = os.path.isabs(value) or value.startswith((".", "~")) or (os.sep in value and Path(value).exists())
-    return Path(value).name if is_path else value
 
 
 def store_fingerprint(store: PassRateStore) -> str:

@@ -12,18 +12,12 @@ from typing import Any
 
 from ..evaluation.evaluation import Evaluation, compare_runs
 from ..evaluation.tables import as_markdown, describe
+from ..names import last_part, public_value
 from ..store.store import VERDICTS, PassRateStore
-from ..training.schedule import completion_source_for, stages
-from .run import PublishedRun, last_part, public_value
+from ..training.in_words import training_in_words
+from .run import PublishedRun
 
 
-_KL = {
-    "forward": "forward KL(teacher \\|\\| student)",
-    "reverse": "reverse KL(student \\|\\| teacher)",
-    "jsd": "Jensen-Shannon divergence",
-    "akl": "adaptive KL (arXiv 2404.02657)",
-    "forward_then_reverse": "forward KL(teacher \\|\\| student), then reverse KL(student \\|\\| teacher)",
-}
 _SELF_TEACHERS = {
     "base": "itself without its adapter",
     "ema": "itself with the average of its adapter over the steps",
@@ -49,53 +43,14 @@ def verdict_counts(store: PassRateStore) -> dict[str, int]:
 
 def what_was_done(run: PublishedRun) -> dict[str, str]:
     """Return how a student was trained and how its pass rates were measured, as rows of a table."""
-    settings = run.settings
     dataset = f"[{run.dataset}](https://huggingface.co/datasets/{run.dataset})" if run.dataset else None
-    local = last_part(run.provenance.get("problems", {}).get("dataset_name"))
-    done = {
-        "problems": f"{settings.get('num_problems', '?')} of {dataset or local or 'data that the run does not name'}",
-        "weights": _weights_in_words(settings),
-        "divergence": _KL.get(str(settings.get("kl")), str(settings.get("kl"))),
-        "trained on": _completions_in_words(run),
-        "verifier in training": f"`{settings['verifier']}`" if settings.get("verifier") else "none",
-        "learning rate": str(settings.get("learning_rate")),
-    }
-    if settings.get("kl") == "forward_then_reverse":
-        switch = settings.get("kl_switch", 0.5)
-        done["divergence"] += f" from {f'{switch:.0%} of the steps' if switch <= 1 else f'step {switch:.0f}'} on"
-    if settings.get("max_forgetting") is not None:
-        done["ends"] = f"when accuracy on a retention set has fallen by more than {settings['max_forgetting']}"
-    if settings.get("refresh") not in (None, "never"):
-        done["pass rates in training"] = f"refreshed: `{settings['refresh']}`"
-    if run.store is not None:
-        done |= _measuring_in_words(run.store)
-    return done
-
-
-def _completions_in_words(run: PublishedRun) -> str:
-    settings = run.settings
-    kls = stages(settings.get("kl", "forward_then_reverse"), settings.get("kl_switch", 0.5))
-    has_references = run.provenance.get("problems", {}).get("reference_column") is not None
-    references = "the completions in the data" if has_references else "the teacher's verified completions"
-    words = {"dataset": references, "student": "the student's own completions"}
-    sources = [completion_source_for(kl, settings.get("completion_source") or "auto") for kl in kls]
-    return ", then ".join(words[source] for source in dict.fromkeys(sources))
-
-
-def _weights_in_words(settings: Mapping[str, Any]) -> str:
-    kind = settings.get("weighting", "beta")
-    if kind == "uniform":
-        return "all 1 (control)"
-    applied = {"loss": "in the loss", "sampling": "as the rate at which problems are drawn"}
-    where = applied.get(str(settings.get("apply_weights")), "in the loss")
-    if settings.get("replay_share"):
-        where += f"; mastered problems have {settings['replay_share']:.0%} of the weight"
-    if kind == "hard_filter":
-        low, high = settings.get("weight_band", (0.2, 0.8))
-        return f"1 for pass rates from {low} to {high}, else 0; {where}"
-    alpha, beta = settings.get("weight_alpha", 1.0), settings.get("weight_beta", 1.0)
-    estimator = settings.get("weight_estimator", "plugin")
-    return f"`p^a (1-p)^b` with a = {alpha:g}, b = {beta:g}, estimator `{estimator}`, mean 1; {where}"
+    problems = run.provenance.get("problems", {})
+    done = training_in_words(
+        run.settings,
+        problems=dataset or last_part(problems.get("dataset_name")),
+        has_references=problems.get("reference_column") is not None,
+    )
+    return done if run.store is None else done | _measuring_in_words(run.store)
 
 
 def _measuring_in_words(store: PassRateStore) -> dict[str, str]:

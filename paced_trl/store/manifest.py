@@ -12,14 +12,14 @@ import os
 import platform
 import uuid
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from ..names import library_versions
 
 
 FORMAT = "paced_trl pass-rate store"
 VERSION = 1
-_LIBRARIES = ("paced_trl", "transformers", "torch", "trl", "tokenizers", "pyarrow")
 
 
 def write_manifest(path: Path, record: dict[str, Any]) -> None:
@@ -34,7 +34,7 @@ def write_manifest(path: Path, record: dict[str, Any]) -> None:
         "version": VERSION,
         "record": as_json(record),
         # For information only: upgrading a library must not orphan a store.
-        "information": {"python": platform.python_version(), **_library_versions()},
+        "information": {"python": platform.python_version(), **library_versions()},
     }
     temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}.tmp")
     temporary.write_text(json.dumps(manifest, indent=2, ensure_ascii=False), encoding="utf-8")
@@ -120,13 +120,3 @@ def publish(temporary: Path, final: Path) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
-
-
-def _library_versions() -> dict[str, str]:
-    versions = {}
-    for library in _LIBRARIES:
-        try:
-            versions[library] = metadata.version(library)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions

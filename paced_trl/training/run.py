@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +20,6 @@ from transformers import ProgressCallback, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
-from ..evaluation.curve_evaluation import CurveEvaluation, CurveSettings
 from ..generation.models import load_tokenizer, resolve_model_path
 from ..run_directory import RunDirectory, write_json
 from ..settings import as_mapping, require_model
@@ -160,7 +159,7 @@ def distill(
     *,
     verifier: Verifier | None = None,
     validation: Dataset | dict[str, Dataset] | None = None,
-    curve: CurveSettings | None = None,
+    callbacks: Callable[[PacedTrainer], Sequence[TrainerCallback]] | None = None,
 ) -> Distilled:
     """
     Train a student and save it to `args.output_dir`; continue an interrupted run, reuse a finished one.
@@ -173,7 +172,7 @@ def distill(
         dataset (`datasets.Dataset`): Training problems, as [`PacedTrainer`] needs them.
         verifier ([`Verifier`], *optional*): Judges the student's own completions while it trains.
         validation (`datasets.Dataset` or `dict[str, Dataset]`, *optional*): As in [`make_trainer`].
-        curve ([`CurveSettings`], *optional*): Evaluations on the way; they change nothing of the training.
+        callbacks (`Callable`, *optional*): Returns further callbacks of the trainer that it is given.
 
     Raises:
         ValueError: If models, data or directory do not fit together: before weights load.
@@ -194,15 +193,9 @@ def distill(
         if not args.disable_tqdm:
             trainer.remove_callback(ProgressCallback)
             trainer.add_callback(CompactProgress())
-        if curve is not None:
-            trainer.add_callback(
-                CurveEvaluation(
-                    curve,
-                    student=lambda: (trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class),
-                    costs=lambda: trainer.figures.costs(trainer.state),
-                    clock=trainer.clock,
-                )
-            )
+        # After the trainer's own, such as its clock.
+        for callback in () if callbacks is None else callbacks(trainer):
+            trainer.add_callback(callback)
         if PartialState().is_main_process:
             run.mark("started")
         # The others look for checkpoints in the directory that the first makes.

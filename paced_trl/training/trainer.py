@@ -43,10 +43,10 @@ from ..first_sample import FirstSamples
 from ..generation.shared_prefill import can_share_prefill, shared_prefill
 from ..verification.verifier import Verdict, Verifier
 from .callbacks import Advice, Histograms, StopAtForgetting
-from .citation import PAPER
 from .config import PacedConfig
 from .dataset import ROW_COLUMN as _ROW
 from .dataset import check_training_columns, numbered, problem_weights_of
+from .in_words import PAPER, add_to_card, training_in_words
 from .loss import WeightedDivergence
 from .monitoring.completions_table import EXTRA_COLUMNS, write_completions
 from .monitoring.costs import TrainingClock, add_cost
@@ -403,15 +403,11 @@ class PacedTrainer(TeacherStatesTrainer):
         """Write TRL's card with what was done; see [`~trl.DistillationTrainer.create_model_card`]."""
         super().create_model_card(*args, **kwargs)
         if self.is_world_process_zero():
-            from ..publishing.card import add_what_was_done
-            from ..publishing.run import PublishedRun
-
-            path = Path(str(self.args.output_dir))
             verifier = self.args.verifier or getattr(self.verifier, "record", {}).get("name")
             settings = vars(self.args) | {"num_problems": len(self._train_problems), "verifier": verifier}
             # Columns of the dataset are all that is known here of references and of where problems come from.
-            provenance = {"problems": {"reference_column": "reference"}}
-            add_what_was_done(path / "README.md", PublishedRun(path, settings, provenance))
+            done = training_in_words(settings, has_references=True)
+            add_to_card(Path(str(self.args.output_dir)) / "README.md", done)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if self.model.training and "loss" in logs:

@@ -10,7 +10,6 @@ six verdicts are ours, because a failure of the verifier must never be counted a
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import inspect
@@ -21,6 +20,7 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Any
 
+from ..names import nearest_name
 from .check import Check, Messages, Row, completion_text
 from .worker_pool import Failure, WorkerPool
 
@@ -314,8 +314,8 @@ def _reward_function_factory(path: str) -> str:
     module, _, attribute = path.partition(":")
     if not module or not attribute:
         names = ", ".join(f"'{name}'" for name in _BUILT_IN)
-        nearest = difflib.get_close_matches(path.lower(), _BUILT_IN, n=1, cutoff=0.5)
-        hint = f"; did you mean '{nearest[0]}'?" if nearest else "."
+        nearest = nearest_name(path.lower(), _BUILT_IN, cutoff=0.5)
+        hint = f"; did you mean '{nearest}'?" if nearest else "."
         raise ValueError(
             f"Unknown verifier '{path}'{hint} Use one of {names}, or 'pkg.module:function' for a TRL reward function."
         )
@@ -337,7 +337,7 @@ def _option_defaults(name: str, check_class: type[Check], options: Mapping[str, 
     for option in options:
         if option not in defaults:
             known = ", ".join(f"`{option}`" for option in defaults) or "none"
-            nearest = difflib.get_close_matches(option, defaults, n=1)
-            hint = f"; did you mean `{nearest[0]}`?" if nearest else "."
+            nearest = nearest_name(option, defaults)
+            hint = f"; did you mean `{nearest}`?" if nearest else "."
             raise ValueError(f"The verifier '{name}' has no option `{option}`{hint} Its options: {known}.")
     return defaults

@@ -1,0 +1,59 @@
+"""Names: which are ids on the Hub and which are paths, what of them others may see, and what was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+
+_LIBRARIES = ("paced_trl", "trl", "transformers", "torch", "peft", "datasets", "tokenizers", "accelerate", "pyarrow")
+# Names that would do for a repository, and are files.
+_FILES = (".json", ".jsonl", ".csv", ".parquet", ".gguf")
+
+
+def hub_id(name: str | None) -> str | None:
+    """Return a name that can be a model or dataset on the Hub, `None` for a local path: what exists here is local."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    if not name or "/" not in name or name.startswith((".", "~")) or name.endswith(_FILES):
+        return None
+    if Path(name).expanduser().exists():
+        return None
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return None
+    return name
+
+
+def last_part(name: str | None) -> str | None:
+    """Return the last part of a name that is no Hub id: of a path its file or directory, of a generator all of it."""
+    return name if name is None or ":" in name else Path(name).name
+
+
+def public_value(value: Any) -> Any:
+    """Return a setting's value for others: of a local path, which means nothing to them, the last part."""
+    if isinstance(value, dict):
+        return {key: public_value(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [public_value(item) for item in value]
+    if not isinstance(value, str) or "\n" in value:
+        return value
+    is_path = os.path.isabs(value) or value.startswith((".", "~")) or (os.sep in value and Path(value).exists())
+    return Path(value).name if is_path else value
+
+
+def nearest_name(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    """Return the known name that was probably meant, `None` if none is near."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)), None)
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of the libraries that a result depends on, those that are installed."""
+    installed = {distribution.metadata["Name"].replace("-", "_") for distribution in metadata.distributions()}
+    return {name: metadata.version(name) for name in _LIBRARIES if name in installed}
