@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from helpers.paths import ROOT
 from paced_trl import Evaluation, PassRateStore
 from paced_trl.arguments import ProblemArguments
 from paced_trl.commands import compare, diagnose, estimate, evaluate, report, train
@@ -27,7 +28,6 @@ from paced_trl.standard_sets import StandardSet
 from paced_trl.tables import comparison_rows
 
 
-ROOT = Path(__file__).parents[1]
 CONFIG = "recipes/demo/recipe.yaml"
 SMALL = ["--max_problems", "64", "--num_generations", "4"]
 
@@ -270,7 +270,7 @@ def test_a_directory_of_another_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_models_with_different_vocabularies_are_refused_before_they_load(tmp_path: Path) -> None:
-    from conftest import build_tiny_model, build_tiny_tokenizer
+    from helpers.tiny_models import build_tiny_model, build_tiny_tokenizer
 
     build_tiny_model().save_pretrained(tmp_path / "teacher")
     build_tiny_tokenizer().save_pretrained(tmp_path / "teacher")

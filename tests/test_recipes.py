@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import build_tiny_model, build_tiny_tokenizer
 from datasets import Dataset
 from trl import ModelConfig
 
+from helpers.paths import ROOT
+from helpers.tiny_models import build_tiny_model, build_tiny_tokenizer
 from paced_trl import Evaluation, PacedConfig
 from paced_trl.arguments import EstimationArguments, EvaluateArguments, ProblemArguments, TrainArguments
 from paced_trl.arms import ComparisonArguments
@@ -32,7 +33,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.* are cut, so the student does not see them end"),
     pytest.mark.filterwarnings("ignore:.* problems .* verified"),
 ]
-ROOT = Path(__file__).parents[1]
 STEPS = {"estimate": estimate, "evaluate": evaluate, "compare": compare}
 FILES = [path for path in sorted(ROOT.glob("recipes/*-*-*/*.yaml")) if (path.parent / "compare.yaml").exists()]
 RECIPES = sorted({path.parent.name for path in FILES})
