@@ -11,16 +11,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import train_in_processes
 from accelerate.commands.config.config_args import load_config_from_file
-from paced_trl.trainability import check_sharding, warn_of_whole_teacher
 from safetensors.torch import load_file
-from test_preflight import settings
 
+from helpers import train_in_processes
+from helpers.paths import ROOT
+from helpers.training import settings
 from paced_trl.processes import Processes
-
-
-ROOT = Path(__file__).parents[1]
+from paced_trl.training.preflight.trainability import check_sharding, warn_of_whole_teacher
 
 
 @pytest.mark.parametrize(

@@ -13,21 +13,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from paced_trl.arguments import ProblemArguments
-from paced_trl.comparison import Comparison
-from paced_trl.gradient_sketch import GradientSketch
-from paced_trl.gradient_snr import GradientSNR
-from paced_trl.recipe import named_sets, problems_of
-from paced_trl.standard_sets import StandardSet
-from paced_trl.tables import comparison_rows
 
+from helpers.paths import ROOT
 from paced_trl import Evaluation, PassRateStore
 from paced_trl.commands import compare, diagnose, estimate, evaluate, report, train
+from paced_trl.commands.recipe import named_sets, problems_of
+from paced_trl.evaluation.comparison import Comparison
+from paced_trl.evaluation.gradient_sketch import GradientSketch
+from paced_trl.evaluation.gradient_snr import GradientSNR
+from paced_trl.evaluation.standard_sets import StandardSet
+from paced_trl.evaluation.tables import comparison_rows
 from paced_trl.report import read_run
 from paced_trl.report.problem_table import problem_table
+from paced_trl.settings import ProblemArguments
 
 
-ROOT = Path(__file__).parents[1]
 CONFIG = "recipes/demo/recipe.yaml"
 SMALL = ["--max_problems", "64", "--num_generations", "4"]
 
@@ -84,7 +84,7 @@ def test_step_by_step(
     printed = capsys.readouterr().out
     assert "- baseline" in printed and "maj@k" in printed and "lighteval" not in printed
     known = StandardSet(f"{tmp_path}/test.jsonl", "math_500|0", "minerva_math500")
-    monkeypatch.setattr("paced_trl.standard_sets.STANDARD_SETS", (known,))
+    monkeypatch.setattr("paced_trl.evaluation.standard_sets.STANDARD_SETS", (known,))
     evaluate.run(arguments(run, *held_out))
     printed = capsys.readouterr().out
     assert "lighteval accelerate" in printed and "--tasks minerva_math500 --gen_kwargs" in printed
@@ -270,7 +270,7 @@ def test_a_directory_of_another_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_models_with_different_vocabularies_are_refused_before_they_load(tmp_path: Path) -> None:
-    from conftest import build_tiny_model, build_tiny_tokenizer
+    from helpers.tiny_models import build_tiny_model, build_tiny_tokenizer
 
     build_tiny_model().save_pretrained(tmp_path / "teacher")
     build_tiny_tokenizer().save_pretrained(tmp_path / "teacher")
@@ -286,7 +286,9 @@ def test_the_training_problems_have_their_name_for_themselves() -> None:
 
 def test_held_out_sets_take_the_test_split(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = []
-    monkeypatch.setattr("paced_trl.recipe.load_problems", lambda name, **options: loaded.append((name, options)))
+    monkeypatch.setattr(
+        "paced_trl.commands.recipe.load_problems", lambda name, **options: loaded.append((name, options))
+    )
     args = ProblemArguments(
         dataset_name="org/data", max_problems=5, reference_column="worked", prompt_column="question"
     )

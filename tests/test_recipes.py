@@ -14,17 +14,18 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import build_tiny_model, build_tiny_tokenizer
 from datasets import Dataset
-from paced_trl.arguments import EstimationArguments, EvaluateArguments, ProblemArguments, TrainArguments
-from paced_trl.arms import ComparisonArguments
-from paced_trl.comparison import Comparison
 from trl import ModelConfig
 
+from helpers.paths import ROOT
+from helpers.tiny_models import build_tiny_model, build_tiny_tokenizer
 from paced_trl import Evaluation, PacedConfig
 from paced_trl.commands import compare, estimate, evaluate, train
 from paced_trl.commands.parsing import parse, read_settings
-from paced_trl.verification import Verdict, load_verifier
+from paced_trl.evaluation.arms import ComparisonArguments
+from paced_trl.evaluation.comparison import Comparison
+from paced_trl.settings import EstimationArguments, EvaluateArguments, ProblemArguments, TrainArguments
+from paced_trl.verification.verifier import Verdict, load_verifier
 
 
 # Untrained models answer at random, to the last token they may.
@@ -32,7 +33,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.* are cut, so the student does not see them end"),
     pytest.mark.filterwarnings("ignore:.* problems .* verified"),
 ]
-ROOT = Path(__file__).parents[1]
 STEPS = {"estimate": estimate, "evaluate": evaluate, "compare": compare}
 FILES = [path for path in sorted(ROOT.glob("recipes/*-*-*/*.yaml")) if (path.parent / "compare.yaml").exists()]
 RECIPES = sorted({path.parent.name for path in FILES})
@@ -134,7 +134,7 @@ def at_data(data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(data)
     torch.set_num_threads(1)
     monkeypatch.setattr(
-        "paced_trl.recipe.verifier_of", lambda args: CoinVerifier(args.verifier, args.verifier_kwargs or {})
+        "paced_trl.commands.recipe.verifier_of", lambda args: CoinVerifier(args.verifier, args.verifier_kwargs or {})
     )
     return data
 

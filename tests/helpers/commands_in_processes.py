@@ -1,0 +1,40 @@
+"""Script of test_commands_in_processes.py: call commands one after the other, and write what each process printed."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from contextlib import redirect_stdout
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+
+from helpers.fakes import FakeGenerator, exact_verifier, make_problems
+from paced_trl.evaluation.evaluation import evaluate_model
+
+
+def main(directory: str, commands: str) -> None:
+    # As the launcher set it, for every command anew.
+    environment = dict(os.environ)
+    written: dict[str, Any] = {}
+    for name, arguments in json.loads(commands).items():
+        os.environ.clear()
+        os.environ.update(environment)
+        with redirect_stdout(io.StringIO()) as output:
+            if name == "evaluate_model":
+                evaluated = evaluate_model(make_problems(5), FakeGenerator(), exact_verifier, name="test")
+                print(json.dumps(evaluated.to_dict()))
+            else:
+                import_module(f"paced_trl.commands.{name.replace('-', '_')}").main(arguments)
+                # A command ends its process, and with it what accelerate knows of the others.
+                PartialState._reset_state()
+        written[name] = output.getvalue()
+    (Path(directory) / f"printed-{environment['RANK']}.json").write_text(json.dumps(written))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])

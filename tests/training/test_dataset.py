@@ -1,0 +1,34 @@
+"""What a row is trained on: its pass rate, and the token that ends its reference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset
+
+from helpers.problem_files import COLUMNS, ROWS, write
+from paced_trl.problems import load_problems
+from paced_trl.training.dataset import end_of_completion_id, with_pass_rates
+
+
+def test_pass_rates_are_joined_by_id_and_missing_ones_refused(tmp_path: Path) -> None:
+    problems = load_problems(write(tmp_path / "p.jsonl", ROWS), **COLUMNS)
+    ids = problems["problem_id"][:]
+    table = Dataset.from_dict(
+        {"problem_id": ids[::-1], "num_passed": [1, 2], "num_valid": [4, 4], "pass_rate": [0.25, 0.5]}
+    )
+    joined = with_pass_rates(problems, table)
+    assert joined["num_passed"][:] == [2, 1] and joined["pass_rate"][:] == [0.5, 0.25]
+    with pytest.raises(ValueError, match="1 of 2 problems have no pass rate"):
+        with_pass_rates(problems, table.select([0]))
+
+
+def test_references_end_with_the_turn_s_own_token(tiny_tokenizer: Any) -> None:
+    assert end_of_completion_id(tiny_tokenizer, "text", [1]) == tiny_tokenizer.eos_token_id
+    messages = [{"role": "user", "content": "hello"}]
+    assert end_of_completion_id(tiny_tokenizer, messages, [1]) == tiny_tokenizer.eos_token_id
+    turn_end = tiny_tokenizer.convert_tokens_to_ids("<user>")  # another token than EOS, declared by the model
+    tiny_tokenizer.chat_template = tiny_tokenizer.chat_template.replace("<eos>", "<user>")
+    assert end_of_completion_id(tiny_tokenizer, messages, [1, turn_end]) == turn_end

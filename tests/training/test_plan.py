@@ -1,0 +1,107 @@
+"""What a run will take, and what would make it fit."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trl import ModelConfig
+
+from helpers.model_configs import SMALL, key
+from helpers.tiny_models import build_tiny_model
+from paced_trl.commands import plan as command
+from paced_trl.settings import EstimationArguments, PlanArguments, TrainArguments
+from paced_trl.training.config import PacedConfig
+from paced_trl.training.memory import config_key
+from paced_trl.training.plan import RunShape, changes, fits, memory, report, what_would_fit, with_changes
+from paced_trl.training.run_cost import disk, hours, tokens
+
+
+# peft 0.21 asks transformers 5.23 for a property under its old name.
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+
+
+def shape(card: int = 24, size: dict[str, Any] | None = None, **settings: Any) -> RunShape:
+    args = {"max_completion_length": 512, "per_device_train_batch_size": 4, "max_steps": 100, **settings}
+    # Of some 1.5 billion parameters, 3 GB in bfloat16.
+    large = {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 6, "num_attention_heads": 32}
+    config = key(**{**large, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 32000, **(size or {})})
+    return RunShape(
+        student=config,
+        teacher=config,
+        args=PacedConfig(output_dir="unused", **args),
+        model_args=ModelConfig(),
+        estimation=EstimationArguments(),
+        train=TrainArguments(),
+        plan=PlanArguments(card=card),
+        num_problems=1000,
+        writes_references=True,
+    )
+
+
+@pytest.fixture
+def meta(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Configs of large models, without their weights."""
+    from transformers import AutoConfig
+
+    def config_only(architecture: str = "llama", **options: Any) -> str:
+        return config_key(AutoConfig.for_model(architecture, **options))
+
+    monkeypatch.setitem(globals(), "key", config_only)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("meta")
+def test_the_changes_that_are_named_make_it_fit_and_none_is_idle() -> None:
+    run = shape(12)
+    assert not fits(run)
+    made = what_would_fit(run)
+    assert made
+    assert what_would_fit(shape(80)) == []
+    by_text = {change[0]: change for change in changes(run)}
+    needed = [by_text[text] for text in made]
+    assert fits(with_changes(run, needed))
+    for change in needed:
+        assert not fits(with_changes(run, [other for other in needed if other is not change]))
+    assert what_would_fit(shape(8, {"vocab_size": 3_000_000})) is None
+
+
+@pytest.mark.usefixtures("meta")
+def test_every_moment_has_what_is_there_then() -> None:
+    moments = memory(shape())
+    assert set(moments) == {"estimate", "references", "train, a step", "train, the student's completions"}
+    assert "optimizer" not in moments["references"] and moments["train, a step"]["optimizer"] > 0
+    whole = moments["train, a step"]["teacher"]
+    assert set(memory(shape(kl="forward"))) == {"estimate", "references", "train, a step"}
+    offloaded = memory(shape(teacher_offload=True))
+    assert offloaded["train, a step"]["teacher"] < 0.1 * whole
+    assert offloaded["train, the teacher's turn"]["teacher"] == whole
+    assert memory(shape(teacher_load_in_4bit=True))["train, a step"]["teacher"] < 0.45 * whole
+
+
+@pytest.mark.usefixtures("meta")
+def test_tokens_are_those_of_the_settings_and_hours_follow_them() -> None:
+    run = shape(num_train_epochs=1, gradient_accumulation_steps=2)
+    # Half of 512 tokens each: 8 completions, at most 4 references; 50 of 100 steps generate 8.
+    assert tokens(run) == {"estimate": 2_048_000, "references, at most": 1_024_000, "train": 102_400}
+    assert hours(shape(80))["estimate"] < hours(shape(12))["estimate"]
+    assert hours(shape(max_steps=200))["train"] == pytest.approx(2 * hours(shape(max_steps=100))["train"])
+    assert disk(shape(save_strategy="no")).keys() < disk(shape()).keys()
+
+
+@pytest.mark.usefixtures("meta")
+def test_the_command_reads_configs_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("student", "teacher"):
+        build_tiny_model("qwen3", **SMALL).config.save_pretrained(tmp_path / name)
+        (tmp_path / name / "model.safetensors").write_text("not there yet")
+    settings = ["--model_name_or_path", str(tmp_path / "student"), "--use_peft", "true", "--output_dir", "unused"]
+    settings += ["--teacher_model_name_or_path", str(tmp_path / "teacher"), "--dataset_name", "org/data"]
+    command.run([*settings, "--num_problems", "100", "--card", "8"])
+    printed = capsys.readouterr().out
+    assert "Fits 8 GB." in printed and "no measurement" in printed
+    assert re.search(r"train, a step: [12]\.\d", printed)
+    with pytest.raises(ValueError, match="`--num_problems`"):
+        command.run(settings)
+    assert "Does not fit 8 GB. It would with:" in report(shape(8))

@@ -1,0 +1,91 @@
+"""Training in two processes on a CPU (gloo): the same result as one, and no hang."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers import train_in_processes
+from helpers.processes import ENVIRONMENT, TORCHRUN
+from helpers.training import COUNTS
+
+
+pytestmark = pytest.mark.multiprocess
+
+
+def launch(num_processes: int, output: Path, batch_size: int, settings: dict[str, Any]) -> dict[str, Any]:
+    finished = subprocess.run(
+        [
+            *TORCHRUN,
+            f"--nproc_per_node={num_processes}",
+            train_in_processes.__file__,
+            str(output),
+            str(batch_size),
+            json.dumps(settings),
+        ],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    return json.loads(output.read_text())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"kl": "forward", "loss_aggregation": "token"},
+        # Neither full batches nor as many for each process.
+        {"kl": "forward", "num_problems": 13, "dataloader_drop_last": False},
+        {"kl": "forward", "loss_aggregation": "sequence", "apply_weights": "sampling"},
+        {"kl": "forward", "self_distillation": "base"},
+        {"kl": "forward", "self_distillation": "ema", "self_distillation_decay": 0.5},
+        {"kl": "forward", "teacher_cache": "cache"},
+    ],
+)
+def test_two_processes_give_the_result_of_one(tmp_path: Path, settings: dict[str, Any]) -> None:
+    if "teacher_cache" in settings:
+        settings = {**settings, "teacher_cache": str(tmp_path / "cache")}
+    one = launch(1, tmp_path / "one.json", 8, settings)
+    # The second run makes a cache of its own.
+    shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+    two = launch(2, tmp_path / "two.json", 4, settings)
+    assert (one["num_processes"], two["num_processes"]) == (1, 2)
+    assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
+    assert two["divergence"] == pytest.approx(one["divergence"], rel=1e-5)
+    assert two["parameters"] == pytest.approx(one["parameters"], rel=1e-4, abs=1e-6)
+    assert two["teacher_cached"] == one["teacher_cached"]
+
+
+def test_the_reverse_stage_runs_on_two_processes(tmp_path: Path) -> None:
+    result = launch(2, tmp_path / "two.json", 2, {"kl": "forward_then_reverse", "gradient_accumulation_steps": 2})
+    assert result["num_processes"] == 2
+    assert len(result["loss"]) == 4 and len(result["divergence"]) == 2
+
+
+@pytest.mark.parametrize(
+    "settings", [{"kl": "reverse", "refresh": "online"}, {"kl": "forward", "refresh": "estimate", "refresh_steps": 2}]
+)
+def test_refreshed_pass_rates_agree_on_all_processes(tmp_path: Path, settings: dict[str, Any]) -> None:
+    result = launch(2, tmp_path / "two.json", 2, settings | {"apply_weights": "sampling"})
+    first, second = result["pass_rates"]
+    assert first == second
+    # The verifier fails everything: what was generated weighs less than before.
+    assert sum(first) < sum(count / 8 for count in COUNTS)
+    assert len(result["loss"]) == 4
+
+
+@pytest.mark.parametrize(("refresh", "apply_weights"), [("never", "loss"), ("online", "loss"), ("never", "sampling")])
+def test_two_processes_leave_problems_of_weight_zero_out(tmp_path: Path, refresh: str, apply_weights: str) -> None:
+    settings = {"kl": "reverse", "refresh": refresh, "loss_aggregation": "sequence", "apply_weights": apply_weights}
+    columns = {"num_passed": [4, 8, 0, 6, *[8] * 11, 2]}
+    result = launch(2, tmp_path / "two.json", 4, settings | {"columns": columns})
+    # Three problems of weight above 0 fill batches of eight; online, the verifier fails them all and none is mastered.
+    assert result["num_processes"] == 2 and len(result["loss"]) == 4
+    assert min(result["loss"]) > 0

@@ -1,0 +1,300 @@
+"""Programs under their tests: right, wrong, hostile and deceitful ones, and what is left behind of them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from paced_trl.verification.python_check import candidate_program, read_tests
+from paced_trl.verification.sandbox import Sandbox, SandboxError
+from paced_trl.verification.verifier import Verdict, Verifier, load_verifier
+
+
+P, F, U, V = Verdict.PASSED, Verdict.FAILED, Verdict.UNPARSEABLE, Verdict.UNVERIFIABLE
+
+
+def why_there_is_no_sandbox() -> str:
+    try:
+        Sandbox("namespaces", 1024**3).probe()
+    except SandboxError as error:
+        return str(error)
+    return ""
+
+
+NO_SANDBOX = why_there_is_no_sandbox()
+needs_namespaces = pytest.mark.skipif(bool(NO_SANDBOX), reason=f"no namespaces here: {NO_SANDBOX}")
+
+
+@pytest.fixture(scope="module")
+def verifier() -> Iterator[Verifier]:
+    isolation = "process" if NO_SANDBOX else "namespaces"
+    with load_verifier(
+        "python_tests", allow_code_execution=True, time_limit=3.0, isolation=isolation, num_workers=2
+    ) as verifier:
+        yield verifier
+
+
+ADD = "def add(a, b):\n    return a + b\n"
+TESTS = "assert add(1, 2) == 3\nassert add(-1, 1) == 0"
+PAIRS = [{"input": "1 2\n", "output": "3\n"}, {"input": "5 -5\n", "output": "0"}]
+
+NORMAL = [
+    (ADD, TESTS, P),
+    (f"Here it is:\n```python\n{ADD}```\nDone.", TESTS, P),
+    (f"```py\n{ADD}```", [*TESTS.split("\n")], P),
+    (f"<think>```python\nadd = 1\n```</think>```python\n{ADD}```", TESTS, P),
+    (f"```python\ndef add(a, b): return 0\n```\nBetter:\n```python\n{ADD}", TESTS, P),
+    ("```python\nfrom math import fsum\nadd = lambda *x: fsum(x)\n```", TESTS, P),
+    ("```python\nclass A:\n    def __call__(self, a, b): return a + b\nadd = A()\n```", TESTS, P),
+    ("```python\ndef add(a, b): return a - b\n```", TESTS, F),
+    ("```python\ndef plus(a, b): return a + b\n```", TESTS, F),
+    ("```python\ndef add(a, b): return a +\n```", TESTS, F),
+    ("```python\nraise ValueError\n```", TESTS, F),
+    ("```python\ndef add(a, b): return add(a, b)\n```", TESTS, F),
+    ("I cannot do that.", TESTS, U),
+    ("", TESTS, U),
+    ("```python\n\n```", TESTS, U),
+    (ADD, "def test_it():\n    assert add(1, 2) == 3", P),
+    (ADD, "def test_it():\n    assert add(1, 2) == 4", F),
+    (ADD, "import unittest\nclass T(unittest.TestCase):\n    def test(self): self.assertEqual(add(1, 2), 3)", P),
+    (ADD, "import unittest\nclass T(unittest.TestCase):\n    def test(self): self.assertEqual(add(1, 2), 4)", F),
+    ("a, b = map(int, input().split())\nprint(a + b)", PAIRS, P),
+    ("import sys\nprint(sum(map(int, sys.stdin.read().split())), end='\\n\\n')\nsys.exit(0)", PAIRS, P),
+    ("if __name__ == '__main__':\n    print(3)", PAIRS, F),
+    ("print(sum(map(int, input().split())))\nraise SystemExit(1)", PAIRS, F),
+    ("print(sum(map(int, input().split())))", {"inputs": ["1 2"], "outputs": ["3"]}, P),
+    ("print(sum(map(int, input().split())))", '[{"input": "1 2", "output": "3 "}]', P),
+    (ADD, "", V),
+    (ADD, None, V),
+    (ADD, [], V),
+    (ADD, "assert add(1, 2) ==", V),
+    (ADD, "def check(candidate):\n    assert candidate(1, 2) == 3", V),
+    (ADD, "import math", V),
+    (ADD, [{"input": "1"}], V),
+    (ADD, {"inputs": ["1"], "outputs": []}, V),
+    (ADD, "[" * 9000, V),
+]
+
+
+def test_programs_and_tests_of_every_form(verifier: Verifier) -> None:
+    verdicts = verifier([row[0] for row in NORMAL], [row[1] for row in NORMAL])
+    assert [(*row, str(v)) for row, v in zip(NORMAL, verdicts, strict=True) if row[2] is not v] == []
+    golds = verifier.check_solutions([row[1] for row in NORMAL])
+    assert [gold is V for gold in golds] == [row[2] is V for row in NORMAL]
+
+
+def test_humaneval_tests_call_the_entry_point(verifier: Verifier) -> None:
+    tests = "def check(candidate):\n    assert candidate(1, 2) == 3\n"
+    assert verifier([ADD, ADD.replace("+", "*")], [tests] * 2, entry_point=["add"] * 2) == [P, F]
+    assert verifier.check_solutions([tests] * 2, entry_point=["add", "os.abort()"]) == [P, V]
+
+
+# Each would pass if an exit code, an output, or a patched name decided.
+CHEATS = [
+    "import sys; sys.exit(0)",
+    "import os; os._exit(0)",
+    "raise SystemExit",
+    "def add(a, b):\n    import os; os._exit(0)",
+    "def add(a, b): raise SystemExit(0)",
+    "def add(a, b):\n    print('passed', 'OK', '1 passed'); exit()",
+    "import builtins\nbuiltins.AssertionError = type('X', (Exception,), {})\ndef add(a, b): return 0",
+    "import builtins\nbuiltins.exec = builtins.compile = lambda *a, **k: None\ndef add(a, b): return 0",
+    "import os\nos.write = os._exit = lambda *a: None\ndef add(a, b): return 0",
+    "import os\nfor d in range(3, 30):\n    try: os.write(d, b'R' + b'0' * 32)\n    except OSError: pass",
+    "import atexit, os\natexit.register(os._exit, 0)\ndef add(a, b): return 0",
+    "import threading, os, time\nthreading.Timer(0.05, os._exit, [0]).start()\ntime.sleep(1)",
+    "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\ndef add(a, b): return 0",
+    "import os\nif os.fork(): os._exit(0)\ndef add(a, b): return 0",
+]
+
+
+def test_ending_early_printing_and_patching_do_not_pass(verifier: Verifier) -> None:
+    verdicts = verifier(CHEATS, [TESTS] * len(CHEATS))
+    assert [cheat for cheat, verdict in zip(CHEATS, verdicts, strict=True) if verdict is not F] == []
+
+
+def test_patched_builtins_do_not_reach_the_tests(verifier: Verifier) -> None:
+    program = "import builtins\nbuiltins.sorted = lambda x: []\ndef f(): return [2]"
+    assert verifier([program], ["assert sorted(f()) == sorted([1])"]) == [F]
+
+
+ENDLESS = [
+    "while True: pass",
+    "def add(a, b):\n    while True: pass",
+    "import time; time.sleep(1000)",
+    "def add(a, b): return 9 ** 9 ** 9",
+    "import signal\nfor s in (1, 2, 3, 14, 15, 24, 27): signal.signal(s, signal.SIG_IGN)\nwhile True: pass",
+]
+
+
+def test_endless_programs_fail_within_the_time_limit(verifier: Verifier) -> None:
+    began = time.monotonic()
+    assert verifier(ENDLESS, [TESTS] * len(ENDLESS)) == [F] * len(ENDLESS)
+    assert time.monotonic() - began < 3.0 * len(ENDLESS) + 5
+
+
+def test_time_limit_is_for_all_pairs_together() -> None:
+    isolation = "process" if NO_SANDBOX else "namespaces"
+    with load_verifier(
+        "python_tests", allow_code_execution=True, time_limit=1.0, isolation=isolation, num_workers=1
+    ) as verifier:
+        began = time.monotonic()
+        program = "import time; time.sleep(0.4); print(1)"
+        assert verifier([program], [[{"input": "", "output": "1"}] * 20]) == [F]
+        assert time.monotonic() - began < 8
+
+
+BOMBS = [
+    "x = bytearray(8 * 1024**3)",
+    "x = [0]\nwhile True: x += x",
+    "while True: print('x' * 10**6)",
+    "open('big', 'wb').write(b'x' * 100 * 1024**2)",
+    "[open('f') if i else open('f', 'w') for i in range(1000)]",
+]
+
+
+def test_bombs_fail(verifier: Verifier) -> None:
+    assert verifier(BOMBS, [PAIRS] * len(BOMBS)) == [F] * len(BOMBS)
+    assert verifier([bomb + "\n" + ADD for bomb in BOMBS[:2]], [TESTS] * 2) == [F] * 2
+
+
+def processes_with(text: str) -> list[str]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if text.encode() in path.read_bytes():
+                found.append(path.parent.name)
+        except OSError:
+            continue
+    return found
+
+
+@needs_namespaces
+def test_fork_bomb_is_bounded_and_no_process_outlives_its_run(verifier: Verifier) -> None:
+    bomb = "import os\nwhile True:\n    try:\n        os.fork()\n    except OSError: pass"
+    counter = (
+        "import os, time\nn = 0\ntry:\n    for n in range(1000):\n        if not os.fork(): time.sleep(100)\n"
+        "except OSError: pass\ndef forked(): return n"
+    )
+    escaping = (
+        "import os, time\nif not os.fork():\n    os.setsid()\n    if not os.fork(): time.sleep(100)\ndef f(): return 1"
+    )
+    tests = ["assert False", "assert 0 < forked() < 20", "assert f() == 1"]
+    assert verifier([bomb, counter, escaping], tests) == [F, P, P]
+    end = time.monotonic() + 5
+    while processes_with("sandboxed_program"):
+        assert time.monotonic() < end, "a process of a sandbox is still there"
+        time.sleep(0.05)
+
+
+@needs_namespaces
+def test_no_network_no_files_no_processes(verifier: Verifier, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("kept")
+    os.chmod(tmp_path, 0o777)
+    probe = f"""
+import os, socket, pathlib
+def connects():
+    for address in (("127.0.0.1", 80), ("192.0.2.1", 80)):
+        try:
+            socket.create_connection(address, timeout=1)
+            return True
+        except OSError as error:
+            if error.errno not in (101, 111): return True
+    return len(socket.if_nameindex()) > 1
+def writes():
+    done = []
+    for path in ({str(tmp_path / "mine")!r}, {str(tmp_path / "new")!r}, "/tmp/paced_trl_escape", "/dev/shm/x",
+                 os.path.expanduser("~root/x"), "/etc/x"):
+        try:
+            pathlib.Path(path).write_text("x")
+            done.append(path)
+        except OSError: pass
+    try: os.remove({str(tmp_path / "mine")!r}); done.append("removed")
+    except OSError: pass
+    return done
+def own():
+    pathlib.Path("file").write_text("x")
+    return os.listdir(".") == ["file"] and os.getcwd() == os.environ["HOME"]
+def others(): return [p for p in os.listdir("/proc") if p.isdigit() and int(p) > 1]
+def privileges():
+    import ctypes
+    return ctypes.CDLL(None).mount(b"none", b"/", None, 32 | 4096, None) == 0
+"""
+    tests = (
+        "assert not connects()\nassert writes() == []\nassert own()\nassert others() == []\nassert not privileges()"
+    )
+    tests += "\nimport os\nassert 'PACED_TRL_SECRET' not in os.environ and os.getuid() != 0"
+    os.environ["PACED_TRL_SECRET"] = "token"
+    try:
+        assert verifier([probe], [tests]) == [P]
+    finally:
+        del os.environ["PACED_TRL_SECRET"]
+    assert (tmp_path / "mine").read_text() == "kept"
+
+
+def test_without_namespaces_limits_hold_and_the_process_group_ends() -> None:
+    with load_verifier(
+        "python_tests", allow_code_execution=True, isolation="process", time_limit=2.0, num_workers=1
+    ) as verifier:
+        lingering = (
+            "import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(98765)'])\n"
+        )
+        completions = [
+            ADD,
+            "while True: pass",
+            "x = bytearray(8 * 1024**3)",
+            lingering + ADD,
+            "import os; os._exit(0)",
+        ]
+        assert verifier(completions, [TESTS] * 5) == [P, F, F, P, F]
+        end = time.monotonic() + 5
+        while processes_with("time.sleep(98765)"):
+            assert time.monotonic() < end, "a process of the candidate is still there"
+            time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "executes programs that a model wrote. Set its option `allow_code_execution: true`"),
+        ({"allow_code_execution": "yes"}, "Set its option `allow_code_execution: true`"),
+        ({"allow_code_execution": True, "isolation": "docker"}, "`isolation` must be .* not 'docker'"),
+        ({"allow_code_execution": True, "time_limit": 0}, "`time_limit` must be in"),
+        ({"allow_code_execution": True, "memory_limit": 1}, "`memory_limit` must be at least 64 MiB"),
+    ],
+)
+def test_refused_options(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_verifier("python_tests", **options)
+
+
+def test_refused_where_the_kernel_grants_no_isolation(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Sandbox) -> None:
+        raise SandboxError("unshare: Operation not permitted")
+
+    monkeypatch.setattr(Sandbox, "probe", refuse)
+    with pytest.raises(ValueError, match=r"cannot be set up here \(unshare: Operation not permitted\).*isolation"):
+        load_verifier("python_tests", allow_code_execution=True)
+
+
+def test_sandbox_that_does_not_start_is_no_failure_of_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    sandbox = Sandbox("process", 1024**3)
+    monkeypatch.setattr("paced_trl.verification.sandbox._SCRIPT", Path("/none.py"))
+    with pytest.raises(SandboxError, match="ended with exit code 2 before its start"):
+        sandbox.run("pass", seconds=5.0)
+    monkeypatch.undo()
+    assert sandbox.run("while True: pass", seconds=0.01).reason == "time"
+
+
+def test_what_counts_as_the_program() -> None:
+    assert candidate_program("```python\na = 1\n```\n```\noutput\n```") == "\na = 1\n"
+    assert candidate_program("```\na = 1\n```") == "\na = 1\n"
+    assert candidate_program("x = 1") == "x = 1" and candidate_program("The answer is 4.") is None
+    assert candidate_program("`" * 300_000) is None and candidate_program("```\n" * 100_000) is None
+    tests = read_tests("assert f() is 1")
+    assert tests is not None and tests.source == "assert f() is 1"
