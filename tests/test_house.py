@@ -31,8 +31,6 @@ FLOORS = {
 APART = {1, 2, 3}  # these do not know each other
 ENTRANCES = (PACKAGE / "__init__.py", PACKAGE / "__main__.py")
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path not in ENTRANCES)
-    path for path in PACKAGE.rglob("*.py") if path not in (PACKAGE / "__init__.py", PACKAGE / "__main__.py")
-)
 # What importing a room, and each of its modules, must not load.
 LIGHT = {
     "weighting": {"torch", "transformers", "datasets", "trl", "pyarrow"},

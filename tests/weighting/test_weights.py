@@ -28,10 +28,10 @@ def random_table(seed, num_problems=200):
 
 
 @pytest.mark.parametrize(
-    ("module", "num_examples"), [("pass_rate", 2), ("prior", 3), ("prior_fit", 3), ("kernel", 3), ("weighting", 2)]
+    ("module", "num_examples"), [("counts", 2), ("prior", 3), ("prior_fit", 3), ("kernel", 3), ("weights", 2)]
 )
 def test_examples_in_docstrings(module, num_examples):
-    module = importlib.import_module(f"paced_trl.{module}")
+    module = importlib.import_module(f"paced_trl.weighting.{module}")
     finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner()
     names = {"np": np, **vars(module)}
     examples = 0
