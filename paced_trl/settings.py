@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 
 def _setting(default: Any, text: str, **metadata: Any) -> Any:
@@ -19,15 +19,23 @@ def _setting(default: Any, text: str, **metadata: Any) -> Any:
     return field(default=default, metadata={"help": text, **metadata})
 
 
-def as_mapping(value: dict[str, Any] | str | None) -> dict[str, Any]:
+# Settings of earlier versions that a file may still name, and what to do without them.
+DROPPED_SETTINGS = {
+    "kl_switch_patience": "the stages switch at `kl_switch`. Remove it.",
+    "kl_switch_threshold": "the stages switch at `kl_switch`. Remove it.",
+    "teacher_offload": "`teacher_load_in_4bit` or `teacher_cache` save the teacher's memory. Remove it.",
+}
+
+
+def as_mapping(value: dict[str, Any] | str | None, setting: str) -> dict[str, Any]:
     """Return a setting that is a mapping: YAML gives a mapping, the command line a string of JSON."""
-    if not isinstance(value, str):
+    if value is None or isinstance(value, dict):
         return value or {}
     try:
         return dict(json.loads(value))
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"A setting is {value!r}, which is no JSON object ({error}). Write '{{\"key\": value}}'."
+            f"`{setting}` is {value!r}, which is no JSON object ({error}). Write '{{\"key\": value}}'."
         ) from error
 
 
@@ -41,6 +49,8 @@ def require_model(name_or_path: str | None, setting: str = "model_name_or_path")
 @dataclass
 class ProblemArguments:
     """Which problems, and how their columns are called."""
+
+    _argument_group_name: ClassVar[str] = "problems"
 
     dataset_name: str | None = _setting(
         None,
@@ -76,6 +86,8 @@ class ProblemArguments:
 class ModelArguments:
     """Which model generates. Names as in TRL's `ModelConfig`."""
 
+    _argument_group_name: ClassVar[str] = "student"
+
     model_name_or_path: str | None = _setting(
         None, "Student: a Hub id, a local directory, an adapter directory, or a directory with a GGUF file."
     )
@@ -90,6 +102,8 @@ class ModelArguments:
 @dataclass
 class SamplingArguments:
     """How completions are sampled. All explicit: nothing is inherited from a model's generation_config."""
+
+    _argument_group_name: ClassVar[str] = "sampling"
 
     max_completion_length: int = _setting(512, "Most tokens in a completion, end of sequence included.")
     temperature: float = _setting(1.0, "Sampling temperature; 0 is greedy.")
@@ -107,6 +121,8 @@ class SamplingArguments:
 class VerifierArguments:
     """How completions are judged."""
 
+    _argument_group_name: ClassVar[str] = "verifier"
+
     verifier: str = _setting(
         "math",
         "'math', 'numeric', 'exact', 'choice', 'json', 'python_tests', 'reasoning_gym', or a reward function "
@@ -119,6 +135,8 @@ class VerifierArguments:
 class VerifyArguments:
     """Which completions `verify` judges, and what is known of them."""
 
+    _argument_group_name: ClassVar[str] = "completions to judge"
+
     completion_column: str = _setting("completion", "Column of the completions: text, or a list of messages.")
     label_column: str | None = _setting(
         None, "Column that says which completions are right: true/false, 1/0 or passed/failed. Shows the agreement."
@@ -130,12 +148,16 @@ class VerifyArguments:
 class OutputArguments:
     """Where results go."""
 
+    _argument_group_name: ClassVar[str] = "output"
+
     output_dir: str | None = _setting(None, "Directory of the run, e.g. runs/my-student.")
 
 
 @dataclass
 class EstimationArguments:
     """How often the student is asked, and where its pass rates lie."""
+
+    _argument_group_name: ClassVar[str] = "pass rates"
 
     num_generations: int = _setting(8, "Completions per problem (K).")
     allocation: Literal["fixed", "adaptive"] = _setting(
@@ -166,6 +188,8 @@ class EstimationArguments:
 class WeightArguments:
     """How training will estimate the weights, which adaptive allocation sharpens. Names as in `PacedConfig`."""
 
+    _argument_group_name: ClassVar[str] = "problem weights"
+
     weight_alpha: float = _setting(1.0, "Exponent a of the pass rate in p^a (1-p)^b.")
     weight_beta: float = _setting(1.0, "Exponent b of the failure rate in p^a (1-p)^b.")
     weight_estimator: Literal["plugin", "unbiased", "posterior"] = _setting(
@@ -193,6 +217,8 @@ class WeightArguments:
 class TrainArguments:
     """What `train` needs beside `PacedConfig`: where references come from."""
 
+    _argument_group_name: ClassVar[str] = "references and held-out problems"
+
     references: str | None = _setting(
         None, "Directory for the teacher's completions, kept and reused. Default: OUTPUT_DIR/references."
     )
@@ -219,6 +245,8 @@ class TrainArguments:
 class EvaluateArguments:
     """What `evaluate` measures."""
 
+    _argument_group_name: ClassVar[str] = "evaluation"
+
     eval_sets: list[str] = _setting(
         [],
         "Held-out problems as NAME=DATA pairs, e.g. test=data/test.jsonl; DATA as in --dataset_name, where a Hub id "
@@ -242,6 +270,8 @@ class EvaluateArguments:
 class PlanArguments:
     """What `plan` cannot know before anything downloads, and the card."""
 
+    _argument_group_name: ClassVar[str] = "plan"
+
     card: Literal[8, 12, 16, 24, 48, 80] = _setting(24, "Memory of the GPU in GB: 8, 12, 16, 24, 48 or 80.")
     num_problems: int | None = _setting(None, "How many problems, where they are not on this disk.")
     prompt_tokens: int = _setting(256, "Tokens of the longest prompt.")
@@ -255,12 +285,16 @@ class PlanArguments:
 class TeacherGapArguments:
     """How closely `teacher-gap` looks."""
 
+    _argument_group_name: ClassVar[str] = "teacher gap"
+
     num_gap_references: int = _setting(64, "Compare the two teachers on so many references, drawn at random.")
 
 
 @dataclass
 class DiagnoseArguments:
     """How closely `diagnose` looks."""
+
+    _argument_group_name: ClassVar[str] = "diagnosis"
 
     problems_per_pass_rate: int = _setting(32, "Most problems per pass rate; one gradient each.")
     sketch_size: int = _setting(
@@ -271,6 +305,8 @@ class DiagnoseArguments:
 @dataclass
 class PublishArguments:
     """How a run is published: by `publish`, and by `train` with `push_to_hub`."""
+
+    _argument_group_name: ClassVar[str] = "publishing"
 
     base_model: str | None = _setting(
         None, "Hub id of the student before training, for runs that loaded it from a directory."
@@ -294,6 +330,8 @@ class PublishArguments:
 @dataclass
 class RepositoryArguments:
     """Which run `publish` publishes, and where."""
+
+    _argument_group_name: ClassVar[str] = "repository"
 
     run: str | None = _setting(None, "Directory of a finished run, e.g. runs/mine.")
     repo: str | None = _setting(None, "Repository on the Hub, USER/NAME; made if there is none.")

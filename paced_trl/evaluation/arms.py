@@ -11,7 +11,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..names import nearest_name
 
@@ -37,6 +37,8 @@ Arms = dict[str, dict[str, Any]]
 @dataclass
 class ComparisonArguments:
     """Which arms `compare` trains, and on which seeds."""
+
+    _argument_group_name: ClassVar[str] = "comparison"
 
     arms: list[str] = field(
         default_factory=list,
