@@ -66,7 +66,7 @@ def with_references(recipe: Recipe, problems: Dataset, verifier: Verifier | None
     if args.self_distillation != "none":
         raise ValueError(
             f"`kl` is {args.kl!r}, which trains on references; the data have none, and with `self_distillation` "
-            "there is no other teacher to write them. Set `kl: reverse`, or name a column with `--reference_column`."
+            "there is no teacher to write them. Set `kl: reverse`, or name a column with `--reference_column`."
         )
     if verifier is None:
         raise ValueError(
