@@ -16,7 +16,7 @@ from ..evaluation.comparison import BASE
 from ..evaluation.evaluation import Difference, Evaluation, compare_runs
 from ..evaluation.tables import describe
 from ..store.store import VERDICTS
-from ..verification.verifier import VALID_VERDICTS
+from ..verification.verdict import VALID_VERDICTS
 from ..weighting.counts import (
     MAX_FAILURE_SHARE,
     MAX_TRUNCATED_SHARE,
