@@ -18,7 +18,7 @@ TRL_GROUP = (
 )
 _WIDTH_IN_FILES = 100
 # What `check_settings` reads of a field; argparse does not know them.
-OWN_METADATA = ("at_least", "at_most", "more_than", "less_than")
+OWN_METADATA = ("at_least", "at_most", "more_than", "less_than", "unchecked")
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
