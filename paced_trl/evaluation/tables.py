@@ -12,7 +12,8 @@ from typing import Any
 from rich.table import Table
 
 from .comparison import BASE, Comparison
-from .evaluation import Difference, Evaluation, compare_runs
+from .differences import Difference, compare_runs
+from .evaluation import Evaluation
 
 
 COST_COLUMNS = {

@@ -13,7 +13,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 from ..evaluation.comparison import BASE
-from ..evaluation.evaluation import Difference, Evaluation, compare_runs
+from ..evaluation.differences import Difference, compare_runs
+from ..evaluation.evaluation import Evaluation
 from ..evaluation.tables import describe
 from ..store.store import VERDICTS
 from ..verification.verifier import VALID_VERDICTS

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from paced_trl.evaluation.differences import mean_over_runs
-from paced_trl.evaluation.evaluation import Difference, Evaluation, compare_runs, evaluate_model, majority_votes
+from paced_trl.evaluation.differences import Difference, compare_runs, mean_over_runs
+from paced_trl.evaluation.evaluation import Evaluation, evaluate_model, majority_votes
 from paced_trl.generation.completions import Completion
 from paced_trl.store.store import PassRateStore
 from paced_trl.verification.verifier import Verdict, load_verifier
