@@ -10,7 +10,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
+
+from .setting_checks import Settings
+
+
+# Settings of earlier versions that a file may still name, and what to do without them.
+DROPPED_SETTINGS = {
+    "kl_switch_patience": "the stages switch at `kl_switch`. Remove it.",
+    "kl_switch_threshold": "the stages switch at `kl_switch`. Remove it.",
+    "teacher_offload": "`teacher_load_in_4bit` or `teacher_cache` save the teacher's memory. Remove it.",
+}
 
 
 def _setting(default: Any, text: str, **metadata: Any) -> Any:
@@ -19,15 +29,15 @@ def _setting(default: Any, text: str, **metadata: Any) -> Any:
     return field(default=default, metadata={"help": text, **metadata})
 
 
-def as_mapping(value: dict[str, Any] | str | None) -> dict[str, Any]:
+def as_mapping(value: dict[str, Any] | str | None, setting: str) -> dict[str, Any]:
     """Return a setting that is a mapping: YAML gives a mapping, the command line a string of JSON."""
-    if not isinstance(value, str):
+    if value is None or isinstance(value, dict):
         return value or {}
     try:
         return dict(json.loads(value))
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"A setting is {value!r}, which is no JSON object ({error}). Write '{{\"key\": value}}'."
+            f"`{setting}` is {value!r}, which is no JSON object ({error}). Write '{{\"key\": value}}'."
         ) from error
 
 
@@ -39,8 +49,10 @@ def require_model(name_or_path: str | None, setting: str = "model_name_or_path")
 
 
 @dataclass
-class ProblemArguments:
+class ProblemArguments(Settings):
     """Which problems, and how their columns are called."""
+
+    _argument_group_name: ClassVar[str] = "problems"
 
     dataset_name: str | None = _setting(
         None,
@@ -65,7 +77,7 @@ class ProblemArguments:
     choices_column: str | None = _setting(
         None, "Column of a multiple choice's answers, a list; they follow the prompt as lines 'A. ...'."
     )
-    max_problems: int | None = _setting(None, "Use the first so many problems only.")
+    max_problems: int | None = _setting(None, "Use the first so many problems only.", at_least=1)
 
     def load_options(self) -> dict[str, Any]:
         """Return the keyword arguments of [`load_problems`] that shape columns and prompts."""
@@ -73,8 +85,10 @@ class ProblemArguments:
 
 
 @dataclass
-class ModelArguments:
+class ModelArguments(Settings):
     """Which model generates. Names as in TRL's `ModelConfig`."""
+
+    _argument_group_name: ClassVar[str] = "student"
 
     model_name_or_path: str | None = _setting(
         None, "Student: a Hub id, a local directory, an adapter directory, or a directory with a GGUF file."
@@ -88,24 +102,30 @@ class ModelArguments:
 
 
 @dataclass
-class SamplingArguments:
+class SamplingArguments(Settings):
     """How completions are sampled. All explicit: nothing is inherited from a model's generation_config."""
 
-    max_completion_length: int = _setting(512, "Most tokens in a completion, end of sequence included.")
-    temperature: float = _setting(1.0, "Sampling temperature; 0 is greedy.")
-    top_p: float = _setting(1.0, "Nucleus sampling: keep tokens up to this probability mass.")
-    top_k: int = _setting(0, "Keep the k likeliest tokens; 0 keeps all.")
-    min_p: float | None = _setting(None, "Drop tokens below this fraction of the likeliest token's probability.")
-    repetition_penalty: float = _setting(1.0, "Penalty on tokens that occurred already; 1 is none.")
+    _argument_group_name: ClassVar[str] = "sampling"
+
+    max_completion_length: int = _setting(512, "Most tokens in a completion, end of sequence included.", at_least=1)
+    temperature: float = _setting(1.0, "Sampling temperature; 0 is greedy.", at_least=0)
+    top_p: float = _setting(1.0, "Nucleus sampling: keep tokens up to this probability mass.", more_than=0, at_most=1)
+    top_k: int = _setting(0, "Keep the k likeliest tokens; 0 keeps all.", at_least=0)
+    min_p: float | None = _setting(
+        None, "Drop tokens below this fraction of the likeliest token's probability.", at_least=0, at_most=1
+    )
+    repetition_penalty: float = _setting(1.0, "Penalty on tokens that occurred already; 1 is none.", more_than=0)
     chat_template_kwargs: dict[str, Any] | str | None = _setting(
         None, "Options of the chat template, e.g. '{\"enable_thinking\": false}'."
     )
-    seed: int = _setting(42, "Seed of all draws.")
+    seed: int = _setting(42, "Seed of all draws.", at_least=0)
 
 
 @dataclass
-class VerifierArguments:
+class VerifierArguments(Settings):
     """How completions are judged."""
+
+    _argument_group_name: ClassVar[str] = "verifier"
 
     verifier: str = _setting(
         "math",
@@ -116,28 +136,34 @@ class VerifierArguments:
 
 
 @dataclass
-class VerifyArguments:
+class VerifyArguments(Settings):
     """Which completions `verify` judges, and what is known of them."""
+
+    _argument_group_name: ClassVar[str] = "completions to judge"
 
     completion_column: str = _setting("completion", "Column of the completions: text, or a list of messages.")
     label_column: str | None = _setting(
         None, "Column that says which completions are right: true/false, 1/0 or passed/failed. Shows the agreement."
     )
-    max_shown: int = _setting(5, "Show the first so many disagreements, and rows without a valid verdict.")
+    max_shown: int = _setting(5, "Show the first so many disagreements, and rows without a valid verdict.", at_least=0)
 
 
 @dataclass
-class OutputArguments:
+class OutputArguments(Settings):
     """Where results go."""
+
+    _argument_group_name: ClassVar[str] = "output"
 
     output_dir: str | None = _setting(None, "Directory of the run, e.g. runs/my-student.")
 
 
 @dataclass
-class EstimationArguments:
+class EstimationArguments(Settings):
     """How often the student is asked, and where its pass rates lie."""
 
-    num_generations: int = _setting(8, "Completions per problem (K).")
+    _argument_group_name: ClassVar[str] = "pass rates"
+
+    num_generations: int = _setting(8, "Completions per problem (K).", at_least=1)
     allocation: Literal["fixed", "adaptive"] = _setting(
         "fixed",
         "'fixed': num_generations for every problem. 'adaptive': two each, then one more where it sharpens the "
@@ -147,8 +173,11 @@ class EstimationArguments:
         None,
         "With 'adaptive': stop at this error of the weights (mean 1). Default: that of a plug-in estimate with "
         "num_generations each.",
+        more_than=0,
     )
-    generation_batch_size: int = _setting(64, "Completions generated at once; lower it when memory runs out.")
+    generation_batch_size: int = _setting(
+        64, "Completions generated at once; lower it when memory runs out.", at_least=1
+    )
     engine: Literal["transformers", "vllm", "openai"] = _setting(
         "transformers", "What generates: transformers or vLLM in this process, or OpenAI-compatible servers."
     )
@@ -163,11 +192,13 @@ class EstimationArguments:
 
 
 @dataclass
-class WeightArguments:
+class WeightArguments(Settings):
     """How training will estimate the weights, which adaptive allocation sharpens. Names as in `PacedConfig`."""
 
-    weight_alpha: float = _setting(1.0, "Exponent a of the pass rate in p^a (1-p)^b.")
-    weight_beta: float = _setting(1.0, "Exponent b of the failure rate in p^a (1-p)^b.")
+    _argument_group_name: ClassVar[str] = "problem weights"
+
+    weight_alpha: float = _setting(1.0, "Exponent a of the pass rate in p^a (1-p)^b.", at_least=0)
+    weight_beta: float = _setting(1.0, "Exponent b of the failure rate in p^a (1-p)^b.", at_least=0)
     weight_estimator: Literal["plugin", "unbiased", "posterior"] = _setting(
         "plugin", "How weights are estimated from pass counts."
     )
@@ -190,13 +221,15 @@ class WeightArguments:
 
 
 @dataclass
-class TrainArguments:
+class TrainArguments(Settings):
     """What `train` needs beside `PacedConfig`: where references come from."""
+
+    _argument_group_name: ClassVar[str] = "references and held-out problems"
 
     references: str | None = _setting(
         None, "Directory for the teacher's completions, kept and reused. Default: OUTPUT_DIR/references."
     )
-    num_reference_attempts: int = _setting(4, "Completions the teacher may make until one is verified.")
+    num_reference_attempts: int = _setting(4, "Completions the teacher may make until one is verified.", at_least=1)
     unsolved: Literal["drop", "solution", "keep"] = _setting(
         "drop",
         "Problems the teacher does not solve: left out, trained on the solution text, or on a failed completion.",
@@ -216,8 +249,10 @@ class TrainArguments:
 
 
 @dataclass
-class EvaluateArguments:
+class EvaluateArguments(Settings):
     """What `evaluate` measures."""
+
+    _argument_group_name: ClassVar[str] = "evaluation"
 
     eval_sets: list[str] = _setting(
         [],
@@ -232,45 +267,57 @@ class EvaluateArguments:
         "Evaluate on the training problems (--dataset_name) as well, as the set 'training': what training changed "
         "there, for the report's figures and its table of problems.",
     )
-    num_eval_generations: int = _setting(4, "Completions per held-out problem (k of mean@k).")
+    num_eval_generations: int = _setting(4, "Completions per held-out problem (k of mean@k).", at_least=1)
     baseline: list[str] = _setting(
         [], "Evaluation directories to compare with, problem by problem (several: seeds of one run)."
     )
 
 
 @dataclass
-class PlanArguments:
+class PlanArguments(Settings):
     """What `plan` cannot know before anything downloads, and the card."""
 
+    _argument_group_name: ClassVar[str] = "plan"
+
     card: Literal[8, 12, 16, 24, 48, 80] = _setting(24, "Memory of the GPU in GB: 8, 12, 16, 24, 48 or 80.")
-    num_problems: int | None = _setting(None, "How many problems, where they are not on this disk.")
-    prompt_tokens: int = _setting(256, "Tokens of the longest prompt.")
+    num_problems: int | None = _setting(None, "How many problems, where they are not on this disk.", at_least=1)
+    prompt_tokens: int = _setting(256, "Tokens of the longest prompt.", at_least=1)
     autocast: bool = _setting(
         True, "Whether matrices are multiplied in half precision, as TRL does on a GPU, here where there may be none."
     )
-    completion_share: float = _setting(0.5, "Mean length of completions, as a share of max_completion_length.")
-
-
-@dataclass
-class TeacherGapArguments:
-    """How closely `teacher-gap` looks."""
-
-    num_gap_references: int = _setting(64, "Compare the two teachers on so many references, drawn at random.")
-
-
-@dataclass
-class DiagnoseArguments:
-    """How closely `diagnose` looks."""
-
-    problems_per_pass_rate: int = _setting(32, "Most problems per pass rate; one gradient each.")
-    sketch_size: int = _setting(
-        8192, "Numbers kept of each gradient: all where it has no more, else a random projection."
+    completion_share: float = _setting(
+        0.5, "Mean length of completions, as a share of max_completion_length.", more_than=0, at_most=1
     )
 
 
 @dataclass
-class PublishArguments:
+class TeacherGapArguments(Settings):
+    """How closely `teacher-gap` looks."""
+
+    _argument_group_name: ClassVar[str] = "teacher gap"
+
+    num_gap_references: int = _setting(
+        64, "Compare the two teachers on so many references, drawn at random.", at_least=1
+    )
+
+
+@dataclass
+class DiagnoseArguments(Settings):
+    """How closely `diagnose` looks."""
+
+    _argument_group_name: ClassVar[str] = "diagnosis"
+
+    problems_per_pass_rate: int = _setting(32, "Most problems per pass rate; one gradient each.", at_least=2)
+    sketch_size: int = _setting(
+        8192, "Numbers kept of each gradient: all where it has no more, else a random projection.", at_least=1
+    )
+
+
+@dataclass
+class PublishArguments(Settings):
     """How a run is published: by `publish`, and by `train` with `push_to_hub`."""
+
+    _argument_group_name: ClassVar[str] = "publishing"
 
     base_model: str | None = _setting(
         None, "Hub id of the student before training, for runs that loaded it from a directory."
@@ -292,8 +339,10 @@ class PublishArguments:
 
 
 @dataclass
-class RepositoryArguments:
+class RepositoryArguments(Settings):
     """Which run `publish` publishes, and where."""
+
+    _argument_group_name: ClassVar[str] = "repository"
 
     run: str | None = _setting(None, "Directory of a finished run, e.g. runs/mine.")
     repo: str | None = _setting(None, "Repository on the Hub, USER/NAME; made if there is none.")

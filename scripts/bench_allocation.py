@@ -118,27 +118,18 @@ def summarized(name: str, estimator: str, features: str, runs: Sequence[dict[str
 
 def real_pass_rates(config: str, features: Sequence[str]) -> tuple[Floats, Dataset]:
     """Measure the student of a recipe and features with many generations, or read what was measured before."""
-    from paced_trl.commands.parsing import parse
-    from paced_trl.commands.recipe import problems_of, verifier_of
-    from paced_trl.commands.recipe_training import estimate_student, with_prior_features
-    from paced_trl.settings import (
-        EstimationArguments,
-        ModelArguments,
-        ProblemArguments,
-        SamplingArguments,
-        VerifierArguments,
-        WeightArguments,
-    )
+    from paced_trl.commands.estimation_steps import estimate_student, with_prior_features
+    from paced_trl.commands.recipe import Recipe
 
-    kinds = [ProblemArguments, ModelArguments, SamplingArguments, EstimationArguments, VerifierArguments]
-    arguments = ["--config", config, "--num_generations", str(TRUE_GENERATIONS)]
-    problem_args, model, sampling, estimation, verifier_args = parse("bench", kinds, arguments, description="")
-    problems = problems_of(problem_args)
-    with verifier_of(verifier_args) as verifier:
-        store = Path("runs/bench_allocation") / Path(config).parent.name / "pass_rates"
-        weights = WeightArguments(prior_features=list(features))
-        table = estimate_student(problems, model, sampling, estimation, weights, verifier, store)
-    return np.asarray(table["pass_rate"][:]), with_prior_features(problems, weights, store)
+    store = Path("runs/bench_allocation") / Path(config).parent.name / "pass_rates"
+    arguments = ["--config", config, "--num_generations", str(TRUE_GENERATIONS), "--pass_rates", str(store)]
+    recipe = Recipe.parse(
+        "estimate", [*arguments, *(["--prior_features", *features] if features else [])], description=""
+    )
+    problems = recipe.problems()
+    with recipe.verifier() as verifier:
+        table = estimate_student(recipe, problems, verifier)
+    return np.asarray(table["pass_rate"][:]), with_prior_features(recipe, problems)
 
 
 def as_rows(results: Sequence[Result]) -> list[dict[str, str]]:

@@ -17,11 +17,10 @@ import torch
 from helpers.paths import ROOT
 from paced_trl import Evaluation, PassRateStore
 from paced_trl.commands import compare, diagnose, estimate, evaluate, report, train
-from paced_trl.commands.recipe import named_sets, problems_of
+from paced_trl.commands.recipe import Recipe, named_sets
 from paced_trl.evaluation.comparison import Comparison
 from paced_trl.evaluation.diagnosis import GradientSketch
 from paced_trl.evaluation.gradient_snr import GradientSNR
-from paced_trl.evaluation.standard_sets import StandardSet
 from paced_trl.evaluation.tables import comparison_rows
 from paced_trl.report import read_run
 from paced_trl.report.problem_table import problem_table
@@ -83,11 +82,6 @@ def test_step_by_step(
     evaluate.run([*trained, "--baseline", str(run / "evaluation/student")])
     printed = capsys.readouterr().out
     assert "- baseline" in printed and "maj@k" in printed and "lighteval" not in printed
-    known = StandardSet(f"{tmp_path}/test.jsonl", "math_500|0", "minerva_math500")
-    monkeypatch.setattr("paced_trl.evaluation.standard_sets.STANDARD_SETS", (known,))
-    evaluate.run(arguments(run, *held_out))
-    printed = capsys.readouterr().out
-    assert "lighteval accelerate" in printed and "--tasks minerva_math500 --gen_kwargs" in printed
     for model in ("student", "run"):
         assert len(Evaluation.load(run / "evaluation" / model / "test.json").problem_ids) == 24
     report.run(["--output_dir", str(run)])
@@ -289,11 +283,11 @@ def test_held_out_sets_take_the_test_split(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(
         "paced_trl.commands.recipe.load_problems", lambda name, **options: loaded.append((name, options))
     )
-    args = ProblemArguments(
-        dataset_name="org/data", max_problems=5, reference_column="worked", prompt_column="question"
+    recipe = Recipe(
+        ProblemArguments(dataset_name="org/data", max_problems=5, reference_column="worked", prompt_column="question")
     )
-    problems_of(args)
-    problems_of(args, "org/held-out")
+    recipe.problems()
+    recipe.held_out_problems("org/held-out")
     (name, training), (held_out, testing) = loaded
     assert (name, training["split"], training["max_problems"]) == ("org/data", "train", 5)
     assert (held_out, testing["split"], testing["max_problems"]) == ("org/held-out", "test", None)

@@ -21,7 +21,8 @@ from helpers.paths import ROOT
 from helpers.tiny_models import build_tiny_model, build_tiny_tokenizer
 from paced_trl import Evaluation, PacedConfig
 from paced_trl.commands import compare, estimate, evaluate, train
-from paced_trl.commands.parsing import parse, read_settings
+from paced_trl.commands.config_files import read_settings
+from paced_trl.commands.parsing import parse
 from paced_trl.evaluation.arms import ComparisonArguments
 from paced_trl.evaluation.comparison import Comparison
 from paced_trl.settings import EstimationArguments, EvaluateArguments, ProblemArguments, TrainArguments
@@ -133,9 +134,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def at_data(data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(data)
     torch.set_num_threads(1)
-    monkeypatch.setattr(
-        "paced_trl.commands.recipe.verifier_of", lambda args: CoinVerifier(args.verifier, args.verifier_kwargs or {})
-    )
+    monkeypatch.setattr("paced_trl.commands.recipe.load_verifier", lambda name, **options: CoinVerifier(name, options))
     return data
 
 

@@ -1,14 +1,26 @@
-"""The `paced-trl` program: one module per command, loaded when it is called."""
+"""
+The `paced-trl` program: one module per command, loaded when it is called.
+
+    parsing.py           settings from YAML and flags; config_files.py reads the file, help.py shows the settings
+    recipe.py            all settings of a run, parsed once, and what they name: problems, models, verifier
+    estimation_steps.py  the steps of a recipe up to pass rates
+    training_steps.py    from pass rates to what is trained on
+    evaluation_steps.py  evaluations after training and on the way
+    exits.py             how a command ends
+"""
 
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
+import warnings
+from collections.abc import Sequence
 
 
 COMMANDS = {
-    "plan": "GPU memory, disk, tokens and hours of a run, before anything downloads",
+    "plan": "GPU memory, disk and tokens of a run, before anything downloads",
     "verify": "judge completions that exist, and compare the verdicts with labels",
     "estimate": "measure how often the student passes each problem",
     "train": "distill the teacher into the student, weighted by those pass rates",
@@ -22,9 +34,9 @@ COMMANDS = {
     "merge": "bring stores that were made apart into one",
 }
 # Their work is divided over the processes of a launcher. Any other command is done by the first process alone.
-DIVIDED = {"estimate", "train", "evaluate", "compare", "teacher-gap"}
+DISTRIBUTED_COMMANDS = {"estimate", "train", "evaluate", "compare", "teacher-gap"}
 
-_HELP = f"""usage: paced-trl COMMAND [--config FILE.yaml] [--option value ...]
+_HELP = f"""usage: paced-trl COMMAND [--config FILE.yaml] [--setting VALUE ...]
 
 Distill where the student can learn (PACED, arXiv 2603.11178).
 
@@ -39,9 +51,9 @@ From problems to a distilled student, one YAML file for all steps:
 """
 
 
-def main() -> None:
-    """Run the command that the first argument names."""
-    arguments = sys.argv[1:]
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command that the first argument names; the arguments are those of the process if None."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_HELP)
         sys.exit(0 if arguments else 2)
@@ -53,7 +65,35 @@ def main() -> None:
     if arguments[0] not in COMMANDS:
         print(f"paced-trl: {arguments[0]!r} is no command. Commands: {', '.join(COMMANDS)}.", file=sys.stderr)
         sys.exit(2)
-    # As with `python -m`: a verifier `my_rewards:function` may lie in the working directory.
-    sys.path.insert(0, os.getcwd())
-    module = importlib.import_module(f"paced_trl.commands.{arguments[0].replace('-', '_')}")
-    module.main(arguments[1:])
+    # A verifier `my_rewards:function` may lie in the working directory. Last, so that nothing there hides a library.
+    sys.path.append(os.getcwd())
+    run_command(arguments[0], arguments[1:])
+
+
+def run_command(command: str, arguments: Sequence[str] | None = None) -> None:
+    """
+    Run a command on its arguments, those of the process if None, and turn errors into one line.
+
+    Of several processes the first one works alone, and the others leave, unless the command divides its work.
+    """
+    from ..processes import leave_to_first_process
+    from .exits import clean_exit
+
+    num_others = 0 if command in DISTRIBUTED_COMMANDS else leave_to_first_process()
+    if num_others < 0:
+        return
+    if num_others > 0:
+        print(f"paced-trl {command}: works in one process; the other {num_others} left.", file=sys.stderr)
+    with clean_exit(command):
+        _quieten_libraries()
+        module = importlib.import_module(f"{__name__}.{command.replace('-', '_')}")
+        module.run(sys.argv[1:] if arguments is None else arguments)
+
+
+def _quieten_libraries() -> None:
+    """Leave the terminal to this program's own progress: no bar per loaded file, no notes meant for developers."""
+    warnings.filterwarnings("ignore", message=".*is deprecated and will be removed in v6", category=FutureWarning)
+    # Read when the library is imported.
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    # bitsandbytes, which PEFT imports, says that it looked for a kernel of the Hub and goes without.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..evaluation.arms import ComparisonArguments
-from ..settings import EstimationArguments, EvaluateArguments, ProblemArguments, TrainArguments
-from .parsing import entry_point, parse
+from . import run_command
+from .recipe import Recipe
 
 
 if TYPE_CHECKING:
@@ -33,95 +32,52 @@ Writes comparison.json (all runs), results.json (the numbers of the tables), com
 
 def run(arguments: Sequence[str]) -> None:
     """Parse, run every step for every arm, print the table."""
-    from trl import ModelConfig
-
-    from ..training.config import PacedConfig
-
-    problem_args, train_args, estimation, evaluate_args, comparison_args, args, model_args = parse(
-        "compare",
-        [
-            ProblemArguments,
-            TrainArguments,
-            EstimationArguments,
-            EvaluateArguments,
-            ComparisonArguments,
-            PacedConfig,
-            ModelConfig,
-        ],
-        arguments,
-        description=_DESCRIPTION,
-    )
+    recipe = Recipe.parse("compare", arguments, description=_DESCRIPTION)
+    args, output_dir = recipe.training, recipe.output_dir
     if args.push_to_hub:
         raise ValueError(
             "`push_to_hub` is set, but a comparison trains many students, and which one is to be published it cannot "
             "know. Leave it out, and publish the one you choose afterwards: `paced-trl publish --run "
-            f"{Path(args.output_dir) / 'arms'}/ARM --repo USER/NAME`."
+            f"{output_dir / 'arms'}/ARM --repo USER/NAME`."
         )
     from ..evaluation.arms import arm_config
     from ..evaluation.curve_evaluation import CurveEvaluation
     from ..evaluation.evaluation import Evaluation
     from ..evaluation.run_comparison import arms_so_far, run_comparison
     from ..processes import Processes
-    from ..training.run import Distilled, distill
-    from .recipe import named_sets, pass_rates_path, problems_of, validation_problems, verifier_of
-    from .recipe_evaluation import curve_settings, evaluate_sets
-    from .recipe_training import (
-        describe_pass_rates,
-        estimate_student,
-        record_provenance,
-        shared_tokens,
-        training_problems,
-    )
+    from ..training.run import Distilled
+    from .estimation_steps import describe_pass_rates, estimate_student
+    from .evaluation_steps import curve_settings, evaluate_sets
+    from .training_steps import shared_tokens, train_student, training_problems
 
-    output_dir = Path(args.output_dir)
-    comparison_args.complete(args, arms_so_far(output_dir))
-    with verifier_of(args) as verifier:
-        problems = problems_of(problem_args)
-        held_out = validation_problems(problem_args, train_args, args, problems)
-        curve = curve_settings(comparison_args, problem_args, args, estimation, evaluate_args, verifier)
-        store = pass_rates_path(estimation, args.output_dir)
-        table = estimate_student(problems, model_args, args, estimation, args, verifier, store)
+    recipe.comparison.complete(args, arms_so_far(output_dir))
+    with recipe.verifier() as verifier:
+        problems = recipe.problems()
+        held_out = recipe.validation_problems(problems)
+        curve = curve_settings(recipe, verifier)
+        table = estimate_student(recipe, problems, verifier)
         processes = Processes.current()
         processes.wait()
         if processes.is_main:
-            print(describe_pass_rates(problems, table, estimation, args, store))
-        data = training_problems(problems, args, train_args, estimation, verifier)
+            print(describe_pass_rates(recipe, problems, table))
+        data = training_problems(recipe, problems, verifier)
 
         def train(settings: dict[str, Any], directory: Path) -> Distilled:
             arm = arm_config(args, settings, str(directory))
-            distilled = distill(
-                arm,
-                model_args,
-                data,
-                verifier=verifier,
-                validation=held_out,
-                callbacks=lambda trainer: [CurveEvaluation(curve, trainer)] if curve else [],
-            )
-            if processes.is_main:
-                record_provenance(directory, problem_args, train_args, estimation, args, model_args)
-            return distilled
+            on_the_way = None if curve is None else lambda trainer: [CurveEvaluation(curve, trainer)]
+            return train_student(recipe, arm, data, verifier, held_out, on_the_way)
 
         def evaluate(name_or_path: str | None, directory: Path) -> dict[str, Evaluation]:
-            return evaluate_sets(
-                model_args,
-                problem_args,
-                args,
-                estimation,
-                evaluate_args,
-                verifier,
-                directory,
-                seed=args.seed,
-                name_or_path=name_or_path,
-            )
+            return evaluate_sets(recipe, verifier, directory, name_or_path=name_or_path)
 
         comparison = run_comparison(
             output_dir,
-            comparison_args,
-            list(named_sets(evaluate_args.eval_sets, "eval_sets")),
-            list(named_sets(evaluate_args.retention_sets, "retention_sets")),
+            recipe.comparison,
+            list(recipe.eval_sets()),
+            list(recipe.retention_sets()),
             train=train,
             evaluate=evaluate,
-            shared_tokens=shared_tokens(args, train_args, estimation),
+            shared_tokens=shared_tokens(recipe),
         )
     if processes.is_main:
         _show(comparison, output_dir)
@@ -160,10 +116,5 @@ def _show(comparison: Comparison, output_dir: Path) -> None:
     print(f"Report: {write_report(output_dir)}")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of the command."""
-    entry_point("compare", run, arguments)
-
-
 if __name__ == "__main__":
-    main()
+    run_command("compare")

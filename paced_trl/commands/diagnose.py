@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..settings import DiagnoseArguments, EstimationArguments, ProblemArguments, TrainArguments
-from .parsing import entry_point, parse
+from . import run_command
+from .recipe import Recipe
 
 
 _DESCRIPTION = """\
@@ -23,35 +23,19 @@ come, and the same command continues. Writes gradient_snr.json and figures/gradi
 
 def run(arguments: Sequence[str]) -> None:
     """Parse, join the data, diagnose, print, draw."""
-    from trl import ModelConfig
-
-    from ..training.config import PacedConfig
-
-    problem_args, train_args, estimation, diagnose_args, args, model_args = parse(
-        "diagnose",
-        [ProblemArguments, TrainArguments, EstimationArguments, DiagnoseArguments, PacedConfig, ModelConfig],
-        arguments,
-        description=_DESCRIPTION,
-    )
-    from contextlib import nullcontext
-
+    recipe = Recipe.parse("diagnose", arguments, description=_DESCRIPTION)
     from ..evaluation.diagnosis import diagnose
     from ..report import write_figure
     from ..report.snr_figure import draw_gradient_snr
-    from .recipe import problems_of, verifier_of
-    from .recipe_training import training_problems
+    from .training_steps import training_problems
 
-    with verifier_of(args) if args.verifier else nullcontext() as verifier:
-        problems = training_problems(problems_of(problem_args), args, train_args, estimation, verifier)
-    result = diagnose(args, model_args, problems, **vars(diagnose_args))
+    with recipe.verifier_if_named() as verifier:
+        problems = training_problems(recipe, recipe.problems(), verifier)
+    result = diagnose(recipe.training, recipe.model_config, problems, **vars(recipe.diagnosis))
     print(result.summary())
-    print(f"Figure: {write_figure(args.output_dir, 'gradient_snr', lambda theme: draw_gradient_snr(result, theme))}")
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of the command."""
-    entry_point("diagnose", run, arguments)
+    figure = write_figure(recipe.output_dir, "gradient_snr", lambda theme: draw_gradient_snr(result, theme))
+    print(f"Figure: {figure}")
 
 
 if __name__ == "__main__":
-    main()
+    run_command("diagnose")

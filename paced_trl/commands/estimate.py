@@ -4,16 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..settings import (
-    EstimationArguments,
-    ModelArguments,
-    OutputArguments,
-    ProblemArguments,
-    SamplingArguments,
-    VerifierArguments,
-    WeightArguments,
-)
-from .parsing import entry_point, parse
+from . import run_command
+from .recipe import Recipe
 
 
 _DESCRIPTION = """\
@@ -37,39 +29,20 @@ Stopped or killed, the same command continues: no completion is generated twice.
 
 def run(arguments: Sequence[str]) -> None:
     """Parse, estimate, print."""
-    problem_args, model, sampling, estimation, weights, verifier_args, output = parse(
-        "estimate",
-        [
-            ProblemArguments,
-            ModelArguments,
-            SamplingArguments,
-            EstimationArguments,
-            WeightArguments,
-            VerifierArguments,
-            OutputArguments,
-        ],
-        arguments,
-        description=_DESCRIPTION,
-    )
+    recipe = Recipe.parse("estimate", arguments, description=_DESCRIPTION)
     from ..processes import Processes
-    from .recipe import pass_rates_path, problems_of, verifier_of
-    from .recipe_training import describe_pass_rates, estimate_student
+    from .estimation_steps import describe_pass_rates, estimate_student
 
-    store = pass_rates_path(estimation, output.output_dir)
-    with verifier_of(verifier_args) as verifier:
-        problems = problems_of(problem_args)
-        table = estimate_student(problems, model, sampling, estimation, weights, verifier, store)
+    store = recipe.pass_rates
+    with recipe.verifier() as verifier:
+        problems = recipe.problems()
+        table = estimate_student(recipe, problems, verifier)
     processes = Processes.current()
     if processes.is_main:
-        print(describe_pass_rates(problems, table, estimation, weights, store))
+        print(describe_pass_rates(recipe, problems, table))
         print(f"Pass rates of {len(table)} problems: {store}")
     processes.leave()
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of the command."""
-    entry_point("estimate", run, arguments)
-
-
 if __name__ == "__main__":
-    main()
+    run_command("estimate")

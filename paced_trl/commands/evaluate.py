@@ -5,17 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..settings import (
-    EstimationArguments,
-    EvaluateArguments,
-    ModelArguments,
-    OutputArguments,
-    ProblemArguments,
-    SamplingArguments,
-    VerifierArguments,
-    require_model,
-)
-from .parsing import entry_point, parse
+from . import run_command
+from .recipe import Recipe
 
 
 _DESCRIPTION = """\
@@ -38,56 +29,23 @@ no adapters) and lm-eval are printed; they render prompts and read answers in th
 
 def run(arguments: Sequence[str]) -> None:
     """Parse, evaluate, print."""
-    problem_args, model, sampling, estimation, evaluate_args, verifier_args, output = parse(
-        "evaluate",
-        [
-            ProblemArguments,
-            ModelArguments,
-            SamplingArguments,
-            EstimationArguments,
-            EvaluateArguments,
-            VerifierArguments,
-            OutputArguments,
-        ],
-        arguments,
-        description=_DESCRIPTION,
-    )
+    recipe = Recipe.parse("evaluate", arguments, description=_DESCRIPTION)
     from rich.console import Console
 
-    from ..evaluation.standard_sets import CHECKED_AGAINST, equivalent_commands
     from ..evaluation.tables import as_rich, evaluation_rows
     from ..processes import Processes
-    from .recipe import held_out_sets, verifier_of
-    from .recipe_evaluation import evaluate_sets, evaluation_path, load_evaluations
+    from .evaluation_steps import evaluate_sets, evaluation_path, load_evaluations
 
-    directory = evaluation_path(model.model_name_or_path, output.output_dir)
-    baselines = [load_evaluations(Path(path)) for path in evaluate_args.baseline]
-    with verifier_of(verifier_args) as verifier:
-        results = evaluate_sets(
-            model, problem_args, sampling, estimation, evaluate_args, verifier, directory, seed=sampling.seed
-        )
+    directory = evaluation_path(recipe)
+    baselines = [load_evaluations(Path(path)) for path in recipe.evaluation.baseline]
+    with recipe.verifier() as verifier:
+        results = evaluate_sets(recipe, verifier, directory)
     processes = Processes.current()
     if processes.is_main:
         Console().print(as_rich(evaluation_rows(results, baselines)))
         print(f"Evaluation: {directory}")
-        is_chat = bool(problem_args.as_chat or problem_args.system_prompt or problem_args.few_shot)
-        commands = equivalent_commands(
-            list(held_out_sets(evaluate_args).values()),
-            require_model(model.model_name_or_path),
-            as_chat=is_chat,
-            max_completion_length=sampling.max_completion_length,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-        )
-        for harness, command in commands.items():
-            print(f"Also ({CHECKED_AGAINST[harness]}): {command}")
     processes.leave()
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of the command."""
-    entry_point("evaluate", run, arguments)
-
-
 if __name__ == "__main__":
-    main()
+    run_command("evaluate")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .parsing import entry_point, positional_parser
+from . import run_command
+from .parsing import positional_parser
 
 
 _DESCRIPTION = """\
@@ -41,10 +42,5 @@ def run(arguments: Sequence[str]) -> None:
         print(describe_completions(store, args.problem, args.verdict, max_completions=limit))
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of the command."""
-    entry_point("inspect", run, arguments)
-
-
 if __name__ == "__main__":
-    main()
+    run_command("inspect")

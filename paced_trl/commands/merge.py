@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .parsing import entry_point, positional_parser
+from . import run_command
+from .parsing import positional_parser
 
 
 _DESCRIPTION = """\
@@ -37,10 +38,5 @@ def run(arguments: Sequence[str]) -> None:
         )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of the command."""
-    entry_point("merge", run, arguments)
-
-
 if __name__ == "__main__":
-    main()
+    run_command("merge")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
-from ..settings import EstimationArguments, PlanArguments, ProblemArguments, TrainArguments, require_model
-from .parsing import entry_point, parse
+from ..settings import require_model
+from . import run_command
+from .recipe import Recipe
 
 
 _DESCRIPTION = """\
@@ -21,21 +23,14 @@ what was measured on CPUs; no GPU was at hand). Hours come from the card's data 
 
 def run(arguments: Sequence[str]) -> None:
     """Parse, count, print."""
-    from trl import ModelConfig
-
-    from ..training.config import PacedConfig
-
-    problem_args, train_args, estimation, plan_args, args, model_args = parse(
-        "plan",
-        [ProblemArguments, TrainArguments, EstimationArguments, PlanArguments, PacedConfig, ModelConfig],
-        arguments,
-        description=_DESCRIPTION,
-    )
+    recipe = Recipe.parse("plan", arguments, description=_DESCRIPTION)
     from transformers import AutoConfig
 
     from ..generation.models import resolve_model_path
     from ..training.memory import config_key
     from ..training.plan import RunShape, report
+
+    args, model = recipe.training, recipe.model_config
 
     def config_of(name: str, revision: str | None) -> str:
         config = AutoConfig.from_pretrained(
@@ -48,39 +43,30 @@ def run(arguments: Sequence[str]) -> None:
         name = require_model(args.teacher_model_name_or_path, "teacher_model_name_or_path")
         teacher = config_of(name, args.teacher_model_revision)
     shape = RunShape(
-        student=config_of(require_model(model_args.model_name_or_path), model_args.model_revision),
+        student=config_of(require_model(model.model_name_or_path), model.model_revision),
         teacher=teacher,
         args=args,
-        model_args=model_args,
-        estimation=estimation,
-        train=train_args,
-        plan=plan_args,
-        num_problems=_count_problems(problem_args, plan_args),
-        writes_references="dataset" in args.completion_sources and problem_args.reference_column is None,
+        model_args=model,
+        estimation=recipe.estimation,
+        train=recipe.references,
+        plan=recipe.plan,
+        num_problems=_count_problems(recipe),
+        writes_references="dataset" in args.completion_sources and recipe.data.reference_column is None,
     )
     print(report(shape))
 
 
-def _count_problems(problem_args: ProblemArguments, plan_args: PlanArguments) -> int:
-    if plan_args.num_problems is not None:
-        return plan_args.num_problems
-    from pathlib import Path
-
-    from .recipe import problems_of
-
-    name = problem_args.dataset_name or ""
+def _count_problems(recipe: Recipe) -> int:
+    if recipe.plan.num_problems is not None:
+        return recipe.plan.num_problems
+    name = recipe.data.dataset_name or ""
     if not (Path(name).exists() or name.startswith("reasoning_gym:")):
         raise ValueError(
             f"`dataset_name` is {name!r}, which is not on this disk, so its problems cannot be counted without a "
             "download. Say how many there are with `--num_problems`."
         )
-    return len(problems_of(problem_args))
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of the command."""
-    entry_point("plan", run, arguments)
+    return len(recipe.problems())
 
 
 if __name__ == "__main__":
-    main()
+    run_command("plan")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..settings import PublishArguments, RepositoryArguments
-from .parsing import entry_point, parse
+from . import run_command
+from .parsing import parse
 
 
 _DESCRIPTION = """\
@@ -45,10 +46,5 @@ def run(arguments: Sequence[str]) -> None:
         print(f"{'Published' if is_new else 'Unchanged'}: {url}")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of the command."""
-    entry_point("publish", run, arguments)
-
-
 if __name__ == "__main__":
-    main()
+    run_command("publish")

@@ -1,143 +1,286 @@
 """
-What a recipe's settings name: problems, verifier, generators, directories.
+All settings of a run, parsed once, and what they name: problems, models, verifier, directories.
 
-The steps that are made of them are in `recipe_training.py` and `recipe_evaluation.py`. Each command runs one of the
-steps and `compare` runs them all, so that template, sampling parameters and verifier are the same everywhere. No
-algorithm is here; these modules only hand settings to the parts that have one. torch and transformers are imported
-where a model is needed, so that a mistake in the settings shows at once.
+Every command that runs a step of a recipe makes a [`Recipe`]; the steps take it. Below this room nothing knows it:
+library functions take values. torch and transformers are imported where a model is needed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset
 
+from ..estimation.published_pass_rates import names_hub_dataset
 from ..evaluation.evaluation import TRAINING
-from ..generation.completions import SamplingParameters
+from ..generation.completions import Generator, SamplingParameters
 from ..problems import load_problems
 from ..settings import (
+    DiagnoseArguments,
     EstimationArguments,
     EvaluateArguments,
     ModelArguments,
+    OutputArguments,
+    PlanArguments,
     ProblemArguments,
+    PublishArguments,
     SamplingArguments,
+    TeacherGapArguments,
     TrainArguments,
     VerifierArguments,
+    WeightArguments,
     as_mapping,
     require_model,
 )
 from ..training.monitoring.validation import RETENTION, VALIDATION, check_validation
 from ..verification.verifier import Verifier, load_verifier
+from .parsing import parse
 
 
 if TYPE_CHECKING:
     from trl import ModelConfig
 
-    from ..generation.completions import Generator
+    from ..evaluation.arms import ComparisonArguments
     from ..training.config import PacedConfig
 
-    SamplingSettings = SamplingArguments | PacedConfig
-    VerifierSettings = VerifierArguments | PacedConfig
-    ModelSettings = ModelArguments | ModelConfig
+# Settings of a run without training, and with it: there TRL's dataclasses bring the model's and the sampling's.
+_MEASURING = (
+    ProblemArguments,
+    ModelArguments,
+    SamplingArguments,
+    EstimationArguments,
+    VerifierArguments,
+    OutputArguments,
+)
+_TRAINING = (ProblemArguments, TrainArguments, EstimationArguments)
+_FURTHER: dict[str, tuple[type, ...]] = {
+    "estimate": (WeightArguments,),
+    "evaluate": (EvaluateArguments,),
+    "train": (PublishArguments,),
+    "compare": (EvaluateArguments,),
+    "plan": (PlanArguments,),
+    "diagnose": (DiagnoseArguments,),
+    "teacher-gap": (TeacherGapArguments,),
+}
+# Which sections of a recipe a dataclass holds.
+_SECTIONS = {
+    "ProblemArguments": ["data"],
+    "ModelArguments": ["model"],
+    "ModelConfig": ["model", "model_config"],
+    "SamplingArguments": ["sampling"],
+    "VerifierArguments": ["verification"],
+    "WeightArguments": ["weights"],
+    "OutputArguments": ["output"],
+    "EstimationArguments": ["estimation"],
+    "TrainArguments": ["references"],
+    "EvaluateArguments": ["evaluation"],
+    "ComparisonArguments": ["comparison"],
+    "PublishArguments": ["publishing"],
+    "PlanArguments": ["plan"],
+    "DiagnoseArguments": ["diagnosis"],
+    "TeacherGapArguments": ["gap"],
+    "PacedConfig": ["training", "sampling", "verification", "weights", "output"],
+}
 
 
-def problems_of(args: ProblemArguments, name: str | None = None) -> Dataset:
-    """Load the training problems, or the held-out ones called `name` with the same columns and prompt options."""
-    source = name or args.dataset_name
-    if source is None:
-        raise ValueError(
-            "`dataset_name` is not given, so there are no problems. Name a .jsonl, .csv or .parquet file, a Hub "
-            "dataset or reasoning_gym:<task>, e.g. `--dataset_name problems.jsonl`."
-        )
-    options = args.load_options()
-    split = args.dataset_train_split
-    if name is not None:
+class Recipe:
+    """
+    The settings of a run, by section, and what they name.
+
+    A command has the sections that it parses; another is an `AttributeError`. With training, [`PacedConfig`] is also
+    the section of sampling, verifier, weights and output.
+    """
+
+    data: ProblemArguments
+    model: ModelArguments | ModelConfig
+    sampling: SamplingArguments | PacedConfig
+    verification: VerifierArguments | PacedConfig
+    weights: WeightArguments | PacedConfig
+    output: OutputArguments | PacedConfig
+    estimation: EstimationArguments
+    references: TrainArguments
+    evaluation: EvaluateArguments
+    comparison: ComparisonArguments
+    publishing: PublishArguments
+    plan: PlanArguments
+    diagnosis: DiagnoseArguments
+    gap: TeacherGapArguments
+    training: PacedConfig
+    model_config: ModelConfig
+
+    def __init__(self, *sections: Any) -> None:
+        for section in sections:
+            for name in _SECTIONS[type(section).__name__]:
+                setattr(self, name, section)
+
+    @classmethod
+    def parse(cls, command: str, arguments: Sequence[str], *, description: str) -> Recipe:
+        """Parse the YAML file and the flags of a command; see [`parse`]."""
+        dataclasses = [*_MEASURING, *_FURTHER[command]]
+        if command not in ("estimate", "evaluate"):
+            from trl import ModelConfig
+
+            from ..training.config import PacedConfig
+
+            dataclasses = [*_TRAINING, *_FURTHER[command], PacedConfig, ModelConfig]
+        if command == "compare":
+            from ..evaluation.arms import ComparisonArguments
+
+            dataclasses.insert(0, ComparisonArguments)
+        return cls(*parse(command, dataclasses, arguments, description=description))
+
+    @property
+    def output_dir(self) -> Path:
+        """Directory of the run."""
+        if self.output.output_dir is None:
+            raise ValueError("`output_dir` is not given. Say where results go, e.g. `--output_dir runs/mine`.")
+        return Path(self.output.output_dir)
+
+    @property
+    def pass_rates(self) -> Path:
+        """Directory of the pass-rate store."""
+        if self.estimation.pass_rates is None and self.output.output_dir is None:
+            raise ValueError(
+                "Neither `pass_rates` nor `output_dir` is given. Say where results go: `--output_dir runs/mine`."
+            )
+        return Path(self.estimation.pass_rates or self.output_dir / "pass_rates")
+
+    @property
+    def published_pass_rates(self) -> str | None:
+        """Hub id of published pass rates, if `pass_rates` is one as it was written; then nothing is measured."""
+        name = self.estimation.pass_rates
+        return name if names_hub_dataset(name) else None
+
+    @property
+    def reference_store(self) -> Path:
+        """Directory of the teacher's completions."""
+        return Path(self.references.references or self.output_dir / "references")
+
+    def problems(self) -> Dataset:
+        """Load the training problems."""
+        if self.data.dataset_name is None:
+            raise ValueError(
+                "`dataset_name` is not given, so there are no problems. Name a .jsonl, .csv or .parquet file, a Hub "
+                "dataset or reasoning_gym:<task>, e.g. `--dataset_name problems.jsonl`."
+            )
+        options = self.data.load_options()
+        split = self.data.dataset_train_split
+        return load_problems(self.data.dataset_name, config=self.data.dataset_config, split=split, **options)
+
+    def held_out_problems(self, name: str) -> Dataset:
+        """Load held-out problems, with the columns and prompt options of the training problems."""
         # What is trained on belongs to the training problems, and so does their number.
+        options = self.data.load_options()
         options |= {"reference_column": None, "privileged_context_column": None, "max_problems": None}
-        split = args.dataset_test_split
-    return load_problems(source, config=args.dataset_config, split=split, **options)
+        split = self.data.dataset_test_split
+        return load_problems(name, config=self.data.dataset_config, split=split, **options)
 
+    def eval_sets(self) -> dict[str, str]:
+        """Return the evaluation sets: where each lies, by name."""
+        return named_sets(self.evaluation.eval_sets, "eval_sets")
 
-def validation_problems(
-    problem_args: ProblemArguments, train: TrainArguments, args: PacedConfig, problems: Dataset
-) -> Dataset | dict[str, Dataset] | None:
-    """Load the held-out problems for evaluations during training, by name if there are several kinds; None if none."""
-    names = {VALIDATION: train.validation_set, RETENTION: train.retention_set}
-    held_out = {name: problems_of(problem_args, data) for name, data in names.items() if data is not None}
-    check_validation(getattr(args.eval_strategy, "value", args.eval_strategy), problems, held_out)
-    return held_out if RETENTION in held_out else held_out.get(VALIDATION)
+    def retention_sets(self) -> dict[str, str]:
+        """Return the retention sets: where each lies, by name."""
+        return named_sets(self.evaluation.retention_sets, "retention_sets")
 
+    def held_out_sets(self) -> dict[str, str]:
+        """Return evaluation and retention sets: where each lies, by name."""
+        sets = [*self.evaluation.eval_sets, *self.evaluation.retention_sets]
+        return named_sets(sets, "eval_sets` or `retention_sets")
 
-def verifier_of(args: VerifierSettings) -> Verifier:
-    """Load the verifier that the settings name."""
-    if args.verifier is None:
-        raise ValueError("`verifier` is not given, so no completion can be judged. Name one, e.g. `--verifier math`.")
-    return load_verifier(args.verifier, **as_mapping(args.verifier_kwargs))
+    def validation_problems(self, problems: Dataset) -> Dataset | dict[str, Dataset] | None:
+        """Load the held-out problems for evaluations during training, by name if there are several kinds."""
+        names = {VALIDATION: self.references.validation_set, RETENTION: self.references.retention_set}
+        held_out = {name: self.held_out_problems(data) for name, data in names.items() if data is not None}
+        strategy = self.training.eval_strategy
+        check_validation(getattr(strategy, "value", strategy), problems, held_out)
+        return held_out if RETENTION in held_out else held_out.get(VALIDATION)
 
+    def verifier(self) -> Verifier:
+        """Load the verifier."""
+        if self.verification.verifier is None:
+            raise ValueError(
+                "`verifier` is not given, so no completion can be judged. Name one, e.g. `--verifier math`."
+            )
+        options = as_mapping(self.verification.verifier_kwargs, "verifier_kwargs")
+        return load_verifier(self.verification.verifier, **options)
 
-def generator_of(
-    name_or_path: str | None,
-    sampling: SamplingSettings,
-    *,
-    batch_size: int,
-    engine: str = "transformers",
-    engine_kwargs: dict[str, Any] | str | None = None,
-    **model_options: Any,
-) -> Generator:
-    """Make a generator of a model with the settings' sampling parameters."""
-    from ..generation.engines import load_generator
+    def verifier_if_named(self) -> AbstractContextManager[Verifier | None]:
+        """Load the verifier, None if there is none."""
+        return self.verifier() if self.verification.verifier else nullcontext()
 
-    # What the other engines decide themselves, and servers have decided.
-    own = {"vllm": ("attn_implementation",), "openai": ("attn_implementation", "dtype")}
-    return load_generator(
-        engine,
-        model_name_or_path=require_model(name_or_path),
-        sampling=SamplingParameters.of(sampling),
-        chat_template_kwargs=as_mapping(sampling.chat_template_kwargs),
-        **{name: value for name, value in model_options.items() if name not in own.get(engine, ())},
-        **{"batch_size": batch_size} | as_mapping(engine_kwargs),
-    )
-
-
-def engine_options(estimation: EstimationArguments, *, is_trained_here: bool = False) -> dict[str, Any]:
-    """Return the keyword arguments of `generator_of` that say how; servers do not have what was trained here."""
-    options = {"batch_size": estimation.generation_batch_size}
-    if is_trained_here and estimation.engine == "openai":
-        return options
-    return {**options, "engine": estimation.engine, "engine_kwargs": estimation.engine_kwargs}
-
-
-def model_options(args: ModelSettings, name_or_path: str | None = None) -> dict[str, Any]:
-    """Return the keyword arguments of `load_generator` that say how the student, or a model trained from it, loads."""
-    return {
-        # A revision names a state of the student's repository, not of a directory that training wrote.
-        "revision": args.model_revision if name_or_path in (None, args.model_name_or_path) else None,
-        "dtype": args.dtype or "auto",
-        "attn_implementation": args.attn_implementation,
-        "trust_remote_code": getattr(args, "trust_remote_code", False),
-    }
-
-
-def pass_rates_path(args: EstimationArguments, output_dir: str | None) -> Path:
-    """Return the directory of the pass-rate store."""
-    if args.pass_rates is None and output_dir is None:
-        raise ValueError(
-            "Neither `pass_rates` nor `output_dir` is given. Say where results go: `--output_dir runs/mine`."
+    def student(self, name_or_path: str | None = None) -> Generator:
+        """Make a generator of the student, or of a model that was trained from it."""
+        is_trained_here = name_or_path not in (None, self.model.model_name_or_path)
+        engine: dict[str, Any] = {"engine": self.estimation.engine, "engine_kwargs": self.estimation.engine_kwargs}
+        if is_trained_here and self.estimation.engine == "openai":
+            engine = {}  # servers do not have what was trained here
+        return self._generator(
+            name_or_path or self.model.model_name_or_path,
+            **engine,
+            # A revision names a state of the student's repository, not of a directory that training wrote.
+            revision=None if is_trained_here else self.model.model_revision,
+            dtype=self.model.dtype or "auto",
+            attn_implementation=self.model.attn_implementation,
+            trust_remote_code=getattr(self.model, "trust_remote_code", False),
         )
-    return Path(args.pass_rates or Path(str(output_dir)) / "pass_rates")
 
+    def teacher(self, *, in_4bit: bool | None = None) -> Generator:
+        """Make a generator of the teacher, in 4 bits if the settings say so or `in_4bit` does."""
+        options = as_mapping(self.training.teacher_model_init_kwargs, "teacher_model_init_kwargs")
+        engine: dict[str, Any] = {
+            "engine": self.references.teacher_engine,
+            "engine_kwargs": self.references.teacher_engine_kwargs,
+        }
+        further: dict[str, Any] = {key: options[key] for key in ("dtype", "attn_implementation") if key in options}
+        if in_4bit is None:
+            # vLLM and servers have a way of their own to quantise: `teacher_engine_kwargs`.
+            in_4bit = self.training.teacher_load_in_4bit and engine["engine"] == "transformers"
+        else:
+            engine = {}
+        return self._generator(
+            self.training.teacher_model_name_or_path,
+            "teacher_model_name_or_path",
+            **engine,
+            revision=self.training.teacher_model_revision,
+            trust_remote_code=self.training.trust_remote_code,
+            **further | ({"load_in_4bit": True} if in_4bit else {}),
+        )
 
-def held_out_sets(evaluation: EvaluateArguments) -> dict[str, str]:
-    """Return evaluation and retention sets together, as [`named_sets`] does."""
-    return named_sets(evaluation.eval_sets, "eval_sets") | named_sets(evaluation.retention_sets, "retention_sets")
+    def _generator(
+        self,
+        name_or_path: str | None,
+        setting: str = "model_name_or_path",
+        *,
+        engine: str = "transformers",
+        engine_kwargs: dict[str, Any] | str | None = None,
+        **model_options: Any,
+    ) -> Generator:
+        from ..generation.engines import load_generator
+
+        # What the other engines decide themselves, and servers have decided.
+        own = {"vllm": ("attn_implementation",), "openai": ("attn_implementation", "dtype")}
+        return load_generator(
+            engine,
+            model_name_or_path=require_model(name_or_path, setting),
+            sampling=SamplingParameters.of(self.sampling),
+            chat_template_kwargs=self.chat_template_kwargs,
+            **{name: value for name, value in model_options.items() if name not in own.get(engine, ())},
+            **{"batch_size": self.estimation.generation_batch_size} | as_mapping(engine_kwargs, "engine_kwargs"),
+        )
+
+    @property
+    def chat_template_kwargs(self) -> dict[str, Any]:
+        """Options of the chat template."""
+        return as_mapping(self.sampling.chat_template_kwargs, "chat_template_kwargs")
 
 
 def named_sets(pairs: Sequence[str], option: str) -> dict[str, str]:
     """Return NAME=DATA pairs as a mapping."""
-    sets = {}
+    sets: dict[str, str] = {}
     for pair in pairs:
         name, separator, data = pair.partition("=")
         if not (name and separator and data):
@@ -147,5 +290,7 @@ def named_sets(pairs: Sequence[str], option: str) -> dict[str, str]:
                 f"`{option}` has {pair!r}, and {TRAINING!r} is the name of the problems that are trained on. Choose "
                 "another, or measure those with `--training_problems`."
             )
+        if name in sets:
+            raise ValueError(f"`{option}` has the name {name!r} twice. Give each set a name of its own.")
         sets[name] = data
     return sets

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..settings import OutputArguments
-from .parsing import entry_point, parse
+from . import run_command
+from .parsing import parse
 
 
 _DESCRIPTION = """\
@@ -31,10 +32,5 @@ def run(arguments: Sequence[str]) -> None:
     print(f"Report: {page}\nFigures: {page.parent / FIGURES}")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of the command."""
-    entry_point("report", run, arguments)
-
-
 if __name__ == "__main__":
-    main()
+    run_command("report")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
-from ..settings import EstimationArguments, ProblemArguments, TeacherGapArguments, TrainArguments, as_mapping
-from .parsing import entry_point, parse
+from . import run_command
+from .recipe import Recipe
 
 
 _DESCRIPTION = """\
@@ -25,56 +23,26 @@ OUTPUT_DIR/teacher_gap.json.
 
 def run(arguments: Sequence[str]) -> None:
     """Parse, take the references, compare, print."""
-    from trl import ModelConfig
-
-    from ..training.config import PacedConfig
-
-    problem_args, train_args, estimation, gap_args, args, _ = parse(
-        "teacher-gap",
-        [ProblemArguments, TrainArguments, EstimationArguments, TeacherGapArguments, PacedConfig, ModelConfig],
-        arguments,
-        description=_DESCRIPTION,
-    )
-    from contextlib import nullcontext
-
+    recipe = Recipe.parse("teacher-gap", arguments, description=_DESCRIPTION)
     from ..evaluation.teacher_gap import save_teacher_gap, teacher_gap
     from ..processes import Processes
-    from .recipe import generator_of, problems_of, verifier_of
-    from .recipe_training import with_references
+    from .training_steps import with_references
 
-    with verifier_of(args) if args.verifier else nullcontext() as verifier:
-        problems = with_references(problems_of(problem_args), args, train_args, estimation, verifier)
-    options = as_mapping(args.teacher_model_init_kwargs)
-
-    def load(in_4bit: bool) -> Any:
-        return generator_of(
-            args.teacher_model_name_or_path,
-            args,
-            batch_size=estimation.generation_batch_size,
-            revision=args.teacher_model_revision,
-            trust_remote_code=args.trust_remote_code,
-            load_in_4bit=in_4bit,
-            **{key: options[key] for key in ("dtype", "attn_implementation") if key in options},
-        )
-
+    with recipe.verifier_if_named() as verifier:
+        problems = with_references(recipe, recipe.problems(), verifier)
     gap = teacher_gap(
-        load,
+        lambda in_4bit: recipe.teacher(in_4bit=in_4bit),
         problems,
-        num_references=gap_args.num_gap_references,
-        max_completion_length=args.max_completion_length,
-        seed=args.seed,
+        num_references=recipe.gap.num_gap_references,
+        max_completion_length=recipe.training.max_completion_length or 512,
+        seed=recipe.training.seed,
     )
     processes = Processes.current()
     if processes.is_main:
         print(gap.summary())
-        print(f"Numbers: {save_teacher_gap(gap, Path(args.output_dir))}")
+        print(f"Numbers: {save_teacher_gap(gap, recipe.output_dir)}")
     processes.leave()
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of the command."""
-    entry_point("teacher-gap", run, arguments)
-
-
 if __name__ == "__main__":
-    main()
+    run_command("teacher-gap")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..settings import EstimationArguments, ProblemArguments, PublishArguments, TrainArguments
-from .parsing import entry_point, parse
+from . import run_command
+from .recipe import Recipe
 
 
 _DESCRIPTION = """\
@@ -27,45 +27,26 @@ is not trained is forgotten. Ctrl-C stops after the current step with a checkpoi
 
 def run(arguments: Sequence[str]) -> None:
     """Parse, join the data, distill, print."""
-    from trl import ModelConfig
-
-    from ..training.config import PacedConfig
-
-    problem_args, train_args, estimation, publish, args, model_args = parse(
-        "train",
-        [ProblemArguments, TrainArguments, EstimationArguments, PublishArguments, PacedConfig, ModelConfig],
-        arguments,
-        description=_DESCRIPTION,
-    )
-    from contextlib import nullcontext
-
+    recipe = Recipe.parse("train", arguments, description=_DESCRIPTION)
     from ..processes import Processes
     from ..publishing.publish import check_before_training, publish_run
-    from ..training.run import distill
-    from .recipe import problems_of, validation_problems, verifier_of
-    from .recipe_training import record_provenance, training_problems
+    from .training_steps import train_student, training_problems
 
-    processes = Processes.current()
+    args, processes = recipe.training, Processes.current()
     repositories = None
     if args.push_to_hub and processes.is_main:
-        repositories = check_before_training(args, model_args, publish)
-    with verifier_of(args) if args.verifier else nullcontext() as verifier:
-        problems = problems_of(problem_args)
-        held_out = validation_problems(problem_args, train_args, args, problems)
-        problems = training_problems(problems, args, train_args, estimation, verifier)
-        distilled = distill(args, model_args, problems, verifier=verifier, validation=held_out)
+        repositories = check_before_training(args, recipe.model_config, recipe.publishing)
+    with recipe.verifier_if_named() as verifier:
+        problems = recipe.problems()
+        held_out = recipe.validation_problems(problems)
+        problems = training_problems(recipe, problems, verifier)
+        distilled = train_student(recipe, args, problems, verifier, held_out)
     if processes.is_main:
-        record_provenance(distilled.path, problem_args, train_args, estimation, args, model_args)
         print(f"Student {'reused, it was finished' if distilled.reused else 'saved'}: {distilled.path}")
-    for url, is_new in publish_run(distilled.path, repositories, publish) if repositories else []:
+    for url, is_new in publish_run(distilled.path, repositories, recipe.publishing) if repositories else []:
         print(f"{'Published' if is_new else 'Unchanged'}: {url}")
     processes.leave()
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of the command."""
-    entry_point("train", run, arguments)
-
-
 if __name__ == "__main__":
-    main()
+    run_command("train")

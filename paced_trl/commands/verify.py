@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..settings import OutputArguments, ProblemArguments, VerifierArguments, VerifyArguments, as_mapping
-from .parsing import entry_point, parse
+from . import run_command
+from .parsing import parse
 
 
 _DESCRIPTION = """\
@@ -47,7 +48,9 @@ def run(arguments: Sequence[str]) -> None:
     # A verifier or a reward function may want any other column, the gold's under its own name included.
     taken = {verify.completion_column, problems.prompt_column, "solution"}
     others = {name: values for name, values in columns.items() if name not in taken}
-    with load_verifier(verifier_args.verifier, **as_mapping(verifier_args.verifier_kwargs)) as verifier:
+    with load_verifier(
+        verifier_args.verifier, **as_mapping(verifier_args.verifier_kwargs, "verifier_kwargs")
+    ) as verifier:
         report = verify_completions(
             completions,
             solutions,
@@ -74,10 +77,5 @@ def _take(columns: dict[str, list[Any]], name: str, what: str) -> list[Any]:
     return columns[name]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of the command."""
-    entry_point("verify", run, arguments)
-
-
 if __name__ == "__main__":
-    main()
+    run_command("verify")

@@ -11,9 +11,10 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..names import nearest_name
+from ..setting_checks import Settings
 
 
 if TYPE_CHECKING:
@@ -35,15 +36,18 @@ Arms = dict[str, dict[str, Any]]
 
 
 @dataclass
-class ComparisonArguments:
+class ComparisonArguments(Settings):
     """Which arms `compare` trains, and on which seeds."""
+
+    _argument_group_name: ClassVar[str] = "comparison"
 
     arms: list[str] = field(
         default_factory=list,
         metadata={
             "help": "Names of presets, e.g. `uniform paced`, or name and the settings it changes, e.g. "
             '\'{"mine": {"weight_beta": 2.0}, "uniform": {}}\'. The untouched student, `base`, is always one. '
-            f"Default: {', '.join(DEFAULT_ARMS)}."
+            f"Default: {', '.join(DEFAULT_ARMS)}.",
+            "unchecked": True,
         },
     )
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Seeds each arm is trained with."})
@@ -64,6 +68,7 @@ class ComparisonArguments:
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         by_name = named_arms(self.arms)
         if len(set(self.seeds)) != len(self.seeds) or not self.seeds:
             raise ValueError(f"`seeds` is {self.seeds}; give at least one, and each once.")

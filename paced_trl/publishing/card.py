@@ -68,7 +68,7 @@ def model_card(
     versions = run.provenance.get("versions") or library_versions()
     prompts = run.example_prompts()
     held_out = [n for n in run.after if n not in run.retention_sets]
-    template_options = as_mapping(run.settings.get("chat_template_kwargs"))
+    template_options = as_mapping(run.settings.get("chat_template_kwargs"), "chat_template_kwargs")
     text = _template("model_card").render(
         name=name,
         repo_id=repo_id,

@@ -280,7 +280,7 @@ def _merge(run: PublishedRun, directory: Path, publish: PublishArguments) -> Par
         directory,
         prompts=run.example_prompts() or _DEFAULT_PROMPTS,
         base=trained_on if hub_id(trained_on) or Path(trained_on).exists() else run.base_model,
-        chat_template_kwargs=as_mapping(run.settings.get("chat_template_kwargs")),
+        chat_template_kwargs=as_mapping(run.settings.get("chat_template_kwargs"), "chat_template_kwargs"),
     )
     print(f"Merged: {parity}", flush=True)
     return parity

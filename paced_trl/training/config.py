@@ -333,7 +333,7 @@ class PacedConfig(DistillationConfig):
         super().__post_init__()
         check_config(self)
         if self.teacher_load_in_4bit:
-            options = as_mapping(self.teacher_model_init_kwargs)
+            options = as_mapping(self.teacher_model_init_kwargs, "teacher_model_init_kwargs")
             self.teacher_model_init_kwargs = {**options, "quantization_config": four_bit_settings()}
 
     @property

@@ -155,7 +155,7 @@ def check_four_bit_teacher(config: PacedConfig) -> None:
                 f"`teacher_load_in_4bit` is set, which is for a teacher of its own that stays on its device, and "
                 f"`{name}` is {value!r}. Leave one of them out."
             )
-    options = as_mapping(config.teacher_model_init_kwargs)
+    options = as_mapping(config.teacher_model_init_kwargs, "teacher_model_init_kwargs")
     if options.get("quantization_config", four_bit_settings()) != four_bit_settings():
         raise ValueError(
             "`teacher_load_in_4bit` is set, and `teacher_model_init_kwargs` has a `quantization_config` as well. "

@@ -87,7 +87,7 @@ class RunShape:
     @property
     def teacher_dtype(self) -> torch.dtype:
         """Number format of the teacher's dense weights: the checkpoint's, which is nearly always bfloat16."""
-        name = as_mapping(self.args.teacher_model_init_kwargs).get("dtype")
+        name = as_mapping(self.args.teacher_model_init_kwargs, "teacher_model_init_kwargs").get("dtype")
         return getattr(torch, name) if isinstance(name, str) and name != "auto" else torch.bfloat16
 
     @property

@@ -147,7 +147,7 @@ class Refresh:
             return False
         rows = rotating_rows(len(problems), args.refresh_share, self._num_estimations)
         part = [{**problems[row], "problem_id": str(row)} for row in rows.tolist()]
-        sampling, template = SamplingParameters.of(args), as_mapping(args.chat_template_kwargs)
+        sampling, template = SamplingParameters.of(args), as_mapping(args.chat_template_kwargs, "chat_template_kwargs")
         generator = TransformersGenerator(model, tokenizer, sampling, chat_template_kwargs=template)
         # Other weights at the same step, of a run that was resumed elsewhere, are another student.
         name = f"step-{step}-{str(generator.record['weights']).rpartition(':')[2][:8]}"

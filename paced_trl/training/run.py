@@ -113,7 +113,7 @@ def make_trainer(
         "revision": model_args.model_revision,
         "attn_implementation": model_args.attn_implementation,
         "dtype": model_args.dtype,
-        **as_mapping(args.model_init_kwargs),
+        **as_mapping(args.model_init_kwargs, "model_init_kwargs"),
     }
     if model_args.use_peft and model_args.lora_target_modules is None:
         # All but the head: PEFT leaves it out, and TRL's loss needs it dense.

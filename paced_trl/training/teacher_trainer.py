@@ -270,10 +270,14 @@ def teacher_to_load(model: Any, teacher_model: Any, args: PacedConfig, head_size
         # As TRL does, but for the device.
         settings: dict[str, Any] = {"trust_remote_code": args.trust_remote_code}
         if is_copy:
-            settings |= as_mapping(args.model_init_kwargs)
+            settings |= as_mapping(args.model_init_kwargs, "model_init_kwargs")
         else:
             revision = {"revision": args.teacher_model_revision} if args.teacher_model_revision is not None else {}
-            settings |= {"dtype": None, **revision, **as_mapping(args.teacher_model_init_kwargs)}
+            settings |= {
+                "dtype": None,
+                **revision,
+                **as_mapping(args.teacher_model_init_kwargs, "teacher_model_init_kwargs"),
+            }
         if args.distributed_state is not None and args.distributed_state.num_processes > 1:
             settings["device_map"] = None
         if args.teacher_offload:

@@ -7,26 +7,55 @@ import sys
 
 import pytest
 
-from paced_trl.commands import COMMANDS
+from paced_trl.commands import COMMANDS, main
 
 
 def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "paced_trl", *arguments], capture_output=True, text=True)
 
 
-def test_overview_lists_every_command() -> None:
+def test_the_program_runs_and_shows_its_commands() -> None:
     overview = run_command("--help")
     assert overview.returncode == 0
     assert all(name in overview.stdout for name in COMMANDS)
-    assert run_command("estimat").returncode == 2
+
+
+def test_a_command_that_does_not_exist_is_refused() -> None:
+    result = run_command("estimat")
+    assert result.returncode == 2
+    assert "'estimat' is no command" in result.stderr
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]):
+    """Run a command in this process; returns its exit status, what it printed, and what it said was wrong."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        return int(stop.value.code or 0), *capsys.readouterr()
+
+    return run
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_teaches_by_example(command: str) -> None:
-    result = run_command(command, "--help")
-    assert result.returncode == 0
-    assert f"paced-trl {command} " in result.stdout.partition("\n\n")[2]
-    assert {"inspect": "STORE", "publish": "--run"}.get(command, "--output_dir") in result.stdout
+def test_help_teaches_by_example(call, command: str) -> None:
+    status, printed, _ = call(command, "--help")
+    assert status == 0
+    assert f"paced-trl {command} " in printed.partition("\n\n")[2]
+    assert {"inspect": "STORE", "publish": "--run"}.get(command, "--output_dir") in printed
+
+
+def test_help_of_train_shows_the_settings_of_paced_first(call) -> None:
+    _, printed, _ = call("train", "--help")
+    assert printed.count("\n") <= 450
+    own, heading, of_trl = printed.partition("settings of TRL and transformers")
+    assert heading
+    for setting in ("--dataset_name", "--weighting", "--kl", "--self_distillation", "--refresh", "--verifier"):
+        assert f"  {setting} " in own
+    for setting in ("--learning_rate", "--max_steps", "--lora_r"):
+        assert f"  {setting} " in of_trl
 
 
 @pytest.mark.parametrize(
@@ -40,10 +69,11 @@ def test_help_teaches_by_example(command: str) -> None:
         (["report", "--output_dir", "none"], "none"),
         (["publish", "--repo", "me/x"], "`run` is not given"),
         (["publish", "--run", "none", "--repo", "me/x"], "'none' holds no run"),
+        (["train", "--max_steps", "abc"], "Argument --max_steps/--max-steps: invalid int value: 'abc'"),
     ],
 )
-def test_what_is_missing_is_named_before_any_model_loads(arguments: list[str], message: str) -> None:
-    result = run_command(*arguments)
-    assert result.returncode == 2
-    assert message in result.stderr
-    assert "Traceback" not in result.stderr
+def test_what_is_missing_is_named_before_any_model_loads(call, arguments: list[str], message: str) -> None:
+    status, _, error = call(*arguments)
+    assert status == 2
+    assert message in error and error.count("\n") == 1
+    assert "Traceback" not in error

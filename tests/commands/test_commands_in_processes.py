@@ -18,8 +18,8 @@ from helpers.published_runs import make_settings
 from helpers.report_runs import make_comparison, make_store
 from helpers.tiny_models import build_tiny_model, build_tiny_tokenizer
 from paced_trl import PassRateStore
-from paced_trl.commands import COMMANDS, DIVIDED
-from paced_trl.commands.teacher_gap import main as teacher_gap
+from paced_trl.commands import COMMANDS, DISTRIBUTED_COMMANDS
+from paced_trl.commands.teacher_gap import run as teacher_gap
 from paced_trl.evaluation.comparison import Comparison
 from paced_trl.evaluation.evaluation import Evaluation, evaluate_model
 
@@ -60,7 +60,7 @@ def undivided(directory: Path) -> dict[str, list[str]]:
 def test_what_two_processes_do_is_done_once_and_what_one_would_have_done(tmp_path: Path) -> None:
     pytest.importorskip("bitsandbytes")
     commands = undivided(tmp_path)
-    assert commands.keys() | DIVIDED == COMMANDS.keys()
+    assert commands.keys() | DISTRIBUTED_COMMANDS == COMMANDS.keys()
     sizes = {"hidden_size": 64, "intermediate_size": 128, "head_dim": 16}
     build_tiny_model(**sizes).save_pretrained(tmp_path / "teacher")
     build_tiny_tokenizer().save_pretrained(tmp_path / "teacher")

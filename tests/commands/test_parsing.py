@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from paced_trl.commands.parsing import clean_exit, parse
+from paced_trl.commands.exits import clean_exit
+from paced_trl.commands.parsing import parse
 
 
 @dataclass

@@ -12,7 +12,7 @@ from huggingface_hub import ModelCard, constants
 
 from helpers.fake_hub import Failure, FakeHub, go_online
 from helpers.paths import ROOT
-from paced_trl.commands import compare, estimate, recipe, recipe_training, train
+from paced_trl.commands import compare, estimate, estimation_steps, recipe, train
 from paced_trl.estimation.pass_rates import pass_rate_table
 from paced_trl.problems import load_problems
 from paced_trl.publishing.publish import stage_run
@@ -121,7 +121,7 @@ def published_rates(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         loaded = pass_rate_table(problems["problem_id"][:], table.data.table, ["passed", "failed"])
         return loaded, {"generator": {"sampling": {"temperature": 0.5}}}
 
-    monkeypatch.setattr(recipe_training, "load_pass_rates", load)
+    monkeypatch.setattr(estimation_steps, "load_pass_rates", load)
     return asked
 
 

@@ -105,7 +105,7 @@ def test_a_process_that_waits_for_another_can_be_interrupted(
     start: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
     program = (
-        "import time; from paced_trl.commands.parsing import clean_exit; from paced_trl.processes import Processes\n"
+        "import time; from paced_trl.commands.exits import clean_exit; from paced_trl.processes import Processes\n"
         "processes = Processes.current()\n"
         "with clean_exit('estimate'):\n"
         "    print('has joined', flush=True)\n"

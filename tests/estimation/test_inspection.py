@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from helpers.paths import ROOT
-from paced_trl.commands import inspect
+from paced_trl.commands import inspect, run_command
 from paced_trl.estimation.inspection import StoreContents, describe_completions, describe_store, store_contents
 from paced_trl.store.store import SCHEMA, PassRateStore
 
@@ -134,13 +134,13 @@ def test_the_command_prints_either(store: PassRateStore, capsys: pytest.CaptureF
     assert "1 of 5 completions shown." in capsys.readouterr().out
     for wrong in (["--verdict", "correct"], ["--problem", "z"]):
         with pytest.raises(SystemExit) as stop:
-            inspect.main([str(store.path), *wrong])
+            run_command("inspect", [str(store.path), *wrong])
         assert stop.value.code == 2
 
 
 def test_inspecting_does_not_load_torch(store: PassRateStore) -> None:
     code = (
-        "import sys; from paced_trl.commands.inspect import main; main(sys.argv[1:]); "
+        "import sys; from paced_trl.commands.inspect import run; run(sys.argv[1:]); "
         "sys.exit('torch' in sys.modules and 3)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(store.path)], cwd=ROOT, capture_output=True).returncode == 0

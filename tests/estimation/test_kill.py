@@ -15,7 +15,7 @@ import pytest
 from helpers import kill_runs
 from helpers.fakes import FakeGenerator, exact_verifier, make_problems
 from helpers.paths import ROOT
-from paced_trl.commands.parsing import clean_exit
+from paced_trl.commands.exits import clean_exit
 from paced_trl.estimation.pass_rates import estimate_pass_rates
 from paced_trl.store.store import PassRateStore
 

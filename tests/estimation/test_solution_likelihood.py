@@ -10,9 +10,10 @@ import torch
 
 from helpers.tiny_models import build_tiny_model, build_tiny_tokenizer
 from paced_trl import SamplingParameters, TransformersGenerator, load_problems, solution_log_probabilities
-from paced_trl.commands.recipe_training import with_prior_features
+from paced_trl.commands.estimation_steps import with_prior_features
+from paced_trl.commands.recipe import Recipe
 from paced_trl.estimation import solution_likelihood as module
-from paced_trl.settings import WeightArguments
+from paced_trl.settings import EstimationArguments, WeightArguments
 from paced_trl.weighting.prior_features import problem_features
 
 
@@ -61,14 +62,17 @@ def test_it_is_measured_once_and_kept_beside_the_store(
     problems = load_problems(str(tmp_path / "data.jsonl"))
     weights = WeightArguments(prior_features=["solution_log_probability"])
     store = tmp_path / "pass_rates"
+    recipe = Recipe(weights, EstimationArguments(pass_rates=str(store)))
+    published = Recipe(weights, EstimationArguments(pass_rates="someone/rates"))
     with pytest.raises(ValueError, match="Add it with `solution_log_probabilities`"):
         problem_features(problems, weights.prior_features)
     with pytest.raises(ValueError, match="was not measured for these problems"):
-        with_prior_features(problems, weights, store)
+        with_prior_features(recipe, problems)
     with pytest.raises(ValueError, match="Published pass rates do not have it: measure your own"):
-        with_prior_features(problems, weights, Path("someone/rates"))
-    measured = with_prior_features(problems, weights, store, generator)
+        with_prior_features(published, problems)
+    measured = with_prior_features(recipe, problems, generator)
     measured.to_parquet(str(store.with_suffix(".parquet")))
-    again = with_prior_features(problems, weights, store)
+    again = with_prior_features(recipe, problems)
     assert again["solution_log_probability"][:] == measured["solution_log_probability"][:]
-    assert with_prior_features(problems, WeightArguments(), store).column_names == problems.column_names
+    plain = Recipe(WeightArguments(), recipe.estimation)
+    assert with_prior_features(plain, problems).column_names == problems.column_names

@@ -7,13 +7,13 @@ import json
 import os
 import sys
 from contextlib import redirect_stdout
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
 
 from helpers.fakes import FakeGenerator, exact_verifier, make_problems
+from paced_trl.commands import run_command
 from paced_trl.evaluation.evaluation import evaluate_model
 
 
@@ -29,7 +29,7 @@ def main(directory: str, commands: str) -> None:
                 evaluated = evaluate_model(make_problems(5), FakeGenerator(), exact_verifier, name="test")
                 print(json.dumps(evaluated.to_dict()))
             else:
-                import_module(f"paced_trl.commands.{name.replace('-', '_')}").main(arguments)
+                run_command(name, arguments)
                 # A command ends its process, and with it what accelerate knows of the others.
                 PartialState._reset_state()
         written[name] = output.getvalue()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from helpers.fakes import FakeGenerator, exact_verifier, make_problems
-from paced_trl.commands import merge
+from paced_trl.commands import merge, run_command
 from paced_trl.estimation.pass_rates import estimate_pass_rates, read_pass_rates
 from paced_trl.store import merging
 from paced_trl.store.merging import MergeCounts, merge_stores
@@ -188,5 +188,5 @@ def test_the_command_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "2 completions added, 1 were there already." in output
     assert "1 were there already with another text or verdict" in output
     with pytest.raises(SystemExit) as stop:
-        merge.main([str(first), str(tmp_path / "none"), "--output_dir", str(tmp_path / "all")])
+        run_command("merge", [str(first), str(tmp_path / "none"), "--output_dir", str(tmp_path / "all")])
     assert stop.value.code == 2

@@ -206,13 +206,13 @@ def check_before_loading(
     warn_of_whole_teacher(args)
     check_adapter(peft_config)
     check_student_dtype(args, peft_config)
-    given = quantization_config or as_mapping(args.model_init_kwargs).get("quantization_config")
+    given = quantization_config or as_mapping(args.model_init_kwargs, "model_init_kwargs").get("quantization_config")
     check_quantization(args, model, given, peft_config)
     for role, loaded in (("student", model), ("teacher", teacher_model)):
         if isinstance(loaded, torch.nn.Module):
             check_head(role, loaded)
     code = {"trust_remote_code": args.trust_remote_code}
-    revision = as_mapping(args.model_init_kwargs).get("revision")
+    revision = as_mapping(args.model_init_kwargs, "model_init_kwargs").get("revision")
     student = read_side("student", model, processing_class, revision=revision, **code)
     teacher = None
     if teacher_model is not None:

@@ -32,7 +32,7 @@ _ROWS = 1000
 def prompt_lengths(dataset: Dataset, student: Side, args: PacedConfig, *, privileged: bool = False) -> Lengths:
     """Return the tokens of each rendered prompt, **shape (P,)**: the student's, or that with `privileged_context`."""
     assert student.tokenizer is not None
-    renderer = PromptRenderer(student.tokenizer, as_mapping(args.chat_template_kwargs))
+    renderer = PromptRenderer(student.tokenizer, as_mapping(args.chat_template_kwargs, "chat_template_kwargs"))
     lengths: list[int] = []
     for rows in dataset.select_columns(["prompt", *(["privileged_context"] if privileged else [])]).iter(_ROWS):
         prompts = rows["prompt"]

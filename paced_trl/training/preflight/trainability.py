@@ -69,7 +69,7 @@ def check_student_dtype(args: PacedConfig, peft_config: Any) -> None:
     Raises:
         ValueError: If `dtype` is float16 and there is no adapter, whose weights are kept in float32.
     """
-    dtype = str(as_mapping(args.model_init_kwargs).get("dtype")).removeprefix("torch.")
+    dtype = str(as_mapping(args.model_init_kwargs, "model_init_kwargs").get("dtype")).removeprefix("torch.")
     if dtype == "float16" and peft_config is None:
         raise ValueError(
             "`dtype` is 'float16' and all weights of the student are trained, whose gradients underflow in it. Use "
@@ -108,7 +108,7 @@ def check_quantization(args: PacedConfig, model: Any, quantization_config: Any, 
         raise ValueError(
             "The student is quantised and there is no adapter, so nothing could be trained. Set `use_peft`."
         )
-    teacher_config = as_mapping(args.teacher_model_init_kwargs).get("quantization_config")
+    teacher_config = as_mapping(args.teacher_model_init_kwargs, "teacher_model_init_kwargs").get("quantization_config")
     for role, config in (("student", quantization_config), ("teacher", teacher_config)):
         skipped = config.get("llm_int8_skip_modules") if isinstance(config, dict) else None
         skipped = skipped or getattr(config, "llm_int8_skip_modules", None)

@@ -1,0 +1,139 @@
+"""The steps of a recipe from pass rates to a student: what it is trained on, and one distillation."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from datasets import Dataset
+from transformers import TrainerCallback
+
+from ..estimation.pass_rates import read_pass_rates
+from ..estimation.references import generate_references
+from ..processes import Processes
+from ..publishing.provenance import PROVENANCE, write_provenance
+from ..store.store import PassRateStore
+from ..training.config import PacedConfig
+from ..training.dataset import with_pass_rates
+from ..training.run import Distilled, distill
+from ..training.trainer import PacedTrainer
+from ..verification.verifier import Verifier
+from .estimation_steps import published_pass_rates, warn_of_other_sampling, with_prior_features
+from .recipe import Recipe
+
+
+def training_problems(recipe: Recipe, problems: Dataset, verifier: Verifier | None) -> Dataset:
+    """
+    Join what training needs to the problems: measured pass rates, and references where a stage trains on them.
+
+    Raises:
+        ValueError: If the pass rates have not been measured.
+    """
+    path = recipe.pass_rates
+    if recipe.published_pass_rates is not None or path.exists():
+        if recipe.published_pass_rates is not None:
+            table = published_pass_rates(recipe, problems)
+        else:
+            store = PassRateStore(path)
+            warn_of_other_sampling(recipe, store.record)
+            table = read_pass_rates(problems, store)
+        problems = with_pass_rates(problems, table)
+        _check_measured(problems, path)
+        problems = with_prior_features(recipe, problems)
+    elif recipe.training.weighting != "uniform":
+        raise ValueError(
+            f"There are no pass rates in {str(path)!r}, so problems cannot be weighted. Run `paced-trl estimate` with "
+            "the same configuration first, name them with `--pass_rates`, or set `--weighting uniform`."
+        )
+    if "dataset" in recipe.training.completion_sources:
+        problems = with_references(recipe, problems, verifier)
+    return problems
+
+
+def with_references(recipe: Recipe, problems: Dataset, verifier: Verifier | None) -> Dataset:
+    """
+    Let the teacher write the column `reference`, where the data have none.
+
+    Beside their store, `<store>.parquet` gets the verified ones.
+
+    Raises:
+        ValueError: If there is no teacher to write it, or no verifier to check it.
+    """
+    args = recipe.training
+    if "reference" in problems.column_names:
+        return problems
+    if args.self_distillation != "none":
+        raise ValueError(
+            f"`kl` is {args.kl!r}, which trains on references; the data have none, and with `self_distillation` "
+            "there is no teacher to write them. Set `kl: reverse`, or name a column with `--reference_column`."
+        )
+    if verifier is None:
+        raise ValueError(
+            f"`kl` is {args.kl!r}, which trains on references; the data have none, and without a `verifier` the "
+            "teacher's completions cannot be checked. Set `verifier`, or name a column with `--reference_column`."
+        )
+    references = generate_references(
+        problems,
+        recipe.teacher(),
+        verifier,
+        store=recipe.reference_store,
+        num_attempts=recipe.references.num_reference_attempts,
+        unsolved=recipe.references.unsolved,
+        seed=args.seed,
+    )
+    if Processes.current().is_main:
+        references.to_parquet(recipe.reference_store.with_suffix(".parquet"))
+    return references
+
+
+def train_student(
+    recipe: Recipe,
+    args: PacedConfig,
+    problems: Dataset,
+    verifier: Verifier | None,
+    validation: Dataset | dict[str, Dataset] | None,
+    callbacks: Callable[[PacedTrainer], Sequence[TrainerCallback]] | None = None,
+) -> Distilled:
+    """Distill with these settings, those of the recipe or of one arm, and record where the run comes from."""
+    distilled = distill(
+        args, recipe.model_config, problems, verifier=verifier, validation=validation, callbacks=callbacks
+    )
+    if Processes.current().is_main and not (distilled.path / PROVENANCE).exists():
+        measuring = ("num_generations", "allocation", "target_error", "pass_rates")
+        teaching = ("num_reference_attempts", "unsolved")
+        write_provenance(
+            distilled.path,
+            student=recipe.model.model_name_or_path,
+            teacher=recipe.training.teacher_model_name_or_path,
+            problems=vars(recipe.data),
+            pass_rates={name: getattr(recipe.estimation, name) for name in measuring},
+            references={name: getattr(recipe.references, name) for name in teaching},
+        )
+    return distilled
+
+
+def shared_tokens(recipe: Recipe) -> dict[str, int]:
+    """Return how many tokens the stores hold that are made once for all arms of a comparison, by what for."""
+    stores = {"estimation": recipe.pass_rates, "references": recipe.reference_store}
+    return {
+        what: sum(PassRateStore(path).completions(columns=["num_tokens"])["num_tokens"].to_pylist())
+        for what, path in stores.items()
+        if (path / "manifest.json").exists()
+    }
+
+
+def _check_measured(problems: Dataset, path: Path) -> None:
+    """Refuse problems none of which has a pass rate in the store at `path`; warn where some have none."""
+    num_unmeasured = sum(num_valid == 0 for num_valid in problems["num_valid"])
+    if num_unmeasured == len(problems):
+        raise ValueError(
+            f"None of the {len(problems)} problems has a pass rate in {str(path)!r}, so there are no weights: other "
+            "problems were measured, or with other prompt options. Run `paced-trl estimate` with this configuration."
+        )
+    if num_unmeasured:
+        warnings.warn(
+            f"{num_unmeasured} of {len(problems)} problems have no pass rate in {str(path)!r} (not measured, or the "
+            "gold is unusable) and get weight 0.",
+            stacklevel=2,
+        )
