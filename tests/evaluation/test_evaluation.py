@@ -190,7 +190,7 @@ def test_interval_of_equal_pass_rates_has_no_width():
 def test_interval_does_not_depend_on_how_resamples_are_split(monkeypatch):
     evaluation = simulate(np.linspace(0.0, 1.0, 50))
     whole = evaluation.mean_at_k_interval
-    monkeypatch.setattr("paced_trl.evaluation.differences._MAX_DRAWS", 70)
+    monkeypatch.setattr("paced_trl.evaluation.intervals._MAX_DRAWS", 70)
     assert evaluation.mean_at_k_interval == whole
 
 
