@@ -27,7 +27,8 @@ from paced_trl.commands.recipe import Recipe
 from paced_trl.evaluation.arms import ComparisonArguments
 from paced_trl.evaluation.comparison import Comparison
 from paced_trl.settings import EstimationArguments, EvaluateArguments, ProblemArguments, TrainArguments
-from paced_trl.verification.verifier import Verdict, load_verifier
+from paced_trl.verification.verdict import Verdict
+from paced_trl.verification.verifier import load_verifier
 
 
 # Untrained models answer at random, to the last token they may.

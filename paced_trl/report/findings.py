@@ -17,7 +17,7 @@ from ..evaluation.differences import Difference, compare_runs
 from ..evaluation.evaluation import Evaluation
 from ..evaluation.tables import describe
 from ..store.store import VERDICTS
-from ..verification.verifier import VALID_VERDICTS
+from ..verification.verdict import VALID_VERDICTS
 from ..weighting.counts import (
     MAX_FAILURE_SHARE,
     MAX_TRUNCATED_SHARE,

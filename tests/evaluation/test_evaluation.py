@@ -18,7 +18,8 @@ from paced_trl.evaluation.differences import Difference, compare_runs, mean_over
 from paced_trl.evaluation.evaluation import Evaluation, evaluate_model, majority_votes
 from paced_trl.generation.completions import Completion
 from paced_trl.store.store import PassRateStore
-from paced_trl.verification.verifier import Verdict, load_verifier
+from paced_trl.verification.verdict import Verdict
+from paced_trl.verification.verifier import load_verifier
 
 
 RECORD = {
