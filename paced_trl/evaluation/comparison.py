@@ -117,7 +117,7 @@ class Comparison:
         return [arm for arm in self.arms() if self.curve(arm)]
 
     def cost_of_control(self, arm: str, eval_set: str) -> tuple[float, float] | None:
-        """Return the tokens and seconds after which an arm has the control's final accuracy; `None` if it never has."""
+        """Return the tokens and seconds until an arm has the control's final accuracy; `None` if it never has."""
         curve = self.curve(arm)
         if len(curve) < 3 or not self.runs_of(self.control):
             return None

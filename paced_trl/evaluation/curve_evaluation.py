@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class CurveSettings:
-    """How a learning curve is measured: `num_points` evaluations on `problems`, by set, between first and last step."""
+    """How a learning curve is measured: `num_points` evaluations on `problems`, by set, between the ends."""
 
     num_points: int
     problems: dict[str, Dataset]

@@ -142,7 +142,7 @@ def _settings(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _difference(groups: list[Floats], name: str, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> Difference:
-    """Return the sum over groups, each **shape (S, P)**, of a group's mean over runs and problems, with its interval."""
+    """Return the sum over groups, each **shape (S, P)**, of a group's mean, with its interval."""
     # Sums over seeds in another order must not make a difference of 1e-17 out of none.
     values: Floats = np.concatenate(groups).round(12)
     values = values[:, ~np.isnan(values).any(axis=0)]

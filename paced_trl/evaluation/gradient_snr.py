@@ -159,7 +159,7 @@ def _kernels(rates: Floats, alphas: npt.ArrayLike, betas: npt.ArrayLike) -> Floa
 
 
 def _explained(kernels: Floats, values: Floats) -> Floats:
-    """Return the share, **(N, R)**, of squared `values`, **(M, R)**, that each kernel, **(N, M)**, explains at best."""
+    """Return the share, **(N, R)**, of squared `values`, **(M, R)**, that kernels, **(N, M)**, explain at best."""
     # Every pass rate counts alike: weighted by their precision, which is highest at the ends where no kernel fits
     # exactly, the ends would decide alone. A kernel's best constant is not below 0.
     products = np.maximum(kernels @ values, 0.0)

@@ -98,7 +98,7 @@ def best_with_retention(
     curve: Sequence[CurvePoint], eval_set: str, retention_set: str, retention: float
 ) -> float | None:
     """
-    Return a curve's highest accuracy where `retention_set` is not below `retention`, or `None`; straight lines between.
+    Return a curve's highest accuracy where `retention_set` is not below `retention`, or `None`; straight between points.
 
     Where a curve runs along `retention`, noise decides which of its points count: look at the curve, too.
     """
