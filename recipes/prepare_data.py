@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from datasets import load_dataset
-from paced_trl.data import load_reasoning_gym
-from paced_trl.verifiers import boxed_span
+from paced_trl.problems import load_reasoning_gym
+from paced_trl.verification.text_checks import boxed_span
 from reasoning_gym.factory import create_curriculum
 
 

@@ -98,9 +98,10 @@ def best_with_retention(
     curve: Sequence[CurvePoint], eval_set: str, retention_set: str, retention: float
 ) -> float | None:
     """
-    Return a curve's highest accuracy where `retention_set` is not below `retention`, or `None`; straight between points.
+    Return the highest accuracy of a curve where its `retention_set` is not below `retention`, or `None`.
 
-    Where a curve runs along `retention`, noise decides which of its points count: look at the curve, too.
+    Lines between points are straight. Where a curve runs along `retention`, noise decides which of its points count:
+    look at the curve, too.
     """
     path = [(point.accuracy[eval_set], point.accuracy[retention_set]) for point in curve]
     found = [accuracy for accuracy, kept in path if kept >= retention - 1e-9]
