@@ -22,7 +22,7 @@ from datasets import Dataset
 
 from ..problem_set import ProblemSet
 from ..store.store import PassRateStore
-from ..verification.verifier import VALID_VERDICTS
+from ..verification.verdict import VALID_VERDICTS
 from ..weighting.allocation import SCREENING_GENERATIONS, AdaptiveAllocation
 from ..weighting.counts import Floats, pass_rates
 from ..weighting.prior import Prior, credible_intervals

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..store.shards import VERDICTS
-from ..verification.verifier import Verdict, mark_truncated
+from ..verification.verdict import Verdict, mark_truncated
 
 
 if TYPE_CHECKING:

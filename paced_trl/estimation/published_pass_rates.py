@@ -25,7 +25,7 @@ from ..names import hub_id, public_value
 from ..problem_set import ProblemSet
 from ..run_directory import write_json
 from ..store.store import VERDICTS, PassRateStore
-from ..verification.verifier import VALID_VERDICTS
+from ..verification.verdict import VALID_VERDICTS
 from ..weighting.counts import check_counts
 from .pass_rates import pass_rate_table, read_pass_rates
 

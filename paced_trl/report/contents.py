@@ -27,7 +27,7 @@ from ..evaluation.gradient_snr import RESULT, GradientSNR
 from ..run_directory import MANIFEST
 from ..store.store import PassRateStore
 from ..training.monitoring.notes import ADVICE, read_notes
-from ..verification.verifier import VALID_VERDICTS
+from ..verification.verdict import VALID_VERDICTS
 
 
 PASS_RATES = "pass_rates.parquet"

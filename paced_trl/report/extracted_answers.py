@@ -18,7 +18,7 @@ from ..verification.json_check import json_answer
 from ..verification.math_check import answer_expressions
 from ..verification.numeric_check import stated_number
 from ..verification.text_checks import ChoiceCheck, boxed_answer, final_text
-from ..verification.verifier import Verdict
+from ..verification.verdict import Verdict
 
 
 MAX_ANSWER = 200  # characters

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ..verification.verifier import Verdict
+from ..verification.verdict import Verdict
 from .manifest import publish
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..verification.verifier import Verdict
+from ..verification.verdict import Verdict
 from ..weighting.counts import Floats, check_counts
 from ..weighting.prior import Prior
 from ..weighting.prior_fit import fit_prior

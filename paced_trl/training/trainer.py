@@ -41,7 +41,8 @@ from torch.utils.data import Sampler
 
 from ..first_sample import FirstSamples
 from ..generation.shared_prefill import can_share_prefill, shared_prefill
-from ..verification.verifier import Verdict, Verifier
+from ..verification.verdict import Verdict
+from ..verification.verifier import Verifier
 from .callbacks import Advice, Histograms, StopAtForgetting
 from .config import PacedConfig
 from .dataset import ROW_COLUMN as _ROW

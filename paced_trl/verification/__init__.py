@@ -1,6 +1,7 @@
 """
 Completion + solution -> verdict. No torch, and no numpy in the workers.
 
+    verdict.py    the six verdicts
     verifier.py   a verifier by name, with its worker processes
     check.py      what a check is: the part of a verifier that runs in a worker
     agreement.py  verdicts on completions that exist, compared with labels
@@ -16,7 +17,8 @@ from .._lazy import lazy_names
 __getattr__, __all__ = lazy_names(
     __name__,
     {
-        "verifier": ["Verdict", "Verifier", "load_verifier"],
+        "verdict": ["Verdict"],
+        "verifier": ["Verifier", "load_verifier"],
         "check": ["Check"],
         "agreement": ["VerificationReport", "verify_completions"],
     },
@@ -26,6 +28,6 @@ if TYPE_CHECKING:
     from .agreement import VerificationReport as VerificationReport
     from .agreement import verify_completions as verify_completions
     from .check import Check as Check
-    from .verifier import Verdict as Verdict
+    from .verdict import Verdict as Verdict
     from .verifier import Verifier as Verifier
     from .verifier import load_verifier as load_verifier

@@ -20,7 +20,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from .check import Messages, completion_text
-from .verifier import Verdict, Verifier
+from .verdict import Verdict
+from .verifier import Verifier
 
 
 _ROWS_AT_ONCE = 512  # per update of the bar; workers wait for each other at its end

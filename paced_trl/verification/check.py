@@ -7,11 +7,10 @@ Refuses to know where a check runs and how long it may take.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
+from .verdict import Verdict
 
-if TYPE_CHECKING:
-    from .verifier import Verdict
 
 Messages = list[dict[str, Any]]
 

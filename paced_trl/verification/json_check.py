@@ -17,7 +17,7 @@ from typing import Any, ClassVar, NoReturn
 
 from .check import Check, Row
 from .text_checks import final_text, stated_answer
-from .verifier import Verdict
+from .verdict import Verdict
 
 
 _MAX_READ_LENGTH = 1_000_000  # characters

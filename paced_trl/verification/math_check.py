@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 from .check import Check, Row
 from .math_limits import BEYOND, bounded, last_part
 from .text_checks import MAX_CACHED_GOLDS, boxed_span, final_text, require_package, stated_answer
-from .verifier import Verdict
+from .verdict import Verdict
 
 
 _WRONG_ANSWER = "-90817263.5"

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from .check import Check, Row
 from .text_checks import boxed_answer, final_text, stated_answer
-from .verifier import Verdict
+from .verdict import Verdict
 
 
 _MAX_READ_LENGTH = 20_000  # characters, counted from the end of the completion

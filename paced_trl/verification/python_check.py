@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 from .check import Check, Row
 from .sandbox import Isolation, Sandbox, SandboxError
 from .text_checks import MAX_CACHED_GOLDS, final_text
-from .verifier import Verdict
+from .verdict import Verdict
 
 
 _MAX_PROGRAM_LENGTH = 100_000  # characters

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 from .check import Check, Messages, Row, completion_text
-from .verifier import Verdict
+from .verdict import Verdict
 from .worker_pool import FatalCheckError
 
 

@@ -15,7 +15,7 @@ import unicodedata
 from typing import Any, ClassVar, Literal
 
 from .check import Check, Row
-from .verifier import Verdict
+from .verdict import Verdict
 
 
 # The completions of a problem come one after the other, so a full cache may simply be cleared.

@@ -16,12 +16,12 @@ import inspect
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from enum import StrEnum
 from types import TracebackType
 from typing import Any
 
 from ..names import nearest_name
 from .check import Check, Messages, Row, completion_text
+from .verdict import Verdict
 from .worker_pool import Failure, WorkerPool
 
 
@@ -37,45 +37,6 @@ _BUILT_IN = {
     "python_tests": "paced_trl.verification.python_check:PythonTestsCheck",
 }
 _REWARD_FUNCTION = "paced_trl.verification.reward_function_check:RewardFunctionCheck"
-
-
-class Verdict(StrEnum):
-    """
-    What became of one completion.
-
-    The first four are valid: they count in `num_valid`, and all but `PASSED` count as not passed. `TIMEOUT` (the check
-    ran out of time or memory) and `UNVERIFIABLE` (the gold is unusable, or the verifier itself failed) say nothing
-    about the student and never enter a pass rate. Verifiers never return `TRUNCATED`: who knows that a completion was
-    cut off at the token limit turns its other verdicts than `PASSED` into it.
-    """
-
-    PASSED = "passed"
-    FAILED = "failed"
-    UNPARSEABLE = "unparseable"
-    TRUNCATED = "truncated"
-    TIMEOUT = "timeout"
-    UNVERIFIABLE = "unverifiable"
-
-    @property
-    def is_valid(self) -> bool:
-        """Whether the verdict counts in `num_valid`."""
-        return self in VALID_VERDICTS
-
-
-VALID_VERDICTS = (Verdict.PASSED, Verdict.FAILED, Verdict.UNPARSEABLE, Verdict.TRUNCATED)
-
-
-def mark_truncated(verdicts: Sequence[Verdict], truncated: Sequence[bool]) -> list[Verdict]:
-    """
-    Return the verdicts, with `TRUNCATED` where a completion that was cut off is wrong or states no answer.
-
-    What passed although it was cut off has passed, and a failure of the verifier stays one.
-    """
-    wrong = (Verdict.FAILED, Verdict.UNPARSEABLE)
-    return [
-        Verdict.TRUNCATED if cut_off and verdict in wrong else verdict
-        for verdict, cut_off in zip(verdicts, truncated, strict=True)
-    ]
 
 
 class Verifier:

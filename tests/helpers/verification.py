@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from paced_trl.verification.verifier import Verdict, load_verifier
+from paced_trl.verification.verdict import Verdict
+from paced_trl.verification.verifier import load_verifier
 
 
 PASSED, FAILED, UNPARSEABLE = Verdict.PASSED, Verdict.FAILED, Verdict.UNPARSEABLE

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from paced_trl.training.online_pass_rates import OnlinePassRates
-from paced_trl.verification.verifier import VALID_VERDICTS, Verdict
+from paced_trl.verification.verdict import VALID_VERDICTS, Verdict
 from paced_trl.weighting.weights import kernel_estimates, problem_weights
 
 

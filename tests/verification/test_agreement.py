@@ -13,7 +13,8 @@ import pytest
 
 from paced_trl.commands.verify import run
 from paced_trl.verification.agreement import as_label, read_columns, verify_completions
-from paced_trl.verification.verifier import Verdict, load_verifier
+from paced_trl.verification.verdict import Verdict
+from paced_trl.verification.verifier import load_verifier
 
 
 ROWS: list[dict[str, Any]] = [

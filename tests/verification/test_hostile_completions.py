@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
-from paced_trl.verification.verifier import Verdict, load_verifier
+from paced_trl.verification.verdict import Verdict
+from paced_trl.verification.verifier import load_verifier
 
 
 GOLD = "41.875"  # stated by no family

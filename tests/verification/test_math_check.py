@@ -27,7 +27,8 @@ from helpers.verification import (
 )
 from paced_trl.verification.math_check import bare_expression, gold_expression, with_both_signs
 from paced_trl.verification.math_limits import bounded, last_part
-from paced_trl.verification.verifier import Verdict, Verifier, load_verifier
+from paced_trl.verification.verdict import Verdict
+from paced_trl.verification.verifier import Verifier, load_verifier
 
 
 GSM8K = SHARED / "data" / "gsm8k" / "test.jsonl"

@@ -12,7 +12,8 @@ import pytest
 
 from paced_trl.verification.python_check import candidate_program, read_tests
 from paced_trl.verification.sandbox import Sandbox, SandboxError
-from paced_trl.verification.verifier import Verdict, Verifier, load_verifier
+from paced_trl.verification.verdict import Verdict
+from paced_trl.verification.verifier import Verifier, load_verifier
 
 
 P, F, U, V = Verdict.PASSED, Verdict.FAILED, Verdict.UNPARSEABLE, Verdict.UNVERIFIABLE

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from helpers.verification import FAILED, PASSED, UNPARSEABLE, UNVERIFIABLE
-from paced_trl.verification.verifier import Verdict, Verifier, load_verifier
+from paced_trl.verification.verdict import Verdict
+from paced_trl.verification.verifier import Verifier, load_verifier
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from helpers.verification import FAILED, HOSTILE, PASSED, TIMEOUT, UNPARSEABLE, UNVERIFIABLE, explain
-from paced_trl.verification.verifier import Verdict, load_verifier
+from paced_trl.verification.verdict import Verdict
+from paced_trl.verification.verifier import load_verifier
 
 
 @pytest.mark.parametrize("name", ["exact", "choice"])

@@ -12,7 +12,8 @@ import pytest
 
 from helpers.verification import FAILED, PASSED, TIMEOUT, UNPARSEABLE, UNVERIFIABLE
 from paced_trl.verification.check import completion_text
-from paced_trl.verification.verifier import VALID_VERDICTS, Verdict, load_verifier, mark_truncated
+from paced_trl.verification.verdict import VALID_VERDICTS, Verdict, mark_truncated
+from paced_trl.verification.verifier import load_verifier
 
 
 BOXED = "helpers.rewards:reward_boxed"

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ...verification.verifier import Verdict, Verifier, mark_truncated
+from ...verification.verdict import Verdict, mark_truncated
+from ...verification.verifier import Verifier
 from ..dataset import ROW_COLUMN
 
 

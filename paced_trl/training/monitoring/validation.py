@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...verification.verifier import Verdict
+from ...verification.verdict import Verdict
 
 
 if TYPE_CHECKING:
