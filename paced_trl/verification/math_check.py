@@ -1,10 +1,9 @@
 """
-The mathematics check: numbers and expressions, compared by math-verify.
+The mathematics check: numbers and expressions, parsed and compared by math-verify.
 
-Responsible for what is handed to math-verify, and for telling its timeouts and failures from wrong answers. Parsing
-and comparing are math-verify's. The paper (PACED, arXiv 2603.11178) verifies MATH and AIME answers; the reading rules
-for golds and for plainly stated answers are ours, as small students state answers in ways in which math-verify finds
-nothing ("A:42", "the answer is (1, 2]").
+Responsible for what is handed to math-verify, and for telling its timeouts and failures from wrong answers. Small
+students state answers in ways in which math-verify finds nothing ("A:42", "the answer is (1, 2]"), so golds and
+plainly stated answers are read here first.
 """
 
 from __future__ import annotations

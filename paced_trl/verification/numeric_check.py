@@ -1,9 +1,7 @@
 """
-The check for one number: read where the completion states its answer, equal within a tolerance.
+The check of one number: read where the completion states its answer, equal within a tolerance.
 
-Responsible for how a number may be written and for what "equal" means. Arithmetic is exact (fractions), and every
-pattern is bounded, so that it needs no process that could be killed. Refuses expressions: `math_verifier.py` compares
-those. Not in the paper (PACED, arXiv 2603.11178); ours.
+Arithmetic is exact (fractions) and every pattern is bounded, so that it needs no process that could be killed.
 """
 
 from __future__ import annotations
