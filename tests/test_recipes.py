@@ -283,3 +283,16 @@ def test_public_rows_become_problems(data: Path) -> None:
     )
     prepare = script("prepare_data.py")
     assert prepare.dapo_math({"prompt": wrapped, "solution": "1"})["prompt"] == "Find\n\n1." + prepare.BOXED
+
+
+STANDARD_SETS = sorted((ROOT / "recipes/evaluate").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", STANDARD_SETS, ids=lambda path: path.stem)
+def test_every_ready_configuration_of_a_standard_set_can_be_parsed(path: Path) -> None:
+    recipe = Recipe.parse("evaluate", ["--config", str(path), "--model_name_or_path", "m"], description="")
+    sets = {**recipe.eval_sets(), **recipe.retention_sets()}
+    text = (path.parent / "README.md").read_text()
+    assert sets and path.name in text
+    assert all(f"`{data.partition('?')[0]}`" in text for data in sets.values())
+    recipe.verifier().close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ...weighting.counts import MAX_FAILURE_SHARE, MIN_FRONTIER_SHARE
+from ...estimation.advice import MAX_FAILURE_SHARE, MIN_FRONTIER_SHARE
 
 
 MIN_EFFECTIVE_SHARE = 0.05
