@@ -50,7 +50,7 @@ def model_card(
     figures: Sequence[ReportFigure] = (),
     parity: Parity | None = None,
     pass_rates_repo: str | None = None,
-    license_fields: Mapping[str, str] | None = None,
+    license_fields: Mapping[str, Any] | None = None,
 ) -> ModelCard:
     """Return the card of a student; its metadata are valid, because making it reads them back."""
     name = repo_id.split("/")[-1]
