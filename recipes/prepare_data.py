@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from datasets import load_dataset
-from paced_trl.data import load_reasoning_gym
-from paced_trl.verifiers import boxed_span
 from reasoning_gym.factory import create_curriculum
+
+from paced_trl.problems import load_reasoning_gym
+from paced_trl.verification.text_checks import boxed_span
 
 
 BOXED = "\n\nPlease reason step by step, and put your final answer within \\boxed{}."

@@ -19,7 +19,7 @@ from paced_trl import Evaluation, PassRateStore
 from paced_trl.commands import compare, diagnose, estimate, evaluate, report, train
 from paced_trl.commands.recipe import Recipe, named_sets
 from paced_trl.evaluation.comparison import Comparison
-from paced_trl.evaluation.gradient_sketch import GradientSketch
+from paced_trl.evaluation.diagnosis import GradientSketch
 from paced_trl.evaluation.gradient_snr import GradientSNR
 from paced_trl.evaluation.tables import comparison_rows
 from paced_trl.report import read_run

@@ -23,6 +23,7 @@ from paced_trl import Evaluation, PacedConfig
 from paced_trl.commands import compare, estimate, evaluate, train
 from paced_trl.commands.config_files import read_settings
 from paced_trl.commands.parsing import parse
+from paced_trl.commands.recipe import Recipe
 from paced_trl.evaluation.arms import ComparisonArguments
 from paced_trl.evaluation.comparison import Comparison
 from paced_trl.settings import EstimationArguments, EvaluateArguments, ProblemArguments, TrainArguments
@@ -265,3 +266,16 @@ def test_public_rows_become_problems(data: Path) -> None:
     )
     prepare = script("prepare_data.py")
     assert prepare.dapo_math({"prompt": wrapped, "solution": "1"})["prompt"] == "Find\n\n1." + prepare.BOXED
+
+
+STANDARD_SETS = sorted((ROOT / "recipes/evaluate").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", STANDARD_SETS, ids=lambda path: path.stem)
+def test_every_ready_configuration_of_a_standard_set_can_be_parsed(path: Path) -> None:
+    recipe = Recipe.parse("evaluate", ["--config", str(path), "--model_name_or_path", "m"], description="")
+    sets = {**recipe.eval_sets(), **recipe.retention_sets()}
+    text = (path.parent / "README.md").read_text()
+    assert sets and path.name in text
+    assert all(f"`{data.partition('?')[0]}`" in text for data in sets.values())
+    recipe.verifier().close()

@@ -22,8 +22,8 @@ Sample NUM_EVAL_GENERATIONS completions per held-out problem, judge them, and pr
 
 Shows mean@k, pass@k, maj@k (where the verifier can tell which answers agree), length and the share that was cut off.
 A directory with an adapter is evaluated with its base model. Results go to OUTPUT_DIR/evaluation/<name of the model>.
-With --baseline the difference is paired problem by problem. For standard sets the commands of lighteval (which loads
-no adapters) and lm-eval are printed; they render prompts and read answers in their own ways.
+With --baseline the difference is paired problem by problem. For the sets of the public harnesses see
+recipes/evaluate/README.md.
 """
 
 

@@ -15,17 +15,10 @@ import numpy as np
 
 from ..store.store import VERDICTS
 from ..weighting.allocation import attainable_error, kernel_settings, weight_error
-from ..weighting.counts import (
-    MAX_FAILURE_SHARE,
-    MAX_TRUNCATED_SHARE,
-    MIN_FRONTIER_SHARE,
-    Counts,
-    Floats,
-    FrontierShares,
-    frontier_shares,
-)
+from ..weighting.counts import Counts, Floats, frontier_shares
 from ..weighting.prior_features import fit_feature_prior
 from ..weighting.prior_fit import fit_prior
+from .advice import frontier_advice, verdict_advice
 
 
 if TYPE_CHECKING:
@@ -140,7 +133,8 @@ def summarize_pass_rates(table: Dataset) -> str:
         + (f"   unmeasured {shares.unmeasured:.1%}" if shares.unmeasured else ""),
         "  " + "   ".join(f"{verdict} {count} ({count / total:.1%})" for verdict, count in verdicts.items() if count),
     ]
-    lines += [f"\nWarning: {text}" for text in _advice(shares, {v: count / total for v, count in verdicts.items()})]
+    advice = [frontier_advice(shares), *verdict_advice(verdicts)]
+    lines += [f"\nWarning: {text}" for text in advice if text is not None]
     return "\n".join(lines)
 
 
@@ -167,30 +161,3 @@ def _histogram(num_passed: np.ndarray, num_valid: np.ndarray) -> list[str]:
         f"  {label:>{width}} {'█' * max(round(count * scale), int(count > 0)):<{_BAR_WIDTH}} {count}"
         for label, count in zip(labels, counts, strict=True)
     ]
-
-
-def _advice(shares: FrontierShares, verdict_shares: dict[str, float]) -> list[str]:
-    advice = []
-    if shares.frontier < MIN_FRONTIER_SHARE:
-        if shares.mastered > shares.out_of_reach:
-            remedy = "most problems are mastered: take harder ones"
-        else:
-            remedy = (
-                "most problems are out of reach: take easier ones, look at some completions (format, length limit, "
-                "chat template), or give the student examples in the prompt"
-            )
-        advice.append(
-            f"only {shares.frontier:.1%} of the problems are at the frontier, so nearly all weights are 0; {remedy}."
-        )
-    failures = verdict_shares["timeout"] + verdict_shares["unverifiable"]
-    if failures > MAX_FAILURE_SHARE:
-        advice.append(
-            f"the verifier failed on {failures:.1%} of the completions, which do not count. `paced-trl inspect STORE "
-            "--verdict timeout` (or unverifiable) shows them."
-        )
-    if verdict_shares["truncated"] > MAX_TRUNCATED_SHARE:
-        advice.append(
-            f"{verdict_shares['truncated']:.1%} of the completions were cut off at the length limit before they had "
-            "answered: raise `max_completion_length`."
-        )
-    return advice

@@ -1,8 +1,7 @@
 """
-The arms of a comparison: a name and the settings it changes, e.g. `uniform: {weighting: uniform}`.
+The arms of a comparison: a name and the settings it changes, e.g. `uniform: {weighting: uniform}`, and the presets.
 
-Responsible for which arms there are, presets by name or settings of one's own, and for an arm's configuration. Knows
-nothing of how arms are run and what comes of them.
+Knows nothing of how arms are run and what comes of them.
 """
 
 from __future__ import annotations
@@ -83,7 +82,7 @@ class ComparisonArguments(Settings):
         default_factory=list,
         metadata={
             "help": "Names of presets, e.g. `uniform paced`, or name and the settings it changes, e.g. "
-            '\'{"mine": {"weight_beta": 2.0}, "uniform": {}}\'. The untouched student, `base`, is always one. '
+            '\'{"mine": {"weight_beta": 2.0}, "uniform": {}}\'. The base student, `base`, is always one. '
             f"Default: {', '.join(DEFAULT_ARMS)}.",
             "unchecked": True,
         },
@@ -131,16 +130,10 @@ class ComparisonArguments(Settings):
 
     def complete(self, args: PacedConfig, earlier: Arms | None = None) -> None:
         """
-        Bring the arms to those of this run.
+        Bring the arms to those of this run, with those of an `earlier` comparison in the same directory.
 
-        Of the default arms, the two-stage one is left out where the settings have two stages for all arms anyway.
-
-        Args:
-            args ([`PacedConfig`]): The settings that arms change.
-            earlier (`Arms`, *optional*): Arms of an earlier comparison in the same directory, which stay.
-
-        Raises:
-            ValueError: If the control is no arm, or an arm sets what is no setting.
+        Of the default arms, the two-stage one is left out where the settings have two stages for all arms anyway. A
+        control that is no arm, and an arm that sets what is no setting, are refused.
         """
         arms = self._by_name
         if not self.arms and args.kl == "forward_then_reverse":
@@ -157,14 +150,10 @@ class ComparisonArguments(Settings):
 
 def named_arms(given: Sequence[str] | Mapping[str, dict[str, Any] | None] | str) -> Arms:
     """
-    Return the settings that each arm changes.
+    Return the settings that each arm changes; without names, the default arms.
 
-    Args:
-        given: Names of presets; or a mapping of names to settings, which change the preset of that name if there is
-            one; or that mapping as JSON, alone or as the only element. Nothing: the default arms.
-
-    Raises:
-        ValueError: If a name without settings is no preset, or comes twice.
+    Given are names of presets, or a mapping of names to settings, which change the preset of that name if there is
+    one, or that mapping as JSON, alone or as the only element.
     """
     given = [given] if isinstance(given, str) else given
     if not isinstance(given, Mapping):

@@ -1,8 +1,7 @@
 """
-The result of a comparison: all runs of all arms, and what can be said about them.
+The result of a comparison: all runs of all arms, their paired differences, learning curves and costs, kept in a file.
 
-Responsible for the file that keeps them, for paired differences over problems and seeds, for learning curves and for
-what it took to reach the control's accuracy. Who trains and evaluates is `comparison_run.py`. Loads nothing heavy.
+Who trains and evaluates is `run_comparison.py`. Loads nothing heavy.
 """
 
 from __future__ import annotations
@@ -26,18 +25,10 @@ COSTS = ("tokens_generated", "student_tokens", "teacher_tokens", "seconds")
 @dataclass
 class ArmRun:
     """
-    One arm trained with one seed, or the untouched student (`arm="base"`).
+    One arm trained with one seed, or the base student (`arm="base"`).
 
-    Args:
-        arm (`str`): Name of the arm.
-        seed (`int`): Seed of the training.
-        settings (`dict[str, Any]`): Settings that the arm changes.
-        evaluations (`dict[str, Evaluation]`): By set.
-        path (`str`, *optional*): Where the student lies.
-        train_seconds (`float`, *optional*): Seconds of training, evaluations left out.
-        log_history (`list[dict[str, Any]]`): What training logged.
-        costs (`dict[str, float]`): See [`training_costs.costs_so_far`].
-        curve (`list[CurvePoint]`): Evaluations on the way, without the start and the end.
+    `evaluations` are by set, `curve` holds those on the way without the start and the end, `costs` are those of
+    [`costs_so_far`], and `train_seconds` leave evaluations out.
     """
 
     arm: str
@@ -64,7 +55,7 @@ class Comparison:
     Args:
         control (`str`): Arm that the others are compared with.
         eval_sets, retention_sets (`list[str]`): Names of the sets of the kind that is trained on, and of the others.
-        runs (`list[ArmRun]`): The untouched student first.
+        runs (`list[ArmRun]`): The base student first.
         shared_tokens (`dict[str, int]`): Tokens generated once for all arms: `estimation` by the student, `references`
             by the teacher.
     """
@@ -76,7 +67,7 @@ class Comparison:
     shared_tokens: dict[str, int] = field(default_factory=dict)
 
     def arms(self) -> list[str]:
-        """Return the names of the arms in the order they were run, the untouched student first."""
+        """Return the names of the arms in the order they were run, the base student first."""
         return list(dict.fromkeys(run.arm for run in self.runs))
 
     def runs_of(self, arm: str) -> list[ArmRun]:
@@ -109,12 +100,7 @@ class Comparison:
         return {name: sum(costs[name] for costs in known) / len(known) for name in COSTS} if known else {}
 
     def curve(self, arm: str) -> list[CurvePoint]:
-        """
-        Return an arm's learning curve, the mean over its seeds, from the untouched student to the trained one.
-
-        Returns:
-            `list[CurvePoint]`: Empty where what training cost is not known, as of the untouched student.
-        """
+        """Return an arm's learning curve, the mean over seeds, base student first; empty where costs are unknown."""
         start = next((run.accuracy for run in self.runs_of(BASE)), None)
         curves = []
         for run in self.runs_of(arm):
@@ -131,24 +117,14 @@ class Comparison:
         return [arm for arm in self.arms() if self.curve(arm)]
 
     def cost_of_control(self, arm: str, eval_set: str) -> tuple[float, float] | None:
-        """
-        Return the tokens and seconds after which an arm has the control's final accuracy, refreshes included.
-
-        Returns:
-            `tuple[float, float]` or `None`: `None` if it never has, or if it was not evaluated on the way.
-        """
+        """Return the tokens and seconds until an arm has the control's final accuracy; `None` if it never has."""
         curve = self.curve(arm)
         if len(curve) < 3 or not self.runs_of(self.control):
             return None
         return cost_of_accuracy(curve, eval_set, self.mean(self.control, eval_set).estimate)
 
     def best_with_retention_of_control(self, arm: str, eval_set: str, retention_set: str) -> float | None:
-        """
-        Return the highest accuracy an arm has on the way while it has forgotten no more than the control at its end.
-
-        Returns:
-            `float` or `None`: `None` if it never has, or if it was not evaluated on the way.
-        """
+        """Return an arm's highest accuracy while it has forgotten no more than the control at its end, or `None`."""
         curve = self.curve(arm)
         if len(curve) < 3 or not self.runs_of(self.control):
             return None

@@ -1,8 +1,7 @@
 """
-Evaluations of the student while an arm trains, for its learning curve.
+Evaluations of the student while an arm trains, for its learning curve: when, and without changing the training.
 
-Responsible for when they are, for leaving the training as it would be without them, and for keeping their completions
-in a store each, so that a kill loses nothing. Generation and verification are those of every other evaluation. Ours.
+Completions are kept in a store for each evaluation, so that a kill loses nothing.
 """
 
 from __future__ import annotations
@@ -29,19 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class CurveSettings:
-    """
-    How a learning curve is measured.
-
-    Args:
-        num_points (`int`): Evaluations between the first and the last step.
-        problems (`dict[str, Dataset]`): Problems by set.
-        verifier ([`Verifier`]): Judges the completions.
-        sampling ([`SamplingParameters`]): As in every other evaluation.
-        chat_template_kwargs (`dict`): Likewise.
-        num_generations (`int`): Generations per problem.
-        batch_size (`int`): Completions generated at once.
-        seed (`int`): Seed of the generations.
-    """
+    """How a learning curve is measured: `num_points` evaluations on `problems`, by set, between the ends."""
 
     num_points: int
     problems: dict[str, Dataset]
@@ -83,9 +70,7 @@ class CurveEvaluation(TrainerCallback):
     """
     Evaluate the student at some steps and leave a [`CurvePoint`] of each in the run's directory.
 
-    Args:
-        settings ([`CurveSettings`]): How.
-        trainer ([`PacedTrainer`]): Whose student it is. Its clock, a callback before this one, is restarted.
+    The trainer's clock, a callback before this one, is restarted: evaluations are no part of an arm's seconds.
     """
 
     def __init__(self, settings: CurveSettings, trainer: PacedTrainer) -> None:

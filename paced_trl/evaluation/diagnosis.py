@@ -1,19 +1,25 @@
 """
-Does the paper's bell show on this student and these problems? From settings to the curve, kept under the run.
+Does the paper's bell show on this student and these problems? The gradient of each problem's own loss, and the curve.
 
-Responsible for which problems are asked, for how the loss is set up, and for the files. The mathematics is in
-`gradient_snr.py`, the gradients are made in `gradient_sketch.py`.
+A gradient is kept as it is, or as a random projection: a signed sum of its coordinates into D buckets (a count
+sketch), which keeps inner products in expectation, off by about |g| |h| / sqrt(D). Memory, beside one gradient: one
+byte per trained parameter for the signs, and P x D numbers of four bytes. The mathematics is in `gradient_snr.py`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from datasets import Dataset
+from torch import nn
+from tqdm import tqdm
 from trl import ModelConfig
 
 from ..processes import Processes
@@ -21,20 +27,94 @@ from ..run_directory import write_json
 from ..training.config import PacedConfig
 from ..training.run import make_trainer, training_settings
 from ..training.schedule import stages
-from ..weighting.counts import pass_rate_bins
-from .gradient_sketch import DEFAULT_SIZE, problem_gradients
+from ..weighting.counts import Floats, pass_rate_bins
 from .gradient_snr import RESULT, GradientSNR, gradient_snr
 
 
-def choose_problems(num_passed: list[int], num_valid: list[int], most: int, seed: int) -> list[int]:
-    """
-    Return rows of at most `most` problems of each pass rate, at random, in order.
+if TYPE_CHECKING:
+    from ..training.trainer import PacedTrainer
 
-    Args:
-        num_passed, num_valid (`list[int]`): Counts per problem, length P; without any, a problem is left out.
-        most (`int`): Problems per pass rate.
-        seed (`int`): Seed of the choice.
+DEFAULT_SIZE = 8192
+
+
+class GradientSketch:
+    """A fixed random projection of the parameters' gradient to D numbers; the gradient itself where it has no more."""
+
+    def __init__(self, parameters: list[nn.Parameter], size: int = DEFAULT_SIZE, seed: int = 0) -> None:
+        self.parameters = parameters
+        num_coordinates = sum(parameter.numel() for parameter in parameters)
+        self.is_exact = num_coordinates <= size
+        self.size = num_coordinates if self.is_exact else size
+        generator = torch.Generator().manual_seed(seed)
+        self._signs = [
+            (torch.randint(0, 2, (parameter.numel(),), generator=generator, dtype=torch.int8) * 2 - 1).to(
+                parameter.device
+            )
+            for parameter in ([] if self.is_exact else parameters)
+        ]
+
+    def of_gradients(self) -> Floats:
+        """Return the vector of the parameters' present gradients, **shape (D,)**; no gradient counts as 0."""
+        gradients = [
+            torch.zeros_like(parameter).flatten() if parameter.grad is None else parameter.grad.flatten()
+            for parameter in self.parameters
+        ]
+        if self.is_exact:
+            return torch.cat([gradient.float().cpu() for gradient in gradients]).double().numpy()
+        total = torch.zeros(self.size)
+        offset = 0
+        for gradient, signs in zip(gradients, self._signs, strict=True):
+            # Coordinate i of all goes to bucket i modulo D: parameters begin where the one before ended.
+            start = offset % self.size
+            signed = nn.functional.pad(gradient.float() * signs, (start, -(start + gradient.numel()) % self.size))
+            total += signed.view(-1, self.size).sum(dim=0).cpu()
+            offset += gradient.numel()
+        return total.double().numpy()
+
+
+def problem_gradients(trainer: PacedTrainer, path: Path, *, size: int = DEFAULT_SIZE, progress: bool = True) -> Floats:
     """
+    Return the gradient of each training problem's unweighted distillation loss, **shape (P, D)**.
+
+    The loss is the trainer's own, on one problem: the mean over its completion tokens of the divergence in force.
+    Vectors are kept in `path` (`.npy`) as they come, and those that it holds are not made again.
+    """
+    model: Any = trainer.model
+    dataset: Any = trainer.train_dataset
+    sketch = GradientSketch([p for p in model.parameters() if p.requires_grad], size)
+    if path.exists():
+        vectors = np.lib.format.open_memmap(path, mode="r+")
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        vectors = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(len(dataset), sketch.size))
+        vectors[:] = np.nan  # to do
+    model.train()
+    batch_size = trainer.args.per_device_train_batch_size
+    bar = tqdm(total=len(dataset), desc="Gradients", unit="problem", disable=not progress)
+    for start in range(0, len(dataset), batch_size):
+        rows = range(start, min(start + batch_size, len(dataset)))
+        if np.isnan(vectors[rows]).any():
+            for row, inputs in zip(rows, _single_problems(trainer, [dataset[row] for row in rows]), strict=True):
+                model.zero_grad(set_to_none=True)
+                trainer.accelerator.backward(trainer.compute_loss(model, inputs))
+                vectors[row] = sketch.of_gradients()
+        bar.update(len(rows))
+    bar.close()
+    model.zero_grad(set_to_none=True)
+    return np.asarray(vectors, dtype=np.float64)
+
+
+def _single_problems(trainer: PacedTrainer, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield what the loss gets of each problem alone; their completions are made together."""
+    batch = trainer._generate_and_score_completions(rows)
+    for row in range(len(rows)):
+        single = {name: value[row : row + 1] for name, value in batch.items() if value.ndim > 0}
+        single["row_weight"] = torch.ones_like(single["row_weight"])
+        yield {**single, "num_items_in_batch": single["completion_mask"].sum()}
+
+
+def rows_per_pass_rate(num_passed: list[int], num_valid: list[int], most: int, seed: int) -> list[int]:
+    """Return rows of at most `most` measured problems of each pass rate, drawn at random, in order."""
     measured = np.flatnonzero(np.asarray(num_valid) > 0)
     index, last = pass_rate_bins(num_passed, num_valid)
     rng = np.random.default_rng(seed)
@@ -53,18 +133,8 @@ def diagnose(
     """
     Estimate the SNR of gradients over the pass rate, under the divergence of the run's first stage.
 
-    Args:
-        args ([`PacedConfig`]): The run; its `kl` says which loss.
-        model_args ([`~trl.ModelConfig`]): The student; with LoRA, the gradients are those of the adapter as it starts.
-        dataset (`datasets.Dataset`): Problems as [`PacedTrainer`] needs them, with `num_passed` and `num_valid`.
-        problems_per_pass_rate (`int`, *optional*, defaults to `32`): Most problems per pass rate.
-        sketch_size (`int`, *optional*, defaults to `8192`): See [`GradientSketch`].
-
-    Returns:
-        [`GradientSNR`]: Also in `output_dir/gradient_snr.json`.
-
-    Raises:
-        ValueError: If the problems have no counts, or too few pass rates.
+    With LoRA, the gradients are those of the adapter as it starts. The result is also written to
+    `output_dir/gradient_snr.json`. Problems without counts, or of too few pass rates, are refused.
     """
     if Processes.current().count > 1:
         raise ValueError(
@@ -77,7 +147,7 @@ def diagnose(
             f"{', '.join(dataset.column_names)}. Run `paced-trl estimate` first."
         )
     output = Path(str(args.output_dir))
-    rows = choose_problems(dataset["num_passed"][:], dataset["num_valid"][:], problems_per_pass_rate, args.seed)
+    rows = rows_per_pass_rate(dataset["num_passed"][:], dataset["num_valid"][:], problems_per_pass_rate, args.seed)
     dataset = dataset.select(rows)
     args = replace(
         args,

@@ -1,44 +1,33 @@
 """
 Whether one model is better than another: the paired difference of two sides that answered the same problems.
 
-Responsible for the bootstrap behind every interval, over problems and over the runs of a side, and for refusing sides
-that did not answer the same problems under the same settings. Ours; the paper (PACED, arXiv 2603.11178) gives standard
-errors. Knows nothing of how evaluations are made.
+Refuses sides that did not answer the same problems under the same settings. Intervals come from `intervals.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..weighting.counts import Floats, pass_rates
+from .evaluation import Evaluation
+from .intervals import NUM_RESAMPLES, interval_over_runs
 
 
-if TYPE_CHECKING:
-    from .evaluation import Evaluation
-
-CONFIDENCE = 0.95
 # What may differ between the records of two sides: the model, which is what is compared, and the draw.
 _FREE_FIELDS = {"generator.model", "generator.weights", "generator.dtype", "seed"}
-# Numbers drawn at once by the bootstrap: 80 MB.
-_MAX_DRAWS = 10_000_000
 
 
 @dataclass(frozen=True)
 class Difference:
     """
-    Difference in mean@k between two sides that answered the same problems, run minus baseline.
+    Mean over problems of the difference in pass rate, run minus baseline, with the ends of its 95 % interval.
 
-    Where there is no other side, as in [`mean_over_runs`], the mean@k itself.
-
-    Args:
-        estimate (`float`): Mean over problems of the difference in pass rate, in [-1, 1].
-        low (`float`): Lower end of the 95 % interval.
-        high (`float`): Upper end of the 95 % interval.
-        num_problems (`int`): Problems that count: those with a valid verdict in every evaluation of both sides.
+    Without another side, as in [`mean_over_runs`], the mean@k itself. `num_problems` are those that count: with a
+    valid verdict in every evaluation of both sides.
     """
 
     estimate: float
@@ -56,7 +45,7 @@ def compare_runs(
     run: Evaluation | Sequence[Evaluation],
     baseline: Evaluation | Sequence[Evaluation],
     *,
-    num_resamples: int = 10_000,
+    num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> Difference:
     """
@@ -99,21 +88,16 @@ def compare_runs(
         _check_comparable(reference, other)
     rates = [np.stack([_pass_rates_in_order(e, reference.problem_ids) for e in side]) for side in sides]
     if len(sides[0]) == len(sides[1]) or 1 in (len(sides[0]), len(sides[1])):
-        return _bootstrap([rates[0] - rates[1]], reference.name, num_resamples=num_resamples, seed=seed)
-    return _bootstrap([rates[0], -rates[1]], reference.name, num_resamples=num_resamples, seed=seed)
+        return _difference([rates[0] - rates[1]], reference.name, num_resamples=num_resamples, seed=seed)
+    return _difference([rates[0], -rates[1]], reference.name, num_resamples=num_resamples, seed=seed)
 
 
 def mean_over_runs(evaluations: Sequence[Evaluation]) -> Difference:
-    """
-    Return mean@k over the runs of a side with its bootstrap interval over problems and runs, as in [`compare_runs`].
-
-    Args:
-        evaluations (`Sequence[Evaluation]`): One or several, of the same problems.
-    """
+    """Return mean@k over the runs of one side, with its interval over problems and runs as in [`compare_runs`]."""
     for other in evaluations:
         _check_comparable(evaluations[0], other)
     ids = evaluations[0].problem_ids
-    return _bootstrap([np.stack([_pass_rates_in_order(e, ids) for e in evaluations])], evaluations[0].name)
+    return _difference([np.stack([_pass_rates_in_order(e, ids) for e in evaluations])], evaluations[0].name)
 
 
 def _pass_rates_in_order(evaluation: Evaluation, problem_ids: Sequence[str]) -> Floats:
@@ -157,15 +141,8 @@ def _settings(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _bootstrap(groups: list[Floats], name: str, *, num_resamples: int = 10_000, seed: int = 0) -> Difference:
-    """
-    Return the sum over groups of a group's mean, with its 95 % percentile interval.
-
-    Args:
-        groups (`list` of `np.ndarray` of **shape (S, P)**): Values per run and problem. Resamples draw the same
-            problems for all groups, and the runs of each for itself.
-        name (`str`): Name of the set, for the message.
-    """
+def _difference(groups: list[Floats], name: str, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> Difference:
+    """Return the sum over groups, each **shape (S, P)**, of a group's mean, with its interval."""
     # Sums over seeds in another order must not make a difference of 1e-17 out of none.
     values: Floats = np.concatenate(groups).round(12)
     values = values[:, ~np.isnan(values).any(axis=0)]
@@ -174,42 +151,7 @@ def _bootstrap(groups: list[Floats], name: str, *, num_resamples: int = 10_000, 
             f"None of the {groups[0].shape[1]} problems of {name!r} has a valid verdict in every evaluation, so no "
             "problem can be compared. Check the verifier."
         )
-    mean = sum(part.mean() for part in np.split(values, np.cumsum([len(group) for group in groups])[:-1]))
-    rng = np.random.default_rng([seed, 1])
-    weights: list[Floats] = [
-        rng.multinomial(len(group), [1 / len(group)] * len(group), size=num_resamples).astype(np.float64) / len(group)
-        for group in groups
-    ]
-    run_weights = np.concatenate(weights, axis=1)
-    return Difference(round(float(mean), 12), *_interval(values, run_weights, seed=seed), num_problems=values.shape[1])
-
-
-def bootstrap_interval(values: Floats) -> tuple[float, float]:
-    """Return the 95 % percentile interval of the mean of `values`, **shape (P,)**, over resamples of problems."""
-    return _interval(values[None], np.ones((10_000, 1)), seed=0)
-
-
-def _interval(values: Floats, run_weights: Floats, *, seed: int) -> tuple[float, float]:
-    """
-    Return the 95 % percentile interval of the mean over problems and the weighted sum over runs.
-
-    Only how often a problem's values are drawn matters, not for which problem: that is a multinomial draw over the
-    distinct columns, of which k generations give few.
-
-    Args:
-        values (`np.ndarray` of **shape (S, P)**): Values per run and problem.
-        run_weights (`np.ndarray` of **shape (R, S)**): Weight of each run in each resample.
-        seed (`int`): Seed of the draws of problems.
-    """
-    rng = np.random.default_rng(seed)
-    num_resamples, num_problems = len(run_weights), values.shape[1]
-    distinct, counts = np.unique(values, axis=1, return_counts=True)
-    chunk = max(1, _MAX_DRAWS // counts.size)
-    sums = []
-    for start in range(0, num_resamples, chunk):
-        size = min(chunk, num_resamples - start)
-        by_run = rng.multinomial(num_problems, counts / num_problems, size=size) @ distinct.T
-        sums.append((by_run * run_weights[start : start + size]).sum(axis=1))
-    tail = (1.0 - CONFIDENCE) / 2.0
-    low, high = np.quantile(np.concatenate(sums) / num_problems, [tail, 1.0 - tail])
-    return float(low), float(high)
+    measured = np.split(values, np.cumsum([len(group) for group in groups])[:-1])
+    mean = round(float(sum(group.mean() for group in measured)), 12)
+    interval = interval_over_runs(measured, num_resamples=num_resamples, seed=seed)
+    return Difference(mean, *interval, num_problems=values.shape[1])

@@ -1,13 +1,8 @@
 """
-How good a model is on a set of problems; whether it is better than another is `differences.py`.
+How good a model is on a set of problems: mean@k, pass@k and maj@k from counts, kept with every setting they depend on.
 
-Responsible for mean@k, pass@k and maj@k from counts, for the interval of mean@k, and for the file that keeps them
-together with every setting they depend on. Completions are made, verified and stored by `estimation.py`, so that an
-evaluation differs from an estimation in name only: same code, same record. The paper (PACED, arXiv 2603.11178) reports
-the mean over 8 generations; the intervals are ours.
-
-A verifier's failure is not the model's: a problem without a valid verdict (`num_valid` 0) does not count, here as
-everywhere, and is listed in `unmeasured`. This module knows nothing of training.
+Completions are made, verified and stored by `estimation/`, so an evaluation differs from an estimation in name only.
+A verifier's failure is not the model's: a problem without a valid verdict does not count and is listed.
 """
 
 from __future__ import annotations
@@ -27,10 +22,7 @@ import pyarrow.compute as pc
 
 from ..run_directory import write_json
 from ..weighting.counts import Floats, check_counts, pass_rates
-from .differences import CONFIDENCE as CONFIDENCE
-from .differences import Difference as Difference
-from .differences import bootstrap_interval
-from .differences import compare_runs as compare_runs
+from .intervals import interval_of_mean
 
 
 if TYPE_CHECKING:
@@ -109,12 +101,8 @@ class Evaluation:
 
     @property
     def mean_at_k_interval(self) -> tuple[float, float]:
-        """
-        95 % interval of [`mean_at_k`]: percentiles of a bootstrap that resamples problems with their generations.
-
-        Where all problems have the same pass rate its width is 0, however few they are.
-        """
-        return bootstrap_interval(self._measured_pass_rates())
+        """95 % interval of [`mean_at_k`], from a bootstrap that resamples problems with their generations."""
+        return interval_of_mean(self._measured_pass_rates())
 
     @property
     def maj_at_k(self) -> float | None:
@@ -130,17 +118,10 @@ class Evaluation:
 
     def pass_at(self, k: int) -> float:
         """
-        Return pass@k: how often at least one of k generations passes, averaged over problems.
+        Return pass@k: how often at least one of k generations passes, averaged over problems with k valid verdicts.
 
         For c passes among n valid generations the unbiased estimate is 1 - C(n - c, k) / C(n, k) (Chen et al. 2021,
-        arXiv 2107.03374, eq. 1). As in [`mean_at_k`], problems with too few valid verdicts, here fewer than k, do not
-        count.
-
-        Args:
-            k (`int`): Generations, from 1 to `num_generations`.
-
-        Returns:
-            `float`: Fraction in [0, 1].
+        arXiv 2107.03374, eq. 1).
 
         Raises:
             ValueError: If `k` is below 1, or no problem has k valid verdicts.
@@ -165,12 +146,7 @@ class Evaluation:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Evaluation:
-        """
-        Return the evaluation that [`to_dict`] was called on.
-
-        Raises:
-            ValueError: If a field is missing.
-        """
+        """Return the evaluation that [`to_dict`] was called on."""
         names = [field.name for field in fields(cls)]
         missing = [name for name in names if name not in values and name != "majority"]
         if missing:
@@ -187,13 +163,7 @@ class Evaluation:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Evaluation:
-        """
-        Read the evaluation that [`save`] wrote.
-
-        Raises:
-            FileNotFoundError: If there is no such file.
-            ValueError: If it holds no evaluation.
-        """
+        """Read the evaluation that [`save`] wrote; a file that holds none is a `ValueError`."""
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
             if not isinstance(values, dict):
@@ -284,9 +254,9 @@ def majority_votes(verdicts: Sequence[str], answers: Sequence[str | None]) -> fl
     """
     Return the probability that the answer that most of a problem's generations agree on is right (maj@k).
 
-    Each valid generation that states an answer has one vote. Those that passed agree with each other, however they
-    wrote it; of the others, those with the same answer do. Among answers with as many votes one is drawn by chance.
-    Wrong answers that are equal and written differently count as two, which can only favour the right one.
+    Each valid generation that states an answer has one vote; those that passed agree, however they wrote it. A tie is
+    broken by chance. Wrong answers that are equal and written differently count as two, which can only favour the
+    right one. Without votes it is 0.
 
     Example:
 
@@ -294,13 +264,6 @@ def majority_votes(verdicts: Sequence[str], answers: Sequence[str | None]) -> fl
     >>> majority_votes(["passed", "failed", "failed", "passed"], [None, "7", "7", None])
     0.5
     ```
-
-    Args:
-        verdicts (`Sequence[str]`, length k): Verdicts of one problem's generations.
-        answers (`Sequence[str]`, length k): What each states; not needed of those that passed. `None`: no vote.
-
-    Returns:
-        `float`: 1 or 0, or with ties a fraction between; 0 where nobody votes.
     """
     votes = Counter(
         None if verdict == "passed" else answer

@@ -1,14 +1,9 @@
 """
 Whether gradients agree across problems, by how often the student passes them: the paper's bell, on one's own data.
 
-PACED (arXiv 2603.11178) rests on the observation that the signal-to-noise ratio of gradients across problems is a bell
-over the pass rate p and collapses at p = 0 and p = 1; its weight p^a (1-p)^b follows that curve. Here the curve is
-estimated from per-problem gradients g_i of one student, with intervals, and the exponents that fit it best. Estimators
-and intervals are ours. Pure numpy; where gradients come from is `gradient_sketch.py`.
-
 Within a bin of n problems, SNR = |mu|^2 / sigma^2 with mu the mean gradient and sigma^2 the mean of |g_i - mu|^2. The
 plain ratio of sample values is high by about 1/n, so both are estimated without bias: |mu|^2 by the mean of g_i . g_j
-over all pairs i != j, sigma^2 by the mean of |g_i|^2 minus that.
+over all pairs i != j, sigma^2 by the mean of |g_i|^2 minus that. Numpy only; gradients come from `diagnosis.py`.
 """
 
 from __future__ import annotations
@@ -20,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..weighting.counts import Floats, pass_rate_bins
+from .intervals import percentile_interval, resample
 
 
 RESULT = "gradient_snr.json"
@@ -27,20 +23,11 @@ RESULT = "gradient_snr.json"
 # Fewer problems have too few pairs.
 MIN_PROBLEMS = 4
 _GRID = np.round(np.arange(0.0, 4.01, 0.05), 2)
-_LOW, _HIGH = 2.5, 97.5
 
 
 @dataclass(frozen=True)
 class SNRBin:
-    """
-    The problems of about one pass rate.
-
-    Attributes:
-        pass_rate (`float`): Where the bin stands, in [0, 1].
-        num_problems (`int`): Problems with a gradient, n.
-        snr, low, high (`float`): Signal-to-noise ratio and its 95 % bootstrap interval over problems.
-        mean_norm (`float`): Mean of |g_i|.
-    """
+    """The problems of about one pass rate: SNR with its 95 % interval over problems, and the mean of |g_i|."""
 
     pass_rate: float
     num_problems: int
@@ -53,16 +40,10 @@ class SNRBin:
 @dataclass(frozen=True)
 class GradientSNR:
     """
-    The SNR over the pass rate, and the exponents of the weight that fit it.
+    The SNR over the pass rate, and the exponents (a, b) whose p^a (1-p)^b, times a constant, fits it best.
 
-    Attributes:
-        bins (`list[SNRBin]`): By pass rate.
-        exponents (`tuple[float, float]`): The (a, b) whose p^a (1-p)^b, times a constant, fits best.
-        exponent_intervals (`tuple[tuple[float, float], tuple[float, float]]`): 95 % bootstrap intervals of a and of b.
-        explained, explained_by_default (`float`):
-            How much of the sum of the bins' squared SNR the best exponents and (1, 1) explain, in [0, 1].
-        is_bell (`bool`): Whether the middle is above both ends, by intervals that exclude 0.
-        finding (`str`): What the data show of a bell, in a sentence or two.
+    `explained` and `explained_by_default` are the shares of the bins' summed squared SNR that the best exponents and
+    (1, 1) explain; `is_bell` is whether the middle is above both ends, by intervals that exclude 0.
     """
 
     bins: list[SNRBin]
@@ -118,18 +99,10 @@ def gradient_snr(
     seed: int = 0,
 ) -> GradientSNR:
     """
-    Estimate the SNR of gradients across problems as a function of the pass rate.
+    Estimate the SNR of the gradients, **shape (P, D)**, across problems as a function of the pass rate.
 
-    Args:
-        gradients (`np.ndarray`):
-            Gradient of each problem's unweighted loss, **shape (P, D)**, or a random projection that keeps inner
-            products.
-        num_passed, num_valid (`ArrayLike`): Counts per problem, **shape (P,)**; each `num_valid` above 0.
-        num_resamples (`int`, *optional*, defaults to `1000`): Resamples of the bootstrap.
-        seed (`int`, *optional*, defaults to `0`): Its seed.
-
-    Raises:
-        ValueError: If fewer than three pass rates have four problems each.
+    Gradients are of each problem's unweighted loss, or random projections that keep inner products. Fewer than three
+    pass rates with four problems each are refused.
     """
     index, last = pass_rate_bins(num_passed, num_valid)
     chosen = [b for b in range(last + 1) if np.count_nonzero(index == b) >= MIN_PROBLEMS]
@@ -143,7 +116,7 @@ def gradient_snr(
     for b in chosen:
         part = np.asarray(gradients, dtype=np.float64)[index == b]
         estimate, replicates = _snr_with_replicates(part @ part.T, num_resamples, rng)
-        low, high = np.percentile(replicates, [_LOW, _HIGH])
+        low, high = percentile_interval(replicates)
         norm = float(np.linalg.norm(part, axis=1).mean())
         bins.append(SNRBin(b / last, len(part), float(estimate), float(low), float(high), norm))
         resampled.append(replicates)
@@ -152,7 +125,7 @@ def gradient_snr(
     values = np.array([b.snr for b in bins])[:, None]
     exponents, explained = _fit_exponents(rates, values)
     replicated, _ = _fit_exponents(rates, replicates)
-    intervals = np.percentile(replicated, [_LOW, _HIGH], axis=0).T
+    intervals = np.transpose(percentile_interval(replicated))
     is_bell, finding = _judge_bell(rates, replicates)
     return GradientSNR(
         bins=bins,
@@ -168,8 +141,7 @@ def gradient_snr(
 def _snr_with_replicates(gram: Floats, num_resamples: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """Return the SNR of one bin from its **(n, n)** inner products, and its bootstrap replicates, **shape (R,)**."""
     n = len(gram)
-    counts = rng.multinomial(n, np.full(n, 1.0 / n), size=num_resamples).astype(np.float64)
-    counts = np.concatenate([np.ones((1, n)), counts])
+    counts = np.concatenate([np.ones((1, n)), resample(n, num_resamples, rng)])
     squares = np.diagonal(gram)
     # Pairs of two different problems only: a problem drawn twice would agree with itself.
     pairs = np.einsum("rn,nm,rm->r", counts, gram, counts, optimize=True) - counts**2 @ squares
@@ -187,19 +159,9 @@ def _kernels(rates: Floats, alphas: npt.ArrayLike, betas: npt.ArrayLike) -> Floa
 
 
 def _explained(kernels: Floats, values: Floats) -> Floats:
-    """
-    Return the share of `values` squared that each kernel times its best constant, not below 0, explains.
-
-    Every pass rate counts alike: no kernel meets the ends exactly, and by their precision, which is highest there,
-    they would decide alone.
-
-    Args:
-        kernels (`np.ndarray`): **shape (N, M)**.
-        values (`np.ndarray`): **shape (M, R)**.
-
-    Returns:
-        `np.ndarray`: **shape (N, R)**.
-    """
+    """Return the share, **(N, R)**, of squared `values`, **(M, R)**, that kernels, **(N, M)**, explain at best."""
+    # Every pass rate counts alike: weighted by their precision, which is highest at the ends where no kernel fits
+    # exactly, the ends would decide alone. A kernel's best constant is not below 0.
     products = np.maximum(kernels @ values, 0.0)
     shares: Floats = products**2 / np.sum(kernels**2, axis=1)[:, None] / np.maximum(np.sum(values**2, axis=0), 1e-300)
     return shares
@@ -217,8 +179,7 @@ def _judge_bell(rates: Floats, replicates: Floats) -> tuple[bool, str]:
     """Compare the mean SNR of the inner bins with those of the first and the last, by their replicates."""
     middle = replicates[1:-1].mean(axis=0)
     names = [f"p = {rates[0]:.2g}", f"p = {rates[-1]:.2g}"]
-    lows = [np.percentile(middle - end, _LOW) for end in (replicates[0], replicates[-1])]
-    highs = [np.percentile(middle - end, _HIGH) for end in (replicates[0], replicates[-1])]
+    lows, highs = zip(*(percentile_interval(middle - end) for end in (replicates[0], replicates[-1])), strict=True)
     falls = [name for name, low in zip(names, lows, strict=True) if low > 0]
     rises = [name for name, high in zip(names, highs, strict=True) if high < 0]
     if len(falls) == 2:

@@ -1,9 +1,7 @@
 """
-Accuracy against what training has cost: the points of an arm's learning curve, and the cost of a given accuracy.
+Accuracy against what training has cost: the points of an arm's learning curve, their files, and what is read off them.
 
-Responsible for where on the way points are taken, for their files, and for reading off a curve what it took to reach
-an accuracy, and how accurate it was before it forgot more. Evaluating is `curve_evaluation.py`'s business. Ours. Loads
-no model and nothing heavy.
+Evaluating is the business of `curve_evaluation.py`. Loads no model and nothing heavy.
 """
 
 from __future__ import annotations
@@ -25,17 +23,7 @@ DIRECTORY = "curve"
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """
-    One evaluation on the way.
-
-    Args:
-        step (`int`): Completed optimizer steps.
-        seconds (`float`): Seconds of training until then, evaluations left out.
-        tokens_generated (`int`): Tokens that the student generated for training, refreshes included.
-        student_tokens (`int`): Tokens run through the student for the loss, forward and backward.
-        teacher_tokens (`int`): Tokens run through the teacher.
-        accuracy (`dict[str, float]`): mean@k by set, fractions in [0, 1].
-    """
+    """One evaluation on the way: mean@k by set, and what training had cost until then (see [`costs_so_far`])."""
 
     step: int
     seconds: float
@@ -61,16 +49,7 @@ def read_curve(run: Path) -> list[CurvePoint]:
 
 
 def curve_steps(max_steps: int, num_points: int) -> list[int]:
-    """
-    Return after which optimizer steps to evaluate: evenly spaced, the start and the end left out.
-
-    Example:
-
-    ```python
-    >>> curve_steps(300, 4)
-    [60, 120, 180, 240]
-    ```
-    """
+    """Return after which optimizer steps to evaluate: evenly spaced, the start and the end left out."""
     steps = {round(max_steps * number / (num_points + 1)) for number in range(1, num_points + 1)}
     return sorted(steps - {0, max_steps})
 
@@ -96,21 +75,9 @@ def mean_curve(curves: Sequence[Sequence[CurvePoint]]) -> list[CurvePoint]:
 
 def cost_of_accuracy(curve: Sequence[CurvePoint], eval_set: str, accuracy: float) -> tuple[float, float] | None:
     """
-    Return the tokens and seconds after which a curve first has an accuracy, straight lines between its points.
+    Return the tokens and seconds after which a curve first has an accuracy, or `None`; straight lines between points.
 
     Points measured with few generations are noisy, and the first of them to be high enough comes too early.
-
-    Example:
-
-    ```python
-    >>> start = CurvePoint(0, 0.0, 0, 0, 0, {"test": 0.2})
-    >>> end = CurvePoint(10, 8.0, 100, 200, 100, {"test": 0.6})
-    >>> cost_of_accuracy([start, end], "test", 0.5)
-    (300.0, 6.0)
-    ```
-
-    Returns:
-        `tuple[float, float]` or `None`: `None` if it never does.
     """
     previous = curve[0]
     for point in curve:
@@ -131,26 +98,10 @@ def best_with_retention(
     curve: Sequence[CurvePoint], eval_set: str, retention_set: str, retention: float
 ) -> float | None:
     """
-    Return the highest accuracy that a curve has where it has not forgotten more, straight lines between its points.
+    Return the highest accuracy of a curve where its `retention_set` is not below `retention`, or `None`.
 
-    Where a curve runs along `retention`, noise decides which of its points count: look at the curve, too.
-
-    Example:
-
-    ```python
-    >>> start = CurvePoint(0, 0.0, 0, 0, 0, {"test": 0.2, "kept": 0.9})
-    >>> end = CurvePoint(10, 8.0, 100, 200, 100, {"test": 0.6, "kept": 0.7})
-    >>> round(best_with_retention([start, end], "test", "kept", 0.8), 3)
-    0.4
-    ```
-
-    Args:
-        curve (`Sequence[CurvePoint]`): From the untouched student on.
-        eval_set, retention_set (`str`): Whose accuracy is asked for, and whose must not be below `retention`.
-        retention (`float`): A fraction in [0, 1].
-
-    Returns:
-        `float` or `None`: `None` if the curve is below `retention` from the first point to the last.
+    Lines between points are straight. Where a curve runs along `retention`, noise decides which of its points count:
+    look at the curve, too.
     """
     path = [(point.accuracy[eval_set], point.accuracy[retention_set]) for point in curve]
     found = [accuracy for accuracy, kept in path if kept >= retention - 1e-9]

@@ -34,7 +34,7 @@ def run_comparison(
     shared_tokens: Mapping[str, int] | None = None,
 ) -> Comparison:
     """
-    Evaluate the untouched student, then train and evaluate each arm with each seed; save after each.
+    Evaluate the base student, then train and evaluate each arm with each seed; save after each.
 
     Until they are reached, runs of an earlier comparison stay in what is saved: who adds an arm and stops loses none.
 

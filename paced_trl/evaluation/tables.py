@@ -1,7 +1,7 @@
 """
 Results as tables, for the terminal and for Markdown.
 
-The words "better" and "worse" appear only where the interval of a paired difference excludes 0.
+"Better" and "worse" appear only where the interval of a paired difference excludes 0.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any
 from rich.table import Table
 
 from .comparison import BASE, Comparison
-from .evaluation import Difference, Evaluation, compare_runs
+from .differences import Difference, compare_runs
+from .evaluation import Evaluation
 
 
 COST_COLUMNS = {
@@ -39,13 +40,9 @@ def evaluation_rows(
     results: Mapping[str, Evaluation], baselines: Sequence[Mapping[str, Evaluation]] = ()
 ) -> list[dict[str, str]]:
     """
-    Return one row per set: mean@k with its interval, pass@k, maj@k, length, clipped ratio, difference to a baseline.
+    Return one row per set of one model's results, with paired differences to `baselines`, one mapping per seed.
 
     maj@k is left out where no verifier of these sets can say which answers agree.
-
-    Args:
-        results (`Mapping[str, Evaluation]`): Evaluations of one model, by set.
-        baselines (`Sequence[Mapping[str, Evaluation]]`, *optional*): Evaluations of the baseline, one per seed.
     """
     rows = []
     has_votes = any(result.maj_at_k is not None for result in results.values())
@@ -72,7 +69,7 @@ def comparison_rows(comparison: Comparison) -> list[dict[str, str]]:
     """
     Return one row per arm: mean@k and paired differences per set, what is retained, and what training cost.
 
-    Tokens are those of [`training_costs.costs_so_far`], time is that of training alone, both means over seeds.
+    Tokens are those of [`costs_so_far`], time is that of training alone, both means over seeds.
     """
     rows = []
     for arm in comparison.arms():

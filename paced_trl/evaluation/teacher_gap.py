@@ -1,9 +1,8 @@
 """
 What quantisation changes in a teacher: the divergence between it and itself in 4 bits, on references.
 
-Responsible for the two passes over the references, for the numbers and for the file. One of the two is in memory at a
-time: of the full one its final hidden states are kept, and both have the same head. Several processes share the
-references and get the numbers of one. Ours; the paper (PACED, arXiv 2603.11178) does not quantise.
+One of the two is in memory at a time: of the full one its final hidden states are kept, and both have the same head.
+Several processes share the references and get the numbers of one.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ from datasets import Dataset
 from ..processes import Processes
 from ..run_directory import write_json
 from ..training.dataset import end_of_completion_id, reference_token_ids
+from .intervals import NUM_RESAMPLES, percentile_interval, resample
 
 
 RESULT = "teacher_gap.json"
-_NUM_RESAMPLES = 10_000
 # Rows of logits in memory at once.
 _CHUNK = 256
 
@@ -32,14 +31,9 @@ _CHUNK = 256
 @dataclass(frozen=True)
 class TeacherGap:
     """
-    How far a teacher in 4 bits is from itself.
+    How far a teacher in 4 bits is from itself, with 95 % intervals over references.
 
-    Args:
-        kl (`float`): KL(full || 4 bits), nats per token, mean over all tokens of the references.
-        kl_interval (`tuple[float, float]`): Its 95 % interval: bootstrap over references.
-        top1_agreement (`float`): Share of tokens for which both find the same token likeliest.
-        top1_interval (`tuple[float, float]`): Its 95 % interval.
-        num_references, num_tokens (`int`): What was looked at.
+    `kl` is KL(full || 4 bits) in nats per token; `top1_agreement` the share of tokens on whose likeliest both agree.
     """
 
     kl: float
@@ -67,15 +61,8 @@ def teacher_gap(
     """
     Measure how far the teacher in 4 bits is from the full one.
 
-    Args:
-        load (`Callable[[bool], TransformersGenerator]`): Makes the teacher; with `True` in 4 bits. Called twice.
-        references (`datasets.Dataset`): Rows with `prompt` and `reference`.
-        num_references (`int`): Most references, drawn at random.
-        max_completion_length (`int`): References are cut there, as in training.
-        seed (`int`): Seed of the draw and of the bootstrap.
-
-    Returns:
-        [`TeacherGap`]
+    `load(in_4bit)` makes the teacher's `TransformersGenerator` and is called twice; `references` has `prompt` and
+    `reference`, of which at most `num_references` are drawn and cut at `max_completion_length` tokens.
     """
     if num_references < 1:
         raise ValueError(f"`num_gap_references` is {num_references}; it takes at least 1 reference.")
@@ -136,9 +123,9 @@ def _logits(model: Any, states: torch.Tensor) -> torch.Tensor:
 def _summed(sums: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> TeacherGap:
     """Return means per token, with intervals from references drawn again."""
     means = sums.sum(axis=0) / lengths.sum()
-    drawn = rng.multinomial(len(lengths), np.full(len(lengths), 1 / len(lengths)), size=_NUM_RESAMPLES)
+    drawn = resample(len(lengths), NUM_RESAMPLES, rng)
     resampled = (drawn @ sums) / (drawn @ lengths)[:, None]
-    (kl_low, top1_low), (kl_high, top1_high) = np.percentile(resampled, [2.5, 97.5], axis=0)
+    (kl_low, top1_low), (kl_high, top1_high) = percentile_interval(resampled)
     return TeacherGap(
         kl=float(means[0]),
         kl_interval=(float(kl_low), float(kl_high)),

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..evaluation.evaluation import Evaluation, compare_runs
+from ..evaluation.differences import compare_runs
+from ..evaluation.evaluation import Evaluation
 from ..evaluation.tables import as_markdown, describe
 from ..names import last_part, public_value
 from ..store.store import VERDICTS, PassRateStore

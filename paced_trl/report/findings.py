@@ -12,18 +12,14 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 
+from ..estimation.advice import MAX_FAILURE_SHARE, MAX_TRUNCATED_SHARE, MIN_FRONTIER_SHARE
 from ..evaluation.comparison import BASE
-from ..evaluation.evaluation import Difference, Evaluation, compare_runs
+from ..evaluation.differences import Difference, compare_runs
+from ..evaluation.evaluation import Evaluation
 from ..evaluation.tables import describe
 from ..store.store import VERDICTS
 from ..verification.verdict import VALID_VERDICTS
-from ..weighting.counts import (
-    MAX_FAILURE_SHARE,
-    MAX_TRUNCATED_SHARE,
-    MIN_FRONTIER_SHARE,
-    FrontierShares,
-    frontier_shares,
-)
+from ..weighting.counts import FrontierShares, frontier_shares
 from .contents import RunContents
 
 

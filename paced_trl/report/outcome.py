@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ..estimation.advice import MIN_FRONTIER_SHARE
 from ..evaluation.comparison import BASE
-from ..weighting.counts import MIN_FRONTIER_SHARE
 from .contents import RunContents
 from .findings import against, differences, listed, training_shares
 

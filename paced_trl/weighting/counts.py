@@ -21,12 +21,6 @@ Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 
-# Shares beyond which a user is warned: of problems at the frontier, and of completions on which the verifier failed or
-# that were cut off.
-MIN_FRONTIER_SHARE = 0.10
-MAX_FAILURE_SHARE = 0.01
-MAX_TRUNCATED_SHARE = 0.10
-
 # With more generations each, a bin per possible pass rate would be a bin of few problems.
 MAX_BINS = 16
 

@@ -61,7 +61,7 @@ def test_the_description_names_settings_numbers_and_rates(store: PassRateStore) 
         "5 completions of 3 problems in 2 shards",
         "90 tokens, 18.0 per completion; 1 completions cut off (20.0%)",
         "passed 1 (20.0%)   failed 1 (20.0%)   truncated 1 (20.0%)   timeout 1 (20.0%)   unverifiable 1 (20.0%)",
-        "Warning: the verifier failed on 40.0% of the completions",
+        "Warning: The verifier failed on 40.0% of the completions",
     ):
         assert line in text
     bars = {line.split()[0]: line.split()[-1] for line in text.split("Completions per problem")[1].splitlines()[1:3]}

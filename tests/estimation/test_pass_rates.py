@@ -475,8 +475,8 @@ def test_the_summary_of_unequal_counts_has_tenths() -> None:
 @pytest.mark.parametrize(
     ("table", "advice"),
     [
-        (table_of([0] * 19 + [1], [4] * 20), "only 5.0% of the problems are at the frontier.*easier"),
-        (table_of([4] * 19 + [1], [4] * 20), "only 5.0% of the problems are at the frontier.*harder"),
+        (table_of([0] * 19 + [1], [4] * 20), "Only 5.0% of the problems are at the frontier.*take easier ones"),
+        (table_of([4] * 19 + [1], [4] * 20), "Only 5.0% of the problems are at the frontier.*take harder ones"),
         (table_of([2, 2], [3, 4], num_timeout=[1, 0]), "verifier failed on 12.5%"),
         (table_of([2, 2], [4, 4], num_failed=[0, 0], num_truncated=[2, 2]), "50.0% .* `max_completion_length`"),
     ],

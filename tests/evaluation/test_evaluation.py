@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from paced_trl.evaluation.differences import mean_over_runs
-from paced_trl.evaluation.evaluation import Difference, Evaluation, compare_runs, evaluate_model, majority_votes
+from paced_trl.evaluation.differences import Difference, compare_runs, mean_over_runs
+from paced_trl.evaluation.evaluation import Evaluation, evaluate_model, majority_votes
 from paced_trl.generation.completions import Completion
 from paced_trl.store.store import PassRateStore
 from paced_trl.verification.verdict import Verdict
@@ -191,7 +191,7 @@ def test_interval_of_equal_pass_rates_has_no_width():
 def test_interval_does_not_depend_on_how_resamples_are_split(monkeypatch):
     evaluation = simulate(np.linspace(0.0, 1.0, 50))
     whole = evaluation.mean_at_k_interval
-    monkeypatch.setattr("paced_trl.evaluation.differences._MAX_DRAWS", 70)
+    monkeypatch.setattr("paced_trl.evaluation.intervals._MAX_DRAWS", 70)
     assert evaluation.mean_at_k_interval == whole
 
 

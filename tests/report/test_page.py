@@ -30,7 +30,7 @@ from helpers.report_runs import (
     make_store,
 )
 from paced_trl.evaluation.comparison import BASE, Comparison
-from paced_trl.evaluation.evaluation import compare_runs
+from paced_trl.evaluation.differences import compare_runs
 from paced_trl.evaluation.tables import comparison_rows
 from paced_trl.report import write_report
 from paced_trl.report.contents import RunContents, read_run

@@ -555,14 +555,11 @@ def test_a_resumed_run_goes_on_with_its_re_estimated_pass_rates(
 
 
 @pytest.mark.parametrize(
-    "setting",
-    [{"kl_switch_patience": 2}, {"kl_switch_threshold": 0.1}, {"teacher_offload": True}],
-    ids=lambda s: [*s][0],
+    ("name", "value"), [("kl_switch_patience", 2), ("kl_switch_threshold", 0.1), ("teacher_offload", True)]
 )
-def test_a_dropped_setting_is_refused_with_what_to_do_instead(tmp_path: Path, setting: dict[str, Any]) -> None:
-    (name,) = setting
+def test_a_dropped_setting_is_refused_with_what_to_do_instead(tmp_path: Path, name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"`{name}` is given, which was dropped in 0.2: .*Remove it"):
-        PacedConfig(output_dir=str(tmp_path), **CPU, **setting)
+        PacedConfig(output_dir=str(tmp_path), **CPU, **{name: value})
 
 
 @pytest.mark.parametrize(

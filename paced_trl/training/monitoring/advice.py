@@ -14,7 +14,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from ...weighting.counts import MAX_FAILURE_SHARE, MIN_FRONTIER_SHARE
+from ...estimation.advice import MAX_FAILURE_SHARE, MIN_FRONTIER_SHARE
 from ..schedule import METRICS
 from .notes import keep_note
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from paced_trl.evaluation.gradient_sketch import GradientSketch
+from paced_trl.evaluation.diagnosis import GradientSketch
 from paced_trl.evaluation.gradient_snr import _snr_with_replicates, gradient_snr
 
 
