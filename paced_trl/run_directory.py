@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 
 MANIFEST = "run.json"
+# What runs of version 0.1 recorded of settings that are gone, where they were not used.
+_DROPPED_DEFAULTS = {"kl_switch_patience": None, "kl_switch_threshold": 0.01, "teacher_offload": False}
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -54,6 +56,8 @@ class RunDirectory:
 
     def _refuse_other_run(self, stored: dict[str, Any]) -> None:
         for key in sorted(stored.keys() | self.settings.keys()):
+            if key in _DROPPED_DEFAULTS and stored.get(key) == _DROPPED_DEFAULTS[key]:
+                continue
             if stored.get(key) != self.settings.get(key):
                 raise ValueError(
                     f"{str(self.path)!r} holds a run with `{key}`={stored.get(key)!r}, but now it is "
