@@ -94,7 +94,6 @@ class PublishedRun:
             "lora_": not setting("student.use_peft"),
             # How this machine went about it.
             "teacher_cache": True,
-            "teacher_offload": True,
         }
         unused = tuple(name for name, is_unused in without_effect.items() if is_unused)
         steps: dict[str, Any] = {}
