@@ -22,7 +22,7 @@ from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import ADAPTER_CONFIG_NAME
 
 from ..generation.completions import Prompt
-from ..generation.gguf_conversion import content_hash
+from ..generation.identity import content_hash
 from ..generation.models import load_model, load_tokenizer, resolve_model_path
 from ..generation.prompts import PromptRenderer
 from ..run_directory import write_json

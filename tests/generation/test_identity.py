@@ -10,8 +10,8 @@ import pytest
 
 from helpers.byte_level_models import make_model
 from paced_trl.generation import gguf_conversion
-from paced_trl.generation.gguf_conversion import content_hash
-from paced_trl.generation.models import weights_fingerprint
+from paced_trl.generation.identity import content_hash
+from paced_trl.generation.identity import weights_fingerprint
 
 
 # peft 0.21 asks transformers 5.23 for a property under its old name. Can go with the next peft.

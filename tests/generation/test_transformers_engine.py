@@ -18,7 +18,7 @@ from peft import LoraConfig, get_peft_model
 from scipy.stats import chi2_contingency, chisquare
 
 from helpers.tiny_models import build_tiny_model, build_tiny_tokenizer
-from paced_trl.generation.batching import Row, capacity, per_prompt, split_off
+from paced_trl.generation.batching import PromptRow, capacity, per_prompt, split_off
 from paced_trl.generation.completions import Completion, SamplingParameters
 from paced_trl.generation.engines import load_generator
 from paced_trl.generation.seeded_sampling import DrawFromRowStream, row_uniforms
@@ -534,7 +534,7 @@ def test_out_of_memory_halves_the_batch(
 
 def test_batches_keep_to_their_budget() -> None:
     rng = random.Random(0)
-    rows = [Row(index, [0] * rng.randrange(1, 40), 0, rng.randrange(1, 12)) for index in range(60)]
+    rows = [PromptRow(index, [0] * rng.randrange(1, 40), 0, rng.randrange(1, 12)) for index in range(60)]
     rows.sort(key=lambda row: -len(row.prompt_ids))
     wanted = {row.prompt_index: row.num_generations for row in rows}
     made: dict[int, list[int]] = {index: [] for index in wanted}
@@ -549,8 +549,8 @@ def test_batches_keep_to_their_budget() -> None:
             made[row.prompt_index] += range(row.first_generation, row.first_generation + row.num_generations)
     assert made == {index: list(range(count)) for index, count in wanted.items()}
     assert num_batches < 2 * sum(wanted.values()) / 6
-    assert capacity([Row(0, [0] * 1000, 0, 2)], 10, 300, 20) == 1
-    assert Row(3, [7], 2, 2).singles() == [Row(3, [7], 2, 1), Row(3, [7], 3, 1)]
+    assert capacity([PromptRow(0, [0] * 1000, 0, 2)], 10, 300, 20) == 1
+    assert PromptRow(3, [7], 2, 2).singles() == [PromptRow(3, [7], 2, 1), PromptRow(3, [7], 3, 1)]
     assert per_prompt(3, 2) == [3, 3]
 
 
