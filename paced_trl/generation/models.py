@@ -107,14 +107,14 @@ def resolve_model_path(name_or_path: str | os.PathLike[str]) -> str:
     gguf_files = [path] if path.suffix == ".gguf" else sorted(path.glob("*.gguf"))
     if gguf_files:
         raise ValueError(
-            f"`{path}` holds a model as GGUF ({gguf_files[0].name}), which is not loaded. Convert it to a directory with "
-            f"safetensors, `python {_GGUF_SCRIPT} {gguf_files[0]} DIRECTORY`, and give that directory."
+            f"`{path}` holds a model as GGUF ({gguf_files[0].name}), which is not loaded. Convert it to a directory "
+            f"with safetensors, `python {_GGUF_SCRIPT} {gguf_files[0]} DIRECTORY`, and give that directory."
         )
     if path.is_file():
         raise ValueError(f"`{path}` is a file. Give the directory that holds the model.")
     raise ValueError(
-        f"`{path}` holds no model: it needs {CONFIG_NAME} and safetensors weights, or {ADAPTER_CONFIG_NAME} and adapter "
-        "weights."
+        f"`{path}` holds no model: it needs {CONFIG_NAME} and safetensors weights, or {ADAPTER_CONFIG_NAME} and "
+        "adapter weights."
     )
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import httpx2
 import openai
 
-from ..text import printable
+from ..text import one_line
 from .batching import PromptRow
 from .completions import Completion
 
@@ -31,11 +31,18 @@ _MOST_FAILED_REQUESTS = 3
 # Refusals before any answer, from which on the requests are taken to be wrong, and not some of the prompts.
 _MOST_REFUSALS = 3
 _REFUSED_PROMPT = {400, 413, 422}
+_RETRIED_STATUS = {408, 409, 425, 429}
+# Seconds, as the client's own.
+_PAUSE, _LONGEST_PAUSE = 0.5, 8.0
 _LARGEST_ANSWER = 64 * 2**20
 
 Prepared = tuple[PromptRow, dict[str, Any], list[PromptRow]]
 Prepare = Callable[[PromptRow, "Server"], Prepared]
 Read = Callable[[PromptRow, Any, "Server"], tuple[list[Completion], list[PromptRow]]]
+
+
+class RefusedError(Exception):
+    """A request that is wrong: another attempt would be refused too."""
 
 
 class InvalidResponseError(Exception):
@@ -60,9 +67,8 @@ class Server:
 class _Request:
     row: PromptRow
     tried: set[Server] = field(default_factory=set)  # where it failed for good
-    sent_to: Server | None = None
     started: float = 0.0
-    is_refused: bool = False
+    error: Exception | None = None
 
 
 class ServerPool:
@@ -86,14 +92,21 @@ class ServerPool:
         self.concurrency = concurrency
         self.timeout = timeout
         self.max_failures = max_failures
+        # Else the client would send any server what the environment holds for OpenAI's own.
+        self.headers: dict[str, Any] = dict.fromkeys(["OpenAI-Organization", "OpenAI-Project"], openai.Omit())
+        self.headers["Accept-Encoding"] = "identity"
         self.api_key = api_key
+        if api_key is None:
+            self.headers["Authorization"] = openai.Omit()
 
     @property
     def alive(self) -> list[Server]:
         """The servers that have not been dropped."""
         return [server for server in self.servers if not server.is_dropped]
 
-    def run(self, rows: Sequence[PromptRow], prepare: Prepare, read: Read) -> Iterator[tuple[PromptRow, list[Completion]]]:
+    def run(
+        self, rows: Sequence[PromptRow], prepare: Prepare, read: Read
+    ) -> Iterator[tuple[PromptRow, list[Completion]]]:
         """
         Yield rows with their completions, as they come; rows in the order in which they shall be begun.
 
@@ -176,10 +189,128 @@ class ServerPool:
                             task.cancel()
                     given_up += [request for request in waiting if not set(self.alive) - request.tried]
                     waiting = deque(request for request in waiting if set(self.alive) - request.tried)
-                    if not has_answered and (len(given_up) >= _MOST_REFUSALS or not (waiting or asked)):
-                        _raise_what_was_refused(given_up)
+                    refused = [request for request in given_up if isinstance(request.error, RefusedError)]
+                    if not has_answered and (len(refused) >= _MOST_REFUSALS or (refused and not (waiting or asked))):
+                        raise RefusedError(str(refused[0].error))
             finally:
                 for task, (_, server) in asked.items():
                     task.cancel()
                     server.num_in_flight -= 1
                 await asyncio.gather(*asked, return_exceptions=True)
+        if refused := [request for request in given_up if isinstance(request.error, RefusedError)]:
+            row = refused[0].row
+            raise ValueError(
+                f"{len(refused)} requests were refused and all others were answered. The first is of prompt "
+                f"{row.prompt_index} with {len(row.prompt_ids)} tokens: {refused[0].error} Remove such prompts, or "
+                "make them shorter."
+            )
+        if given_up:
+            others = " while others were answered" if has_answered else ""
+            raise ConnectionError(
+                f"A request failed {self.max_failures * len(given_up[0].tried)} times{others}. The last error: "
+                f"{given_up[0].error}"
+            )
+
+    def _free_server(self, request: _Request) -> Server | None:
+        free = [s for s in self.alive if s.num_in_flight < self.concurrency and s not in request.tried]
+        return min(free, key=lambda server: server.num_in_flight, default=None)
+
+    def _client(self, server: Server) -> openai.AsyncOpenAI:
+        return openai.AsyncOpenAI(
+            base_url=server.url,
+            api_key=self.api_key or "none",
+            max_retries=self.max_failures - 1,
+            http_client=_BoundedClient(timeout=httpx2.Timeout(self.timeout, connect=10.0), follow_redirects=False),
+        )
+
+    async def _ask(
+        self, client: openai.AsyncOpenAI, server: Server, request: _Request, body: dict[str, Any], read: Read
+    ) -> tuple[list[Completion], list[PromptRow]]:
+        """Return what is read of an answer. The client repeats what fails; answers that are none are repeated here."""
+        for attempt in range(self.max_failures):
+            response = await client.post(
+                "/completions", body=body, cast_to=httpx2.Response, options={"headers": self.headers}
+            )
+            try:
+                return read(request.row, _json_of(response), server)
+            except InvalidResponseError:
+                server.num_invalid += 1
+                if attempt == self.max_failures - 1:
+                    raise
+            await asyncio.sleep(min(_PAUSE * 2**attempt, _LONGEST_PAUSE))
+        raise AssertionError
+
+    def _note_failure(
+        self, server: Server, request: _Request, error: BaseException, results: queue.SimpleQueue[Any]
+    ) -> None:
+        """Judge a server by a request that failed for good."""
+        status = error.status_code if isinstance(error, openai.APIStatusError) else None
+        if not isinstance(error, openai.APIError | InvalidResponseError):
+            raise error
+        request.tried.add(server)
+        if status is not None and 300 <= status < 500 and status not in _RETRIED_STATUS:
+            request.error = RefusedError(f"{server.url} refuses a request with status {status}: {_described(error)}.")
+            if status not in _REFUSED_PROMPT:
+                raise request.error
+            return
+        server.last_error = _described(error) if status is None else f"status {status}: {_described(error)}"
+        request.error = ConnectionError(f"{server.url}: {server.last_error}")
+        server.num_failed += 1
+        server.failed_at = time.monotonic()
+        # A server that cannot be reached is at fault; any other error may be that of a prompt.
+        is_down = isinstance(error, openai.APIConnectionError)
+        if not server.is_dropped and (is_down or server.num_failed >= _MOST_FAILED_REQUESTS):
+            server.is_dropped = True
+            if self.alive:
+                results.put(
+                    f"{server.url} is dropped after {self.max_failures} failures in a row ({server.last_error}); "
+                    f"going on with {len(self.alive)} of {len(self.servers)} servers."
+                )
+
+    def _require_alive(self) -> None:
+        if not self.alive:
+            errors = "".join(f"\n  {server.url}: {server.last_error}" for server in self.servers)
+            raise ConnectionError(
+                f"No server is left: each failed {self.max_failures} times in a row. Their last errors:{errors}\nSee "
+                "that they run; completions in the store are kept, and the same command goes on from there."
+            )
+
+
+class _BoundedClient(openai.DefaultAsyncHttpxClient):
+    """Ends answers that take longer than a request may (the client's own limit is per read) or are too large."""
+
+    async def send(self, request: httpx2.Request, **kwargs: Any) -> httpx2.Response:
+        try:
+            async with asyncio.timeout(self.timeout.read):
+                response = await super().send(request, **kwargs | {"stream": True})
+                content = bytearray()
+                try:
+                    if response.headers.get("content-encoding", "identity") != "identity":
+                        raise httpx2.RemoteProtocolError("answered compressed, which was not asked for")
+                    async for part in response.aiter_raw():
+                        content += part
+                        if len(content) > _LARGEST_ANSWER:
+                            raise httpx2.RemoteProtocolError(f"answered more than {_LARGEST_ANSWER} bytes")
+                finally:
+                    await response.aclose()
+        except TimeoutError as error:
+            raise httpx2.ReadTimeout(f"no whole answer within {self.timeout.read:g} seconds") from error
+        return httpx2.Response(response.status_code, headers=response.headers, content=bytes(content), request=request)
+
+
+def _json_of(response: httpx2.Response) -> Any:
+    try:
+        return response.json()
+    except (ValueError, RecursionError) as error:
+        raise InvalidResponseError(f"answered no JSON but {response.text[:80]!r}") from error
+
+
+def _described(error: BaseException) -> str:
+    """Return what went wrong, fit for a terminal: part of it is what a server says."""
+    if isinstance(error, openai.APIStatusError):
+        text = error.response.text
+    elif isinstance(error, openai.APIConnectionError):
+        text = f"{type(error.__cause__).__name__}: {error.__cause__}"
+    else:
+        text = str(error)
+    return one_line(text, 500)

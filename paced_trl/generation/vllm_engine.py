@@ -146,8 +146,8 @@ def load_vllm_generator(
     Load a model into vLLM and make a [`VLLMGenerator`] of it.
 
     The model is a Hub id or a directory, not an adapter: merge that first. `llm_kwargs` are further arguments of
-    `vllm.LLM`, such as `{"tensor_parallel_size": 2, "gpu_memory_utilization": 0.8}`; `sampling=None` takes the defaults
-    of [`SamplingParameters`].
+    `vllm.LLM`, such as `{"tensor_parallel_size": 2, "gpu_memory_utilization": 0.8}`; `sampling=None` takes the
+    defaults of [`SamplingParameters`].
 
     Raises:
         ImportError: If vLLM is not installed.

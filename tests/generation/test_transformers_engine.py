@@ -310,12 +310,13 @@ def test_the_draw_never_takes_a_token_of_probability_zero() -> None:
 
 
 def test_a_row_has_the_same_numbers_whatever_its_length_limit() -> None:
-    long = row_uniforms(7, [1, 2, 3], 0, 1000)
+    long = row_uniforms(PromptRow(0, [1, 2, 3], 0, 1), 7, 1000)
     assert long.dtype == np.float32 and long.min() >= 0 and long.max() < 1
     assert abs(long.mean() - 0.5) < 0.05
-    np.testing.assert_array_equal(row_uniforms(7, [1, 2, 3], 0, 10), long[:10])
+    np.testing.assert_array_equal(row_uniforms(PromptRow(9, [1, 2, 3], 0, 4), 7, 10), long[:10])
     others = [
-        row_uniforms(*key, 1000) for key in ((8, [1, 2, 3], 0), (7, [1, 2, 4], 0), (7, [12, 3], 0), (7, [1, 2, 3], 1))
+        row_uniforms(PromptRow(0, ids, first, 1), seed, 1000)
+        for seed, ids, first in ((8, [1, 2, 3], 0), (7, [1, 2, 4], 0), (7, [12, 3], 0), (7, [1, 2, 3], 1))
     ]
     assert all(abs(np.corrcoef(long, other)[0, 1]) < 0.15 for other in others)
 
