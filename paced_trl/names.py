@@ -12,7 +12,7 @@ from typing import Any
 
 _LIBRARIES = ("paced_trl", "trl", "transformers", "torch", "peft", "datasets", "tokenizers", "accelerate", "pyarrow")
 # Names that would do for a repository, and are files.
-_FILES = (".json", ".jsonl", ".csv", ".parquet", ".gguf")
+_FILES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".gz", ".gguf")
 
 
 def hub_id(name: str | None) -> str | None:

@@ -127,7 +127,7 @@ def _existing(path: Path) -> Path:
             f"There is no file {str(path)!r}{but}. Check the path; relative paths start at {Path.cwd()}."
         )
     if path.stat().st_size == 0:
-        raise ValueError(f"{str(path)!r} is an empty file. Put one problem on each line.")
+        raise ValueError(f"{str(path)!r} is an empty file: it holds no rows. Put one problem on each line.")
     return path
 
 

@@ -189,8 +189,8 @@ def check_ids(ids: Iterable[str], name: str) -> None:
     for row, problem_id in enumerate(ids):
         if first_row.setdefault(problem_id, row) != row:
             raise ValueError(
-                f"Rows {first_row[problem_id]} and {row} of {name} have the same problem id {problem_id!r}, so their "
-                "verdicts could not be told apart. Remove the duplicate, or name a column of unique ids with "
+                f"Rows {first_row[problem_id]} and {row} of {name} have the same `problem_id` {problem_id!r}, so "
+                "their verdicts could not be told apart. Remove the duplicate, or name a column of unique ids with "
                 "`--problem_id_column`."
             )
 

@@ -77,7 +77,7 @@ class ProblemArguments(Settings):
     few_shot: str | None = _setting(
         None, "JSON file with a list of messages before every prompt; makes prompts chats."
     )
-    as_chat: bool | str = _setting(
+    as_chat: str = _setting(
         "auto",
         "Turn text prompts into a user message, rendered with the chat template: true, false, or 'auto': where the "
         "tokenizer has a template.",
@@ -101,9 +101,9 @@ class ProblemArguments(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.as_chat = {"true": True, "false": False}.get(str(self.as_chat).lower(), self.as_chat)
-        if self.as_chat not in (True, False, "auto"):
+        if str(self.as_chat).lower() not in ("true", "false", "auto"):
             raise ValueError(f"`as_chat` is {self.as_chat!r}, but it must be true, false or 'auto'.")
+        self.as_chat = str(self.as_chat).lower()
         if (self.num_passed_column is None) != (self.num_valid_column is None):
             given, other = "num_passed_column", "num_valid_column"
             if self.num_passed_column is None:
@@ -114,7 +114,10 @@ class ProblemArguments(Settings):
 
     def load_options(self) -> dict[str, Any]:
         """Return the keyword arguments of [`load_problems`] that shape columns and prompts."""
-        return {f.name: getattr(self, f.name) for f in fields(ProblemArguments) if not f.name.startswith("dataset_")}
+        options = {
+            f.name: getattr(self, f.name) for f in fields(ProblemArguments) if not f.name.startswith("dataset_")
+        }
+        return options | {"as_chat": {"true": True, "false": False}.get(self.as_chat, "auto")}
 
 
 @dataclass

@@ -73,12 +73,17 @@ def test_reasoning_gym_with_knobs() -> None:
 @pytest.mark.parametrize(
     ("rows", "options", "message"),
     [
-        (ROWS, {"prompt_column": "questoin"}, "no column 'questoin' for the prompt; it has question, answer, source"),
+        (
+            ROWS,
+            {"prompt_column": "questoin"},
+            "no column 'questoin' for the prompt and none 'solution' for the solution; it has question, answer, "
+            "source. Say which one holds it with `--prompt_column` and `--solution_column`",
+        ),
         (ROWS, {"prompt_column": "question"}, "no column 'solution' for the solution"),
         ([{"prompt": " ", "solution": "1"}], {}, "Row 0 .* prompt ' ', which is empty"),
         ([{"prompt": [{"role": "user", "content": ""}], "solution": "1"}], {}, "Row 0 .* empty"),
-        ([{"prompt": "a", "solution": "1"}] * 2, {}, "Rows 0 and 1 .* same problem id"),
-        ([{"prompt": "a", "solution": "1", "problem_id": 7}] * 2, {}, "Rows 0 and 1 .* same problem id '7'"),
+        ([{"prompt": "a", "solution": "1"}] * 2, {}, "Rows 0 and 1 .* same `problem_id`"),
+        ([{"prompt": "a", "solution": "1", "problem_id": 7}] * 2, {}, "Rows 0 and 1 .* same `problem_id` '7'"),
         (ROWS, {**COLUMNS, "max_problems": 0}, "holds no problems"),
     ],
 )
@@ -129,7 +134,7 @@ def test_a_hub_id_may_name_its_split_and_configuration(monkeypatch: pytest.Monke
         asked.append((name, config, split))
         return Dataset.from_list(ROWS)
 
-    monkeypatch.setattr("paced_trl.problems.load_dataset", load_dataset)
+    monkeypatch.setattr("paced_trl.problem_files.load_dataset", load_dataset)
     load_problems("org/a", config="main", split="test", **COLUMNS)
     load_problems("org/a?split=train", config="main", split="test", **COLUMNS)
     load_problems("org/a?split=train&config=hard", split="test", **COLUMNS)
