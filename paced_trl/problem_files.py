@@ -191,9 +191,7 @@ def _lines(path: Path) -> list[tuple[int, str]]:
         try:
             decoded.append((number, line.decode("utf-8")))
         except UnicodeDecodeError as error:
-            raise _broken(
-                path, number, f"is not in UTF-8 (byte {error.start + 1}). Save the file as UTF-8, or"
-            ) from error
+            raise _broken(path, number, f"is not in UTF-8 (its byte {error.start + 1})") from error
     return decoded
 
 

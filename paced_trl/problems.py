@@ -11,7 +11,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl
 
 from datasets import Dataset
 
-from .names import nearest_name
+from .names import check_ids, nearest_name
 from .problem_files import find_column, read_dataset
 from .problem_files import read_columns as read_columns
 
@@ -183,18 +183,6 @@ def with_problem_ids(problems: Dataset, name: str = "`problems`") -> Dataset:
     return _replaced(problems, "problem_id", ids)
 
 
-def check_ids(ids: Iterable[str], name: str) -> None:
-    """Refuse problem ids one of which occurs twice: what belongs to the two could not be told apart."""
-    first_row: dict[str, int] = {}
-    for row, problem_id in enumerate(ids):
-        if first_row.setdefault(problem_id, row) != row:
-            raise ValueError(
-                f"Rows {first_row[problem_id]} and {row} of {name} have the same `problem_id` {problem_id!r}, so "
-                "their verdicts could not be told apart. Remove the duplicate, or name a column of unique ids with "
-                "`--problem_id_column`."
-            )
-
-
 def _hashed_ids(problems: Dataset) -> list[str]:
     # Unlike a problem's hash an id depends on the order of a message's fields: ids of old stores do.
     solutions = problems["solution"] if "solution" in problems.column_names else [None] * len(problems)
@@ -280,11 +268,12 @@ def _split_answers(dataset: Dataset, name: str) -> Dataset:
     ends = [isinstance(prompt, list) and prompt[-1]["role"] == "assistant" for prompt in prompts]
     if not any(ends):
         return dataset
-    if not all(ends) or any(len(prompt) == 1 for prompt in prompts):
-        row = next((row for row, prompt in enumerate(prompts) if len(prompt) == 1), ends.index(True))
+    alone = [end and len(prompt) == 1 for prompt, end in zip(prompts, ends, strict=True)]
+    if not all(ends) or any(alone):
+        row = alone.index(True) if any(alone) else ends.index(True)
         raise ValueError(
             f"Row {row} of {name!r} has a prompt that ends with the assistant's answer"
-            f"{' and has nothing before it' if len(prompts[row]) == 1 else ', and other rows end with a question'}. A "
+            f"{' and has nothing before it' if any(alone) else ', and other rows end with a question'}. A "
             "student that sees the answer learns nothing: remove the last message, or let all rows have an answer, "
             "which then is their reference."
         )
