@@ -105,7 +105,6 @@ class PublishedRun:
             "privileged_template": not self.teaches_itself,
             # How this machine went about it.
             "teacher_cache": True,
-            "teacher_offload": True,
         }
         own = [name for name in own if not any(name.startswith(key) for key, none in without_effect.items() if none)]
         settings = {name: self.settings.get(name) for name in (*own, *SAMPLING_SETTINGS, *OPTIMIZATION_SETTINGS)}

@@ -22,8 +22,8 @@ from ...generation.identity import chat_template_checksum, declared_eos_token_id
 from ...generation.models import load_tokenizer, resolve_model_path
 from ...settings import as_mapping
 from ..dataset import check_training_columns
-from ..teacher_head import own_head_size
 from ..teacher_prompt import check_privileged_context
+from ..teacher_trainer import own_head_size
 from .lengths import check_lengths
 from .trainability import (
     check_adapter,

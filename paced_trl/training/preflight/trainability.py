@@ -22,27 +22,6 @@ if TYPE_CHECKING:
     from ..config import PacedConfig
 
 
-def check_precision(*, bf16: bool | None, fp16: bool, use_cpu: bool) -> None:
-    """
-    Refuse half precision where there is no accelerator to compute in it.
-
-    Raises:
-        ValueError: If `fp16` is set on a CPU, or `bf16` without saying that the CPU is meant.
-    """
-    if not use_cpu and torch.accelerator.is_available():
-        return
-    if fp16:
-        raise ValueError(
-            "`fp16` is set, and training is on the CPU, where accelerate leaves it out without a word. Leave `fp16` "
-            "out; the CPU trains in float32."
-        )
-    if bf16 and not use_cpu:
-        raise ValueError(
-            "`bf16` is set, and there is no accelerator. Leave it out, or set `use_cpu` as well if slow bfloat16 on "
-            "the CPU is what you want."
-        )
-
-
 def check_adapter(peft_config: Any) -> None:
     """
     Refuse an adapter on the head, which TRL's loss would leave out: it reads `lm_head.weight`.
@@ -217,11 +196,6 @@ def check_teacher(model: Any, teacher_model: Any, args: PacedConfig, peft_config
             f"`self_distillation` is {args.self_distillation!r}, which needs an adapter to switch off or to "
             "average, and all of the student is trained. Set `use_peft` (`peft_config`), or "
             "`self_distillation='copy'`."
-        )
-    if args.teacher_offload and args.distributed_state is not None and args.distributed_state.num_processes > 1:
-        raise ValueError(
-            f"`teacher_offload` is set, and there are {args.distributed_state.num_processes} processes, whose "
-            "students must stay where they are. Use one process, or `teacher_cache`."
         )
     deepspeed = args.deepspeed_plugin
     if args.teacher_cache is not None and deepspeed is not None and deepspeed.zero_stage == 3:

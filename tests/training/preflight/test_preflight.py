@@ -16,12 +16,12 @@ from transformers import BitsAndBytesConfig, PreTrainedModel
 from helpers.tiny_models import build_tiny_model, build_tiny_tokenizer
 from helpers.training import hand_made_inputs, problems, settings
 from paced_trl import PacedTrainer
+from paced_trl.training.config import check_precision
 from paced_trl.training.dataset import reference_token_ids
 from paced_trl.training.preflight.before_loading import check_before_loading, check_chat_templates, read_side
 from paced_trl.training.preflight.trainability import (
     check_adapter,
     check_head,
-    check_precision,
     check_quantization,
     check_student_dtype,
     warn_of_whole_teacher,
