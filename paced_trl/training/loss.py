@@ -129,7 +129,8 @@ def forward_shares(student: Predictions, teacher: Predictions, temperature: floa
     vocab_size, num_positions = student.weight.shape[0], student.hidden.shape[0]
     chunk = max(1, _MAX_LOGITS // vocab_size)
     shares = torch.empty(num_positions, device=student.hidden.device, dtype=torch.float32)
-    gathered = [maybe_gather_lm_head_ctx(model.weight, model.bias) for model in (student, teacher)]
+    heads: list[tuple[Any, Any]] = [(model.weight, model.bias) for model in (student, teacher)]
+    gathered = [maybe_gather_lm_head_ctx(*head) for head in heads]
     with gathered[0], gathered[1]:
         for start in range(0, num_positions, chunk):
             part = slice(start, start + chunk)

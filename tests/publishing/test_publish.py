@@ -26,19 +26,17 @@ from peft import LoraConfig, get_peft_model
 from PIL import Image
 
 from helpers.fake_hub import TOKEN, Failure, FakeHub, go_online
-from helpers.paths import ROOT
 from helpers.published_runs import BASE, PRIVATE, make_settings
 from helpers.tiny_models import build_tiny_model, build_tiny_tokenizer
 from paced_trl.commands import publish as publish_command
 from paced_trl.evaluation.evaluation import Evaluation
 from paced_trl.generation.models import load_model, weights_fingerprint
-from paced_trl.publishing.card import evaluation_results
+from paced_trl.names import hub_id, public_value
+from paced_trl.publishing.card import evaluation_results, what_was_done
 from paced_trl.publishing.hub import check_repository
 from paced_trl.publishing.privacy import check_nothing_private, private_texts
-from paced_trl.publishing.provenance import hub_id
 from paced_trl.publishing.publish import check_repositories, publish_run, stage_run
-from paced_trl.publishing.run import PublishedRun, public_value, read_published_run, store_fingerprint
-from paced_trl.publishing.run_in_words import what_was_done
+from paced_trl.publishing.run import PublishedRun, read_published_run, store_fingerprint
 from paced_trl.report import theme as figure_theme
 from paced_trl.report.theme import render
 from paced_trl.settings import PublishArguments
@@ -570,8 +568,8 @@ def test_arms_of_a_comparison_share_pass_rates_and_the_untouched_student(adapter
     root = tmp_path / "comparison"
     arm = root / "arms" / "paced-seed0"
     shutil.copytree(adapter_run, arm, ignore=shutil.ignore_patterns("evaluation", "pass_rates*"))
-    make_store(ROOT / "pass_rates")
-    make_evaluation("test", "before", 1).save(ROOT / "base/test.json")
+    make_store(root / "pass_rates")
+    make_evaluation("test", "before", 1).save(root / "base/test.json")
     make_evaluation("test", weights_fingerprint(arm), 3).save(arm / "evaluation/test.json")
     run = read_published_run(arm)
     assert run.store is not None and set(run.before) == set(run.after) == {"test"}

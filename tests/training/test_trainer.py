@@ -568,7 +568,7 @@ def test_a_dropped_setting_is_refused_with_what_to_do_instead(tmp_path: Path, na
         ({"kl": "reverse", "refresh": "estimate"}, "has no switch to do it at, and `refresh_steps` is not given"),
         ({"refresh": "estimate", "refresh_steps": 0}, "`refresh_steps` is 0"),
         ({"refresh": "estimate", "refresh_steps": 5, "refresh_share": 0.0}, "`refresh_share` is 0"),
-        ({"refresh": "estimate", "refresh_steps": 5, "refresh_num_generations": 1}, "at least 2 generations"),
+        ({"refresh": "estimate", "refresh_steps": 5, "refresh_num_generations": 1}, "is 1, but it must be at least 2"),
         ({"kl": "forward"}, "the student makes no completions to learn pass rates from"),
         ({"weighting": "uniform"}, "takes no fading pass rates"),
         ({"weight_estimator": "unbiased"}, "takes no fading pass rates"),
