@@ -306,8 +306,8 @@ class PacedTrainer(TeacherStatesTrainer):
         Measure pass rates again if it is time; return this process's part of a generation batch.
 
         Problems are drawn here, by the weights of this step: the sampler's batches are fetched ahead, and it does not
-        know the weights of a resumed run. With weights in the loss, all problems of weight above 0 are drawn alike. Until
-        something new is known, batches are those of a run without refresh.
+        know the weights of a resumed run. With weights in the loss, all problems of weight above 0 are drawn alike.
+        Until something new is known, batches are those of a run without refresh.
         """
         assert self.refresh is not None
         student = self.accelerator.unwrap_model(self.model)
