@@ -45,11 +45,12 @@ class ResumableTrainer(DistillationTrainer):
 
     def newest_whole_checkpoint(self) -> str | None:
         """Return the run's newest checkpoint from which it goes on exactly, as its first process finds it."""
-        found = [None]
+        found: list[str | None] = [None]
         if self.is_world_process_zero():
             path = newest_whole(Path(str(self.args.output_dir)), self.state_files)
             found = [None if path is None else str(path)]
-        return cast("str | None", broadcast_object_list(found)[0])
+        broadcast_object_list(found)
+        return found[0]
 
     @property
     def state_files(self) -> list[str]:

@@ -211,7 +211,7 @@ class Killed(BaseException):
 
 
 def aimed_at(monkeypatch: pytest.MonkeyPatch, target: Any, name: str, when: int = 1, *, before: bool = True) -> None:
-    """End the process that is simulated at the `when`-th call of a function, and nothing of its cleaning up happens."""
+    """End the simulated process at the `when`-th call of a function; nothing of its cleaning up happens."""
     function, calls = getattr(target, name), []
 
     def killed(*args: Any, **kwargs: Any) -> Any:
@@ -226,18 +226,22 @@ def aimed_at(monkeypatch: pytest.MonkeyPatch, target: Any, name: str, when: int 
     monkeypatch.setattr(target, name, killed)
 
 
-@pytest.mark.parametrize("limit", [None, 1])
+MOMENTS = [
+    (Trainer, "_save_optimizer_and_scheduler", 2, True),
+    (Trainer, "_save_rng_state", 2, True),
+    (Trainer, "_save_rng_state", 3, False),
+    (checkpoints, "write_json", 2, True),
+    (checkpoints, "write_json", 2, False),
+    (checkpoints, "sync_directory", 2, True),
+    (checkpoints, "sync_directory", 4, True),
+]
+
+
 @pytest.mark.parametrize(
-    ("target", "name", "when", "before"),
+    ("target", "name", "when", "before", "limit"),
     [
-        (Trainer, "_save_optimizer_and_scheduler", 2, True),
-        (Trainer, "_save_rng_state", 2, True),
-        (Trainer, "_save_rng_state", 3, False),
-        (checkpoints, "write_json", 2, True),
-        (checkpoints, "write_json", 2, False),
-        (checkpoints, "sync_directory", 2, True),
-        (checkpoints, "sync_directory", 4, True),
-        (checkpoints, "_delete", 1, True),
+        *((*moment, limit) for moment in MOMENTS for limit in (None, 1)),
+        (checkpoints, "_delete", 1, True, 1),
     ],
 )
 def test_a_kill_while_a_checkpoint_is_written_or_deleted_costs_its_steps_only(
@@ -245,14 +249,12 @@ def test_a_kill_while_a_checkpoint_is_written_or_deleted_costs_its_steps_only(
     tmp_path: Path,
     train: Callable[..., Distilled],
     monkeypatch: pytest.MonkeyPatch,
-    limit: int | None,
     target: Any,
     name: str,
     when: int,
     before: bool,
+    limit: int | None,
 ) -> None:
-    if name == "_delete" and limit is None:
-        pytest.skip("nothing is deleted")
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
         aimed_at(patch, target, name, when, before=before)
