@@ -56,16 +56,20 @@ class ProblemArguments(Settings):
 
     dataset_name: str | None = _setting(
         None,
-        "Problems: a .json, .jsonl, .csv or .parquet file, a Hub dataset id, or "
-        "reasoning_gym:<task>?size=500&seed=0&<knob>=<value>.",
+        "Problems: a .jsonl, .ndjson, .json, .csv, .tsv (each also .gz) or .parquet file, a directory of "
+        "save_to_disk, a Hub dataset id, or reasoning_gym:<task>?size=500&seed=0&<knob>=<value>.",
     )
     dataset_config: str | None = _setting(None, "Configuration name of a Hub dataset.")
     dataset_train_split: str = _setting("train", "Split of a Hub dataset that holds the problems.")
     dataset_test_split: str = _setting("test", "Split of a Hub dataset named in eval_sets or retention_sets.")
-    prompt_column: str = _setting("prompt", "Column of the prompt: text, or a list of messages.")
-    solution_column: str = _setting("solution", "Column of the gold solution, which the verifier compares with.")
+    prompt_column: str = _setting("prompt", "Column of the prompt: text or messages. With dots a field: a.b.")
+    solution_column: str = _setting(
+        "solution", "Column of the gold solution, which the verifier compares with; '' if the data have none."
+    )
     problem_id_column: str | None = _setting(None, "Column of unique ids. Default: a hash of prompt and solution.")
-    reference_column: str | None = _setting(None, "Column of completions to train on, if the data have one.")
+    reference_column: str | None = _setting(
+        None, "Column of completions to train on, text or one message. Default: 'reference', else 'completion'."
+    )
     privileged_context_column: str | None = _setting(
         None, "Column of what only the teacher sees in self-distillation: a worked solution, or a hint."
     )
@@ -73,15 +77,47 @@ class ProblemArguments(Settings):
     few_shot: str | None = _setting(
         None, "JSON file with a list of messages before every prompt; makes prompts chats."
     )
-    as_chat: bool = _setting(False, "Turn text prompts into a user message, rendered with the chat template.")
+    as_chat: str = _setting(
+        "auto",
+        "Turn text prompts into a user message, rendered with the chat template: true, false, or 'auto': where the "
+        "tokenizer has a template.",
+        nargs="?",
+        const="true",
+        metavar="auto|true|false",
+        unchecked=True,
+    )
     choices_column: str | None = _setting(
         None, "Column of a multiple choice's answers, a list; they follow the prompt as lines 'A. ...'."
     )
+    problem_weight_column: str | None = _setting(
+        None, "Column of weights of your own, which are used as they are, with mean 1; nothing needs measuring."
+    )
+    pass_rate_column: str | None = _setting(None, "Column of pass rates of your own; nothing needs measuring.")
+    num_passed_column: str | None = _setting(
+        None, "Column of passes of your own, with num_valid_column; nothing needs measuring."
+    )
+    num_valid_column: str | None = _setting(None, "Column of how many generations num_passed_column counts among.")
     max_problems: int | None = _setting(None, "Use the first so many problems only.", at_least=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if str(self.as_chat).lower() not in ("true", "false", "auto"):
+            raise ValueError(f"`as_chat` is {self.as_chat!r}, but it must be true, false or 'auto'.")
+        self.as_chat = str(self.as_chat).lower()
+        if (self.num_passed_column is None) != (self.num_valid_column is None):
+            given, other = "num_passed_column", "num_valid_column"
+            if self.num_passed_column is None:
+                given, other = other, given
+            raise ValueError(
+                f"`{given}` is given without `{other}`: a pass rate needs both counts. Name both columns."
+            )
 
     def load_options(self) -> dict[str, Any]:
         """Return the keyword arguments of [`load_problems`] that shape columns and prompts."""
-        return {f.name: getattr(self, f.name) for f in fields(ProblemArguments) if not f.name.startswith("dataset_")}
+        options = {
+            f.name: getattr(self, f.name) for f in fields(ProblemArguments) if not f.name.startswith("dataset_")
+        }
+        return options | {"as_chat": {"true": True, "false": False}.get(self.as_chat, "auto")}
 
 
 @dataclass

@@ -173,8 +173,9 @@ class Recipe:
     def held_out_problems(self, name: str) -> Dataset:
         """Load held-out problems, with the columns and prompt options of the training problems."""
         # What is trained on belongs to the training problems, and so does their number.
-        options = self.data.load_options()
-        options |= {"reference_column": None, "privileged_context_column": None, "max_problems": None}
+        trained_on = ("reference", "privileged_context", "problem_weight", "pass_rate", "num_passed", "num_valid")
+        options = self.data.load_options() | dict.fromkeys([f"{target}_column" for target in trained_on])
+        options["max_problems"] = None
         split = self.data.dataset_test_split
         return load_problems(name, config=self.data.dataset_config, split=split, **options)
 
