@@ -15,10 +15,6 @@ from datasets import Dataset
 from ..problems import Messages
 
 
-DEFAULT_TEMPLATE = (
-    "{prompt}\n\nHere is a reference solution to this problem:\n{privileged_context}\n\nNow that you have understood "
-    "it, solve the problem in your own words."
-)
 # Shorter contexts, such as the answer "7", occur in prompts by chance.
 _MIN_LEAK_LENGTH = 20
 _PLACEHOLDER = re.compile(r"\{(prompt|privileged_context)\}")
