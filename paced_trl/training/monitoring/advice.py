@@ -47,10 +47,10 @@ def training_advice(
 
 def _shared_advice(logs: Mapping[str, float]) -> dict[str, str | None]:
     """Return what is said of a run as of an estimation, by subject."""
-    shares = FrontierShares(
-        *(logs.get(f"paced/problems/{share}", 0.0) for share in ("mastered", "frontier", "out_of_reach")),
-        unmeasured=0.0,
+    mastered, frontier, beyond = (
+        logs.get(f"paced/problems/{share}", 0.0) for share in ("mastered", "frontier", "out_of_reach")
     )
+    shares = FrontierShares(mastered, frontier, beyond, max(0.0, 1.0 - mastered - frontier - beyond))
     failed = logs.get("paced/verdicts/timeout", 0.0) + logs.get("paced/verdicts/unverifiable", 0.0)
     return {
         "frontier": frontier_advice(shares) if "paced/problems/frontier" in logs else None,
