@@ -30,7 +30,8 @@ from helpers.published_runs import BASE, PRIVATE, make_settings
 from helpers.tiny_models import build_tiny_model, build_tiny_tokenizer
 from paced_trl.commands import publish as publish_command
 from paced_trl.evaluation.evaluation import Evaluation
-from paced_trl.generation.models import load_model, weights_fingerprint
+from paced_trl.generation.identity import weights_fingerprint
+from paced_trl.generation.models import load_model
 from paced_trl.names import hub_id, public_value
 from paced_trl.publishing.card import evaluation_results, what_was_done
 from paced_trl.publishing.hub import check_repository
