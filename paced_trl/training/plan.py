@@ -253,7 +253,7 @@ def tokens(shape: RunShape) -> dict[str, int]:
 
 def hours(shape: RunShape) -> dict[str, float]:
     """Return the hours of what a measured rate was given for; the teacher's completions take the student's rate."""
-    found = {}
+    found: dict[str, float] = {}
     if shape.plan.tokens_per_second is not None:
         found |= {f"{step} (generating)": n / shape.plan.tokens_per_second / 3600 for step, n in tokens(shape).items()}
     if shape.plan.trained_tokens_per_second is not None:
