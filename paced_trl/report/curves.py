@@ -1,8 +1,7 @@
 """
 What training logged, as curves over the steps: divergences, pass rates, held-out accuracy, weights.
 
-Responsible for which logged metric is what, for smoothing, and for putting the seeds of an arm together. Draws nothing
-and reads no files. Ours.
+Responsible for which logged metric is what, for smoothing, and for putting the seeds of an arm together.
 """
 
 from __future__ import annotations
@@ -16,16 +15,15 @@ from typing import NamedTuple
 import numpy as np
 
 from ..evaluation.comparison import BASE
+from ..training.in_words import DIVERGENCE_NAMES
+from ..training.schedule import METRICS
 from ..weighting.counts import Floats
 from .contents import LogHistory, RunContents
 
 
-DIVERGENCES = {
-    "paced/forward_kl": "forward KL",
-    "paced/reverse_kl": "reverse KL",
-    "paced/jsd": "JSD",
-    "paced/akl": "adaptive KL",
-}
+DIVERGENCES = {metric: DIVERGENCE_NAMES[kl] for kl, metric in METRICS.items()}
+COMPLETION_LENGTH = "completions/mean_length"
+CUT_OFF = "completions/clipped_ratio"
 PASS_RATE = "paced/pass_rate"
 EFFECTIVE_SAMPLE_SIZE = "paced/effective_sample_size"
 # Points of a training curve that are left after smoothing over steps.
@@ -78,12 +76,9 @@ def held_out_curves(contents: RunContents) -> dict[str, dict[str, list[HeldOutPo
     Return mean@k over the steps by set of held-out problems and by arm, seeds averaged.
 
     The sets are those that training logged (`"validation"`, if it has no other name) and those that a comparison
-    evaluated on the way; these start at the untouched student and end at the trained one. On the way only the mean
-    over all problems is known, so the interval is Wilson's for as many single generations as there are problems. It is
-    never narrower than that of pass rates, whose variance is at most m (1 - m).
-
-    Args:
-        contents ([`RunContents`]): The run.
+    evaluated during training, from the base student to the trained one. Only the mean over all problems is known
+    then, so the interval is Wilson's for as many single generations as there are problems, which is never narrower
+    than that of pass rates.
     """
     curves = _logged_curves(contents)
     for name, by_arm in contents.evaluations.items():
@@ -135,7 +130,7 @@ def _averaged(points: Iterable[tuple[float, float]], num_problems: float) -> lis
     for step, mean in points:
         by_step.setdefault(step, []).append(mean)
     means = {step: float(np.mean(values)) for step, values in sorted(by_step.items())}
-    return [HeldOutPoint(step, mean, *_wilson(mean, num_problems)) for step, mean in means.items()]
+    return [HeldOutPoint(step, mean, *wilson(mean, num_problems)) for step, mean in means.items()]
 
 
 def stages(history: LogHistory) -> list[Stage]:
@@ -165,7 +160,7 @@ def stage_switches(histories: Mapping[str, Sequence[LogHistory]]) -> set[float]:
     return switches
 
 
-def _wilson(mean: float, count: float) -> tuple[float, float]:
+def wilson(mean: float, count: float) -> tuple[float, float]:
     """Return Wilson's 95 % interval of a share of `count` draws."""
     square = _Z**2 / count
     centre = (mean + square / 2) / (1 + square)

@@ -2,8 +2,7 @@
 The rows of the page's table of problems: pass rates before and after, weight, and completions side by side.
 
 Responsible for which problems and how much of their text fit into a page of a few megabytes, and for saying what was
-left out. Held-out problems have pass rates before and after, by arm; training problems have those after training where
-they were measured. Knows nothing of HTML: rows are JSON values, and text is as nobody has checked it. Ours.
+left out. Rows are JSON values, and text is as nobody has checked it.
 """
 
 from __future__ import annotations
@@ -18,11 +17,12 @@ import numpy.typing as npt
 from ..evaluation.comparison import BASE
 from ..evaluation.evaluation import TRAINING, Evaluation
 from ..store.store import PassRateStore
+from ..text import shortened
 from ..weighting.counts import Floats
 from .contents import RunContents
 from .extracted_answers import answer_reader
-from .findings import mean_with_interval
-from .problem_text import as_text, choose_completions, completions_by_problem, elide, last_message
+from .findings import Headline, headlines
+from .problem_text import as_text, choose_completions, completions_by_problem, last_message
 
 
 MAX_PROBLEMS = 5_000
@@ -55,17 +55,11 @@ def problem_table(contents: RunContents, problem_weights: Floats | None = None) 
     """
     Return the table of problems as JSON values, or None if no problem was measured.
 
-    Args:
-        contents ([`RunContents`]): The run.
-        problem_weights (`np.ndarray`, *optional*):
-            Weights of the training problems, **shape (P,)**, in the order of the pass-rate table, mean 1.
-
-    Returns:
-        `dict[str, Any]`: `arms`, of which the first is the student before training; `arm`, the one to show first;
-        `sets`; `notes`, what was left out; and `rows`. A row has `set`, `id`, `prompt`, `earlier` (messages before
-        it), `solution`, `reference`, `weight`, `counts` (by arm, passed and valid), `made` (by arm, completions there
-        are) and `shown` (by arm: number, verdict, tokens, text and extracted answer of some of them). Sets and arms
-        are numbers that index the lists.
+    `arms` are names, the first of which is the base student, and `arm` the one to show first; `sets` are names, the
+    first of which is the training problems; `notes` say what was left out. A row has `set`, `id`, `prompt`, `earlier`
+    (messages before it), `solution`, `reference`, `weight`, `counts` (by arm, passed and valid), `made` (by arm,
+    completions there are) and `shown` (by arm: number, verdict, tokens, text and stated answer of some of them). Sets
+    and arms are numbers that index the lists. Weights are of shape (P,), in the order of the pass-rate table.
     """
     arms = [BASE, *(arm for arm in contents.arms if arm != BASE)]
     sets = [TRAINING, *contents.evaluations]
@@ -89,7 +83,41 @@ def problem_table(contents: RunContents, problem_weights: Floats | None = None) 
     )
     if num_without:
         notes.append(f"{num_without:,} problems are listed without their completions.")
-    return {"arms": arms, "arm": _best_arm(contents, arms), "sets": sets, "notes": notes, "rows": rows}
+    return {"arms": arms, "arm": arms.index(_best_arm(contents) or BASE), "sets": sets, "notes": notes, "rows": rows}
+
+
+def example_of(table: Mapping[str, Any], headline: Headline) -> dict[str, Any] | None:
+    """
+    Return the held-out problem whose pass rate went furthest the way the mean went, with a completion of both sides.
+
+    None where no problem did that and has completions of both. The completions are the first that failed and the first
+    that passed, in the order in which the mean went.
+    """
+    arm, number = table["arms"].index(headline.arm), table["sets"].index(headline.eval_set)
+    sign = 1 if headline.after.estimate >= headline.before.estimate else -1
+
+    def change(row: Mapping[str, Any]) -> float:
+        (passed, valid), (passed_before, valid_before) = row["counts"][arm], row["counts"][0]
+        return sign * (passed / valid - passed_before / valid_before)
+
+    rows = [
+        row
+        for row in table["rows"]
+        if row["set"] == number and {0, arm} <= row["shown"].keys() and row["counts"][0][1] and row["counts"][arm][1]
+    ]
+    if not rows:
+        return None
+    row = max(rows, key=change)
+    if change(row) <= 0:
+        return None
+    wanted = [verdict == "passed" for verdict in ("failed", "passed")[::sign]]
+    sides = [
+        next((each for each in row["shown"][side] if (each[1] == "passed") is passes), row["shown"][side][0])
+        for side, passes in zip((0, arm), wanted, strict=True)
+    ]
+    names = (f"{BASE}, before training", headline.arm)
+    counts = (row["counts"][0], row["counts"][arm])
+    return {**row, "sides": list(zip(names, counts, sides, strict=True)), "rose": sign > 0}
 
 
 def _training_rows(
@@ -205,11 +233,13 @@ def _fit(rows: list[dict[str, Any]]) -> tuple[_Detail, int]:
             row["shown"], row["reference"] = {}, None
             num_without += 1
         for name, length in (("prompt", detail.prompt), ("solution", detail.prompt), ("reference", detail.completion)):
-            row[name] = None if row[name] is None else elide(row[name], length)
+            row[name] = None if row[name] is None else shortened(row[name], length, keep="both")
         for key, completions in row["shown"].items():
             kept = {each[0] for each in _kept(completions, detail)}
             row["shown"][key] = [
-                [*each[:3], elide(each[3], detail.completion), each[4]] for each in completions if each[0] in kept
+                [*each[:3], shortened(each[3], detail.completion, keep="both"), each[4]]
+                for each in completions
+                if each[0] in kept
             ]
     return detail, num_without
 
@@ -229,8 +259,7 @@ def _size(row: dict[str, Any], detail: _Detail) -> int:
     )
 
 
-def _best_arm(contents: RunContents, arms: Sequence[str]) -> int:
-    """Return the arm with the highest mean on the first held-out set; 0 if there is none but the untouched student."""
-    by_arm = contents.evaluations.get(next(iter(contents.eval_sets), ""), {})
-    means = {arm: mean_with_interval(evaluations).estimate for arm, evaluations in by_arm.items() if arm != BASE}
-    return arms.index(max(means, key=lambda arm: means[arm])) if means else min(1, len(arms) - 1)
+def _best_arm(contents: RunContents) -> str | None:
+    """Return the arm with the highest mean on the first held-out set, else the first that is not the base student."""
+    best = next((one.arm for one in headlines(contents)), None)
+    return best or next((arm for arm in contents.arms if arm != BASE), None)

@@ -1,8 +1,4 @@
-"""
-The settings and versions of a run's trainings, as the page shows them: what they share, what differs, no secrets.
-
-Knows nothing of HTML. Ours.
-"""
+"""The settings and versions of a run's trainings, as the page shows them: what they share, what differs, no secrets."""
 
 from __future__ import annotations
 
@@ -13,10 +9,22 @@ from ..training.in_words import OPTIMIZATION_SETTINGS, SAMPLING_SETTINGS, STUDEN
 from .contents import RunContents
 
 
+_DATA_SETTINGS = (
+    "dataset_name",
+    "dataset_config",
+    "as_chat",
+    "system_prompt",
+    "few_shot",
+    "max_problems",
+    "pass_rates",
+)
 # What readers ask for first, in this order; all other settings follow below.
-MAIN_SETTINGS = (
+_MAIN_SETTINGS = (
     "student.model_name_or_path",
     "teacher_model_name_or_path",
+    "self_distillation",
+    "privileged_template",
+    *_DATA_SETTINGS,
     "num_problems",
     *OPTIMIZATION_SETTINGS,
     "kl",
@@ -46,6 +54,22 @@ def settings_of(contents: RunContents) -> tuple[dict[str, Any], dict[str, dict[s
             common[name] = values[0]
     differing = {run: {name: values.get(name) for name in names if name not in common} for run, values in runs.items()}
     return common, differing if len(runs) > 1 else {}
+
+
+def main_settings(common: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that decide, of those that all runs share: without those that have no effect."""
+    names = [name for name in _MAIN_SETTINGS if name in common]
+    without_effect = {"num_train_epochs"} if common.get("max_steps", -1) > 0 else set()
+    if common.get("self_distillation", "none") == "none":
+        without_effect |= {"self_distillation", "privileged_template"}
+    else:
+        without_effect.add("teacher_model_name_or_path")
+    return {name: common[name] for name in names if name not in without_effect}
+
+
+def store_record(contents: RunContents) -> dict[str, Any]:
+    """Return what the pass rates were measured with, by dotted name."""
+    return flat(contents.store.record) if contents.store is not None else {}
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
