@@ -33,7 +33,7 @@ _LAUNCHERS_VARIABLES = (
 )
 
 
-def leave_to_first_process() -> int:
+def run_on_first_process_only() -> int:
     """
     Let the first process go on as if no launcher had started it, with nobody to wait for.
 

@@ -121,6 +121,18 @@ class SamplingArguments(Settings):
     seed: int = _setting(42, "Seed of all draws.", at_least=0)
 
 
+# The built-in verifiers, and what each compares a completion with. `NAME` is the class `NameCheck` of
+# `verification/NAME_check.py`; help, errors and the table in the room's README follow from this one.
+VERIFIERS = {
+    "math": "numbers, expressions, sets, matrices",
+    "numeric": "one number, within a tolerance",
+    "exact": "a whole text",
+    "choice": "a letter, or one of a few words",
+    "python_tests": "the unit tests of a program",
+    "reasoning_gym": "the task's own scorer",
+}
+
+
 @dataclass
 class VerifierArguments(Settings):
     """How completions are judged."""
@@ -129,8 +141,8 @@ class VerifierArguments(Settings):
 
     verifier: str = _setting(
         "math",
-        "'math', 'numeric', 'exact', 'choice', 'json', 'python_tests', 'reasoning_gym', or a reward function "
-        "pkg.module:name.",
+        "; ".join(f"'{name}': {gold}" for name, gold in VERIFIERS.items())
+        + "; or the path of a TRL reward function, 'pkg.module:name'.",
     )
     verifier_kwargs: dict[str, Any] | str | None = _setting(None, "Options of the verifier, as JSON.")
 

@@ -23,7 +23,7 @@ from datasets import load_dataset
 from reasoning_gym.factory import create_curriculum
 
 from paced_trl.problems import load_reasoning_gym
-from paced_trl.verification.text_checks import boxed_span
+from paced_trl.verification.answers import boxed_span
 
 
 BOXED = "\n\nPlease reason step by step, and put your final answer within \\boxed{}."

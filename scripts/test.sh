@@ -4,4 +4,6 @@ source "$(dirname "$0")/setup_environment.sh" "dev"
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
-exec .venv/bin/python -m pytest "$@"
+# Two workers with one thread each; a test that starts processes of its own shares them.
+export OMP_NUM_THREADS=1
+exec .venv/bin/python -m pytest -n "${PACED_TRL_TEST_WORKERS:-2}" "$@"

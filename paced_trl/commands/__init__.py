@@ -76,10 +76,10 @@ def run_command(command: str, arguments: Sequence[str] | None = None) -> None:
 
     Of several processes the first one works alone, and the others leave, unless the command divides its work.
     """
-    from ..processes import leave_to_first_process
+    from ..processes import run_on_first_process_only
     from .exits import clean_exit
 
-    num_others = 0 if command in DISTRIBUTED_COMMANDS else leave_to_first_process()
+    num_others = 0 if command in DISTRIBUTED_COMMANDS else run_on_first_process_only()
     if num_others < 0:
         return
     if num_others > 0:

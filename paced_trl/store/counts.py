@@ -1,14 +1,14 @@
 """
 Counts per problem, from tables of stored rows.
 
-Responsible for counting millions of rows in seconds without holding more than the counts: ids stay the small numbers
-of their shard's dictionary until the shard is counted. Knows nothing of where the tables come from. The paper (arXiv
-2603.11178) needs passes and generations per problem; the other counts are ours.
+Millions of rows are counted in seconds and only the counts are held: ids stay the small numbers of their shard's
+dictionary until the shard is counted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -17,17 +17,12 @@ import pyarrow.compute as pc
 from .shards import VERDICTS
 
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
 def count_generations(tables: Iterable[pa.Table]) -> pa.Table:
-    """
-    Count the rows of each problem.
-
-    Args:
-        tables (`Iterable[pyarrow.Table]`):
-            Tables with `generation_index` and, dictionary-encoded, `problem_id` and `problem_hash`.
-
-    Returns:
-        `pyarrow.Table`: As [`PassRateStore.generation_counts`] returns it.
-    """
+    """Count the rows of each problem in tables whose ids and hashes are dictionary-encoded."""
     parts = [
         pa.table([pa.array([], pa.string()), *[pa.array([], pa.int64())] * 2, pa.array([], pa.string())], _GENERATIONS)
     ]
@@ -53,16 +48,7 @@ def count_generations(tables: Iterable[pa.Table]) -> pa.Table:
 
 
 def count_verdicts(tables: Iterable[pa.Table]) -> pa.Table:
-    """
-    Count the verdicts of each problem.
-
-    Args:
-        tables (`Iterable[pyarrow.Table]`):
-            Tables with `num_tokens` and, dictionary-encoded, `problem_id` and `verdict`.
-
-    Returns:
-        `pyarrow.Table`: As [`PassRateStore.counts`] returns it.
-    """
+    """Count the verdicts and tokens of each problem in tables whose ids and verdicts are dictionary-encoded."""
     ids, counts = [pa.array([], pa.string())], [np.zeros((0, len(VERDICTS) + 1), np.int64)]
     for table in tables:
         problems, verdicts = _encoded(table["problem_id"]), _encoded(table["verdict"])
@@ -79,6 +65,11 @@ def count_verdicts(tables: Iterable[pa.Table]) -> pa.Table:
     wide = pa.table([pa.chunked_array(ids), *stacked.T.copy()], names).combine_chunks()
     summed = wide.group_by("problem_id", use_threads=False).aggregate([(name, "sum") for name in names[1:]])
     return summed.rename_columns(names)
+
+
+def verdict_totals(counts: pa.Table | Dataset) -> dict[str, int]:
+    """Return how many completions have each verdict, from a table with a row per problem, as a store's `counts()`."""
+    return {verdict: int(np.asarray(counts[f"num_{verdict}"][:]).sum()) for verdict in VERDICTS}
 
 
 _GENERATIONS = ["problem_id", "num_generations", "next_generation_index", "problem_hash"]

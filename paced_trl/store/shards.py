@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ..run_directory import publish
 from ..verification.verdict import Verdict
-from .manifest import publish
 
 
 SCHEMA = pa.schema(

@@ -39,8 +39,8 @@ from accelerate.utils import gather_object
 from datasets import Dataset
 from torch.utils.data import Sampler
 
-from ..first_sample import FirstSamples
 from ..generation.shared_prefill import can_share_prefill, shared_prefill
+from ..progress import FirstSamples
 from ..verification.verdict import Verdict
 from ..verification.verifier import Verifier
 from .callbacks import Advice, Histograms, StopAtForgetting

@@ -1,10 +1,15 @@
 """
 Completion + solution -> verdict. No torch, and no numpy in the workers.
 
-    verdict.py    the six verdicts
-    verifier.py   a verifier by name, with its worker processes
-    check.py      what a check is: the part of a verifier that runs in a worker
-    agreement.py  verdicts on completions that exist, compared with labels
+    verdict.py      the six verdicts
+    verifier.py     a verifier by name, with its worker processes
+    agreement.py    verdicts on completions that exist, compared with labels
+    worker_pool.py  processes that can be killed
+
+    check.py        what a check is: the part of a verifier that runs in a worker
+    answers.py      where in a completion the answer is stated
+    math_check.py   and math_limits.py, numeric_check.py, exact_check.py, choice_check.py, python_tests_check.py (with
+                    sandbox.py, sandboxed_program.py), reasoning_gym_check.py, reward_function_check.py
 """
 
 from __future__ import annotations

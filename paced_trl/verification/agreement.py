@@ -1,9 +1,4 @@
-"""
-Completions that exist already, judged: verdict counts, speed, and agreement with labels.
-
-Responsible for trying out a verifier before anything is generated or trained. Knows nothing of models; rows come from
-the caller or from a file. Not in the paper (PACED, arXiv 2603.11178); ours.
-"""
+"""Completions that exist already, judged: verdict counts, speed, and agreement with labels."""
 
 from __future__ import annotations
 
@@ -35,13 +30,7 @@ class VerifiedRow:
     """
     One completion with its verdict.
 
-    Args:
-        row (`int`): Its place in the data, from 0.
-        problem (`str` or messages, *optional*): The prompt.
-        solution (`Any`): The gold.
-        completion (`str` or messages): What was judged.
-        verdict ([`Verdict`]): What came of it.
-        label (`bool`, *optional*): Whether it is known to be right.
+    `row` is its place in the data, from 0; `label` whether it is known to be right.
     """
 
     row: int

@@ -1,9 +1,4 @@
-"""
-What a check is: the part of a verifier that reads one kind of answer and compares it.
-
-Responsible for the shape that all checks share, `math_verifier.py`, `verifiers.py` and `reward_function.py` alike.
-Refuses to know where a check runs and how long it may take.
-"""
+"""What a check is: the part of a verifier that reads one kind of answer and compares it with the gold."""
 
 from __future__ import annotations
 
@@ -25,48 +20,76 @@ class Row(NamedTuple):
 
 class Check:
     """
-    What a verifier does with rows. Subclasses set the class attributes and write the two methods.
+    What a verifier does with rows. Subclasses set the class attributes and write `verdict` and `is_usable`.
 
     An instance is made in the calling process, where its options are checked, and, unless `in_process`, once more in
     each worker process, where `start` may import what it needs. There a method may raise: its rows are then
     `UNVERIFIABLE`.
+
+    Attributes:
+        package (`tuple[str, str, str]`, *optional*):
+            What must be installed: the module, its distribution, and the extra of this package that brings it.
+        in_process (`bool`): Whether it is plain string work that needs no worker processes.
+        wants_messages (`bool`): Whether completions stay lists of messages; else the text of the last one is read.
+        columns (`tuple[str, ...]`, *optional*): Columns that rows must have; `None` means whatever there is.
+        optional_columns (`tuple[str, ...]`): Further columns, taken where they exist.
+        states_answers (`bool`): Whether it has `answer`.
+        rows_per_call (`int`): Most rows that a worker is given at once.
+        timeout (`float`): Seconds per call.
+        max_memory (`int`, *optional*): Bytes of address space per worker.
     """
 
+    package: ClassVar[tuple[str, str, str] | None] = None
     in_process: ClassVar[bool] = False
-    wants_messages: ClassVar[bool] = False  # else the text of the last message
-    columns: ClassVar[tuple[str, ...] | None] = ()  # the columns that rows must have; None: whatever there is
+    wants_messages: ClassVar[bool] = False
+    columns: ClassVar[tuple[str, ...] | None] = ()
     optional_columns: ClassVar[tuple[str, ...]] = ()
-    states_answers: ClassVar[bool] = False  # whether it has `answers`
+    states_answers: ClassVar[bool] = False
     rows_per_call: ClassVar[int] = 1
-    timeout: float = 10.0  # seconds per call
-    max_memory: ClassVar[int | None] = 2 * 1024**3  # bytes of address space per worker
+    timeout: float = 10.0
+    max_memory: ClassVar[int | None] = 2 * 1024**3
 
     def start(self, timeout: float) -> None:
         """Import what the check needs. Called once, in the worker, which is killed when a call takes `timeout` s."""
 
     def verify(self, rows: list[Row]) -> list[Verdict]:
         """Return one verdict per completion."""
-        raise NotImplementedError
+        return [self.verdict(row) for row in rows]
 
     def check_solutions(self, rows: list[Row]) -> list[Verdict]:
         """Return `PASSED` for each usable gold, `UNVERIFIABLE` for each other one."""
-        raise NotImplementedError
+        return [Verdict.PASSED if self.is_usable(row) else Verdict.UNVERIFIABLE for row in rows]
 
     def answers(self, rows: list[Row]) -> list[str | None]:
         """Return what each completion answers, the same text for the same answer; `None` where it states none."""
+        return [self.answer(str(row.completion)) for row in rows]
+
+    def verdict(self, row: Row) -> Verdict:
+        """Return the verdict on one completion."""
         raise NotImplementedError
+
+    def is_usable(self, row: Row) -> bool:
+        """Return whether completions can be compared with the gold of a row."""
+        raise NotImplementedError
+
+    def answer(self, completion: str) -> str | None:
+        """Return what one completion answers, the same text for the same answer; `None` where it states none."""
+        raise NotImplementedError
+
+    def stated(self, completion: str) -> str | None:
+        """Return the text that is read as an answer, for people; needs no `start`. `None`: there is none."""
+        return None
+
+    def stated_gold(self, solution: Any) -> str | None:
+        """Return what is read from a gold, for people; needs no `start`. `None`: nothing can be read."""
+        return None
 
 
 def completion_text(completion: str | Messages) -> str:
     """
     Return what a completion says: its text, or the text of its last message.
 
-    Args:
-        completion (`str` or list of messages):
-            A message is a dict with `content`, which is text or a list of parts with `text`.
-
-    Raises:
-        TypeError: If it is neither.
+    A message is a dict with `content`, which is text or a list of parts with `text`; anything else is a `TypeError`.
     """
     if isinstance(completion, str):
         return completion

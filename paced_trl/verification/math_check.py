@@ -1,10 +1,9 @@
 """
-The mathematics check: numbers and expressions, compared by math-verify.
+The mathematics check: numbers and expressions, parsed and compared by math-verify.
 
-Responsible for what is handed to math-verify, and for telling its timeouts and failures from wrong answers. Parsing
-and comparing are math-verify's. The paper (PACED, arXiv 2603.11178) verifies MATH and AIME answers; the reading rules
-for golds and for plainly stated answers are ours, as small students state answers in ways in which math-verify finds
-nothing ("A:42", "the answer is (1, 2]").
+Responsible for what is handed to math-verify, and for telling its timeouts and failures from wrong answers. Small
+students state answers in ways in which math-verify finds nothing ("A:42", "the answer is (1, 2]"), so golds and
+plainly stated answers are read here first.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any, ClassVar
 
+from .answers import GSM8K_LINE, MAX_CACHED_GOLDS, boxed_answer, boxed_span, final_text, stated_answer
 from .check import Check, Row
 from .math_limits import BEYOND, bounded, last_part
-from .text_checks import MAX_CACHED_GOLDS, boxed_span, final_text, require_package, stated_answer
 from .verdict import Verdict
 
 
@@ -34,7 +33,6 @@ _RECURRING_DECIMAL = re.compile(r"(?<![\d.])(\d{1,15})\.(\d{0,15})\\(?:overline|
 _WORDS = re.compile(r"\$?\\(?:text|textbf|mathrm|mbox)\s?\{([^{}\d\\]{1,100})\}\$?")
 _FORMULA = re.compile(r"\${1,2}([^$]+)\${1,2}")
 _DECIMAL_COMMA = re.compile(r"\$-?\d+,\d+\$")
-_GSM8K_LINE = re.compile(r"(?m)^[ \t]*####[ \t]*([^\n]{1,60})$")
 _DELIMITER = re.compile(r"\$|\\\(|\\\[|\\boxed")
 _TEXT_COMMAND = re.compile(r"\\(?:text\w*|mathrm|mbox|operatorname|begin|end)\s*\{[^{}]*\}")
 # Between two numbers; `2 \times 10^3` is one number.
@@ -107,7 +105,7 @@ def answer_expressions(completion: str, *, limits: bool = True) -> Iterator[str]
     text = _readable(last_part(final_text(completion))).strip()
     text = bounded(text) if limits else text
     if "\\boxed" not in text:
-        lines = _GSM8K_LINE.findall(text)
+        lines = GSM8K_LINE.findall(text)
         after_equals = "" if "\n" in text else text.rpartition("=")[2]
         for statement in (lines[-1] if lines else None, stated_answer(text), after_equals.removesuffix(".")):
             expression = None if statement is None else bare_expression(statement.strip().removesuffix("."))
@@ -149,10 +147,10 @@ class MathCheck(Check):
     such as the problem's own `78 + 4`, is wrong.
     """
 
+    package: ClassVar[tuple[str, str, str] | None] = ("math_verify", "math-verify", "math")
     states_answers: ClassVar[bool] = True
 
     def __init__(self) -> None:
-        require_package("math_verify", "math-verify", "math")
         self._golds: dict[str, list[Any]] = {}
 
     def start(self, timeout: float) -> None:
@@ -168,16 +166,23 @@ class MathCheck(Check):
         # math-verify's alarms end most runaway work without the loss of the process; the kill is for the rest.
         self._seconds = max(1, math.ceil(timeout / 2))
 
-    def verify(self, rows: list[Row]) -> list[Verdict]:
-        return [self._verdict(str(row.completion), row.solution) for row in rows]
+    def verdict(self, row: Row) -> Verdict:
+        return self._verdict(str(row.completion), row.solution)
 
-    def check_solutions(self, rows: list[Row]) -> list[Verdict]:
-        return [Verdict.PASSED if self._tells_right_from_wrong(row.solution) else Verdict.UNVERIFIABLE for row in rows]
+    def is_usable(self, row: Row) -> bool:
+        return self._tells_right_from_wrong(row.solution)
 
-    def answers(self, rows: list[Row]) -> list[str | None]:
-        return [self._stated(str(row.completion)) for row in rows]
+    def stated(self, completion: str) -> str | None:
+        boxed = boxed_answer(final_text(completion))
+        if boxed is not None:
+            return boxed
+        *stated, _ = answer_expressions(completion)  # the last one is the whole text
+        return stated[0] if stated else None
 
-    def _stated(self, completion: str) -> str | None:
+    def stated_gold(self, solution: Any) -> str | None:
+        return gold_expression(solution)
+
+    def answer(self, completion: str) -> str | None:
         """Return an answer as SymPy writes it, numbers as fractions, so that 1/2 and 0.5 are one answer."""
         try:
             answer = self._answer(completion, limits=True)

@@ -1,10 +1,8 @@
 """
 What no mathematics parser can read in reasonable time, taken out of a completion before one tries.
 
-Responsible for the bounds on how much of a completion is read, how deep it may be nested and how large its numbers may
-be. Linear in the length of the text. Why at all, where a stuck parser is killed: what ends in a timeout says nothing
-about the student and does not count, yet a student that rambles has not solved the problem. Not in the paper (PACED,
-arXiv 2603.11178); the bounds are ours.
+A timeout says nothing about the student and does not count, yet a student that rambles has not solved the problem. So
+how much is read, how deep it may be nested and how large its numbers may be is bounded, in linear time.
 """
 
 from __future__ import annotations

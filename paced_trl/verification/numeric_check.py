@@ -1,20 +1,19 @@
 """
-The check for one number: read where the completion states its answer, equal within a tolerance.
+The check of one number: read where the completion states its answer, equal within a tolerance.
 
-Responsible for how a number may be written and for what "equal" means. Arithmetic is exact (fractions), and every
-pattern is bounded, so that it needs no process that could be killed. Refuses expressions: `math_verifier.py` compares
-those. Not in the paper (PACED, arXiv 2603.11178); ours.
+Arithmetic is exact (fractions) and every pattern is bounded, so that it needs no process that could be killed.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any, ClassVar, NamedTuple
 
+from .answers import GSM8K_LINE, boxed_answer, final_text, stated_answer
 from .check import Check, Row
-from .text_checks import boxed_answer, final_text, stated_answer
 from .verdict import Verdict
 
 
@@ -35,7 +34,6 @@ _NUMBER = re.compile(
     r"(?P<percent>\s?\\?%|\s(?:percent|pct)\b)?"
 )
 _DECIMAL_COMMA = re.compile(r"(?<![0-9,.(\[{])([0-9]{1,15}),([0-9]{1,2})(?![0-9,.)\]}]|\.[0-9])")
-_GSM8K_LINE = re.compile(r"(?m)^[ \t]*+####[ \t]*+([^\n]{1,200})$")
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
 _TEN_TO_SUPERSCRIPT = re.compile(r"(?<![0-9])10([⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]{1,6})")
 # White space that groups digits, and LaTeX's ways to write it; the minus signs that are no hyphen.
@@ -98,7 +96,7 @@ def stated_number(completion: str) -> StatedNumber | bool | None:
         [`StatedNumber`]; `None` if the number is too large to be meant; `False` if there is none.
     """
     text = final_text(completion)[-_MAX_READ_LENGTH:]
-    lines = _GSM8K_LINE.findall(text)
+    lines = GSM8K_LINE.findall(text)
     for statement in (boxed_answer(text), lines[-1] if lines else None, stated_answer(text)):
         if statement is not None:
             numbers = read_numbers(statement.rpartition("=")[2])
@@ -124,6 +122,12 @@ def gold_number(solution: Any) -> StatedNumber | None:
     text = str(solution)[-_MAX_READ_LENGTH:].rpartition("####")[2]
     numbers = read_numbers(boxed_answer(text) or text)
     return numbers[0] if len(numbers) == 1 else None
+
+
+def _in_decimals(number: StatedNumber) -> str:
+    exact = Decimal(number.value.numerator) / Decimal(number.value.denominator)
+    text = f"{exact:f}" if Fraction(exact) == number.value else str(number.value)
+    return f"{text}%" if number.is_percent else text
 
 
 class NumericCheck(Check):
@@ -152,20 +156,22 @@ class NumericCheck(Check):
         self._relative = None if relative_tolerance is None else Fraction(relative_tolerance)
         self._absolute = Fraction(absolute_tolerance)
 
-    def verify(self, rows: list[Row]) -> list[Verdict]:
-        return [self._verdict(row) for row in rows]
+    def is_usable(self, row: Row) -> bool:
+        return gold_number(row.solution) is not None
 
-    def check_solutions(self, rows: list[Row]) -> list[Verdict]:
-        return [Verdict.UNVERIFIABLE if gold_number(row.solution) is None else Verdict.PASSED for row in rows]
+    def answer(self, completion: str) -> str | None:
+        number = stated_number(completion)
+        return f"{number.value}{'%' * number.is_percent}" if isinstance(number, StatedNumber) else None
 
-    def answers(self, rows: list[Row]) -> list[str | None]:
-        stated = [stated_number(str(row.completion)) for row in rows]
-        return [
-            f"{number.value}{'%' * number.is_percent}" if isinstance(number, StatedNumber) else None
-            for number in stated
-        ]
+    def stated(self, completion: str) -> str | None:
+        number = stated_number(completion)
+        return _in_decimals(number) if isinstance(number, StatedNumber) else None
 
-    def _verdict(self, row: Row) -> Verdict:
+    def stated_gold(self, solution: Any) -> str | None:
+        number = gold_number(solution)
+        return None if number is None else _in_decimals(number)
+
+    def verdict(self, row: Row) -> Verdict:
         gold = gold_number(row.solution)
         if gold is None:
             return Verdict.UNVERIFIABLE

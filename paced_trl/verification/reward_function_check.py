@@ -1,9 +1,8 @@
 """
 Any TRL reward function as a check: `f(prompts=..., completions=..., **columns) -> list[float | None]`, async or not.
 
-Responsible for calling it as `GRPOTrainer` does and for turning rewards into verdicts. A function that breaks its
-contract (wrong number of rewards, NaN, outside [0, 1]) is an error for the user to see, never a verdict. Refuses to
-know what the function does. Not in the paper (PACED, arXiv 2603.11178); ours.
+It is called as `GRPOTrainer` does, and rewards become verdicts. A function that breaks its contract (wrong number of
+rewards, NaN, outside [0, 1]) is an error for the user to see, never a verdict.
 """
 
 from __future__ import annotations

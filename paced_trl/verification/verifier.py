@@ -1,11 +1,8 @@
 """
-Completion + gold solution -> verdict: the judgement that every pass rate is counted from.
+A verifier by its name: rows go to worker processes, and verdicts come back in their order.
 
-Responsible for what a verdict means, for the object that gives verdicts, and for making one by name. How an answer is
-read and compared is in the `..._verifier.py` modules, `verifiers.py` and, for users' reward functions,
-`reward_function.py`; killable processes are in `worker_pool.py`. Knows nothing of models, tokens or generation:
-whether a completion was cut off is for the caller to say. The paper (PACED, arXiv 2603.11178) needs "a verifier"; the
-six verdicts are ours, because a failure of the verifier must never be counted as a failure of the student.
+How an answer is read and compared is in the `NAME_check.py` modules. Whether a completion was cut off is for the
+caller to say.
 """
 
 from __future__ import annotations
@@ -20,23 +17,13 @@ from types import TracebackType
 from typing import Any
 
 from ..names import nearest_name
+from ..settings import VERIFIERS
 from .check import Check, Messages, Row, completion_text
 from .verdict import Verdict
 from .worker_pool import Failure, WorkerPool
 
 
 logger = logging.getLogger(__name__)
-
-_BUILT_IN = {
-    "math": "paced_trl.verification.math_check:MathCheck",
-    "exact": "paced_trl.verification.text_checks:ExactCheck",
-    "choice": "paced_trl.verification.text_checks:ChoiceCheck",
-    "reasoning_gym": "paced_trl.verification.text_checks:ReasoningGymCheck",
-    "numeric": "paced_trl.verification.numeric_check:NumericCheck",
-    "json": "paced_trl.verification.json_check:JsonCheck",
-    "python_tests": "paced_trl.verification.python_check:PythonTestsCheck",
-}
-_REWARD_FUNCTION = "paced_trl.verification.reward_function_check:RewardFunctionCheck"
 
 
 class Verifier:
@@ -202,12 +189,11 @@ def load_verifier(
 
     Args:
         name_or_path (`str`):
-            `"math"`: numbers and expressions, compared by math-verify. `"numeric"`: a number within a tolerance.
-            `"exact"`: text. `"choice"`: a letter. `"json"`: a JSON value. `"python_tests"`: a program, by its unit
-            tests. `"reasoning_gym"`: the task's own scorer. `"pkg.module:function"`: any TRL reward function.
+            `"math"`, `"numeric"`, `"exact"`, `"choice"`, `"python_tests"` or `"reasoning_gym"`; or the dotted path of
+            any TRL reward function, `"pkg.module:function"`.
         num_workers (`int`, *optional*):
-            Worker processes. `None` means one per core, at most 4. `"exact"`, `"choice"`, `"numeric"` and `"json"`
-            are plain string work and use none; `timeout` and `max_memory` mean nothing to them either.
+            Worker processes. `None` means one per core, at most 4. `"exact"`, `"choice"` and `"numeric"` are
+            plain string work and use none; `timeout` and `max_memory` mean nothing to them either.
         timeout (`float`, *optional*):
             Seconds that a check may take before its process is killed. `None` means 10 per completion; 60 per call of
             a reward function, which is given 16 completions at a time (and, when that fails, each alone);
@@ -216,11 +202,7 @@ def load_verifier(
             Bytes of address space per worker process. `None` means 2 GiB; no limit for a reward function and for
             `"python_tests"`, whose programs have one of their own.
         **options:
-            What a verdict depends on. `"exact"`: `normalize` ("strip", "whitespace", "none"), `ignore_case`.
-            `"choice"`: `choices`, `index_base`. `"numeric"`: `relative_tolerance`, `absolute_tolerance`. `"json"`:
-            `ignore_order`, `keys`, `float_tolerance`. `"python_tests"`: `allow_code_execution`, `isolation`,
-            `time_limit`, `memory_limit`. Reward functions: `threshold`, `completion_format`, `solution_template`. See
-            the checks' own documentation.
+            What a verdict depends on: see the table in the README of this room, and the checks' own documentation.
 
     Returns:
         [`Verifier`]
@@ -242,10 +224,16 @@ def load_verifier(
         raise ValueError(f"`num_workers` must be at least 1, not {num_workers}.")
     if timeout is not None and not timeout > 0:
         raise ValueError(f"`timeout` must be a positive number of seconds, not {timeout}.")
-    factory = _BUILT_IN.get(name_or_path) or _reward_function_factory(name_or_path)
+    factory, arguments = _factory(name_or_path, options)
     check_class = _resolve(factory)
     defaults = _option_defaults(name_or_path, check_class, options)
-    arguments = options if name_or_path in _BUILT_IN else {"path": name_or_path, **options}
+    if check_class.package is not None:
+        module, distribution, extra = check_class.package
+        if importlib.util.find_spec(module) is None:
+            raise ImportError(
+                f"The verifier '{name_or_path}' needs {distribution}, which is not installed. Run `pip install "
+                f"paced_trl[{extra}]`."
+            )
     check = check_class(**arguments)
     pool = None
     if not check.in_process:
@@ -271,25 +259,43 @@ def _default_num_workers() -> int:
     return min(4, cores)
 
 
-def _reward_function_factory(path: str) -> str:
-    module, _, attribute = path.partition(":")
+def make_check(name_or_path: str, options: Mapping[str, Any]) -> Check:
+    """Return the check of a verifier, not started: it can say what it reads (`stated`), and gives no verdicts."""
+    factory, arguments = _factory(name_or_path, options)
+    check: Check = _resolve(factory)(**arguments)
+    return check
+
+
+def _factory(name_or_path: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the path of a check's class, and the arguments it is made with."""
+    if name_or_path in VERIFIERS:
+        class_name = "".join(part.capitalize() for part in name_or_path.split("_"))
+        return f"{__package__}.{name_or_path}_check:{class_name}Check", dict(options)
+    module, _, attribute = name_or_path.partition(":")
     if not module or not attribute:
-        names = ", ".join(f"'{name}'" for name in _BUILT_IN)
-        nearest = nearest_name(path.lower(), _BUILT_IN, cutoff=0.5)
-        hint = f"; did you mean '{nearest}'?" if nearest else "."
-        raise ValueError(
-            f"Unknown verifier '{path}'{hint} Use one of {names}, or 'pkg.module:function' for a TRL reward function."
-        )
+        raise ValueError(_unknown(name_or_path))
     try:
         is_there = importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):
         is_there = False
     if not is_there:
         raise ImportError(
-            f"There is no module `{module}`, so the verifier '{path}' cannot be loaded. Install it, or add its "
-            "directory to PYTHONPATH."
+            f"There is no module `{module}`, so the verifier '{name_or_path}' cannot be loaded. Install it, or add "
+            "its directory to PYTHONPATH."
         )
-    return _REWARD_FUNCTION
+    return f"{__package__}.reward_function_check:RewardFunctionCheck", {"path": name_or_path, **options}
+
+
+def _unknown(name: str) -> str:
+    names = ", ".join(f"'{known}'" for known in VERIFIERS)
+    if name == "json":
+        return (
+            "The verifier 'json' is no longer part of the package. Write a TRL reward function that parses and "
+            f"compares the JSON, and name it by its path, 'pkg.module:function'; or use one of {names}."
+        )
+    nearest = nearest_name(name.lower(), VERIFIERS, cutoff=0.5)
+    hint = f"; did you mean '{nearest}'?" if nearest else "."
+    return f"Unknown verifier '{name}'{hint} Use one of {names}, or 'pkg.module:function' for a TRL reward function."
 
 
 def _option_defaults(name: str, check_class: type[Check], options: Mapping[str, Any]) -> dict[str, Any]:

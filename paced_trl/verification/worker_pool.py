@@ -1,14 +1,10 @@
-"""Worker processes that can be killed: every call is bounded in time, and on request in memory, whatever it does.
+"""
+Worker processes that can be killed: every call is bounded in time, and on request in memory, whatever it does.
 
-Responsible for: starting plain Python processes, spreading calls over them, keeping order, killing and replacing a
-worker that is stuck or dead, and telling which row was to blame. Refuses to know: verdicts, verifiers, models. The
-paper's pass rates need a verifier (PACED, arXiv 2603.11178); bounding it is ours.
-
-Why not a pool from a library: `concurrent.futures` and `loky` cannot end one stuck task; `pebble` can, but its workers
-re-import the user's `__main__` (a training script: torch in every worker, and without a guard the script itself), and
-the death of an idle worker breaks its pool for good. Here a worker is a fresh interpreter that imports only what the
-check needs, lives in a session of its own (Ctrl-C reaches the parent alone) and has a pipe of its own (no lock that a
-kill could leave taken). The parent uses no signal handler and no thread, so it works from any thread.
+`concurrent.futures` and `loky` cannot end one stuck task; `pebble` can, but its workers re-import the user's
+`__main__`, and the death of an idle worker breaks its pool for good. Here a worker is a fresh interpreter that imports
+only what the check needs, with a session of its own and a pipe of its own. The parent
+uses no signal handler and no thread, so it works from any thread.
 """
 
 from __future__ import annotations
@@ -42,14 +38,11 @@ _BOOT = (
 
 @dataclass(frozen=True)
 class Failure:
-    """What stands in the results for a row whose call did not return.
+    """
+    What stands in the results for a row whose call did not return.
 
-    Args:
-        reason (`str`):
-            `"timeout"`: killed at the time limit. `"memory"`: ran past the memory limit. `"died"`: the process ended
-            by itself (crash, killed by the system). `"raised"`: the call raised.
-        detail (`str`):
-            The traceback or the exit code, for the log.
+    `"timeout"`: killed at the time limit. `"memory"`: ran past the memory limit. `"died"`: it ended by itself.
+    `"raised"`: the call raised. `detail` is the traceback or the exit code.
     """
 
     reason: Literal["timeout", "memory", "died", "raised"]
@@ -79,19 +72,8 @@ class WorkerPool:
     Run the methods of an object on lists of rows, in killable processes.
 
     Processes start at the first [`WorkerPool.map`], are reused, and end with [`WorkerPool.close`], with the pool or
-    with the parent. One that is killed is replaced. POSIX only.
-
-    Args:
-        factory (`str`):
-            `"module:name"` of a callable that each worker imports and calls once to make its object.
-        options (`dict`):
-            Keyword arguments of the factory. Must pickle.
-        num_workers (`int`):
-            Most processes at a time.
-        timeout (`float`):
-            Seconds a call may take. After it, its worker is killed.
-        max_memory (`int`, *optional*):
-            Bytes of address space per worker. `None` means no limit.
+    with the parent. One that is killed is replaced. `factory` is the `"module:name"` of a callable that each worker
+    calls once with `options`; `timeout` is in seconds per call, `max_memory` in bytes of address space. POSIX only.
     """
 
     def __init__(
@@ -116,22 +98,9 @@ class WorkerPool:
         Call `method(rows)` of the workers' object on lists of at most `rows_per_call` consecutive rows.
 
         When a call over several rows fails, its rows are called again one by one, and a row at which the process died
-        is tried once more, so that a failure never stands for a row that did not cause it.
-
-        Args:
-            method (`str`):
-                Name of a method that takes a list of N rows and returns a list of N results.
-            rows (`Sequence`):
-                The rows. Must pickle.
-            rows_per_call (`int`):
-                Most rows in one call.
-
-        Returns:
-            `list`: One result or [`Failure`] per row, in the order of `rows`.
-
-        Raises:
-            `ValueError`: If the object raised [`FatalCheckError`].
-            `RuntimeError`: If a worker cannot start.
+        is tried once more, so that a failure never stands for a row that did not cause it. The result or [`Failure`]
+        of each row comes in the order of `rows`. Raises `ValueError` if the object raised [`FatalCheckError`], and
+        `RuntimeError` if a worker cannot start.
         """
         with self._lock:
             if os.getpid() != self._owner:  # a forked child must neither share nor stop its parent's workers
@@ -261,13 +230,7 @@ def _stop(workers: list[_Worker], owner: int) -> None:
 
 
 def serve(descriptor: int) -> None:
-    """
-    Be a worker: make the object, answer calls, end when the parent closes the pipe or is gone.
-
-    Args:
-        descriptor (`int`):
-            File descriptor of the pipe to the parent.
-    """
+    """Be a worker: make the object, answer calls, end when the parent closes the pipe or is gone."""
     connection = Connection(descriptor)
     try:
         factory, options, timeout, max_memory = connection.recv()

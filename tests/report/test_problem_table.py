@@ -169,8 +169,6 @@ def test_what_does_not_fit_at_all_is_said(tmp_path: Path, monkeypatch: pytest.Mo
         ("math", "Nothing is stated here", None),
         ("choice", "Answer: (B)", "B"),
         ("choice", "A or B", None),
-        ("json", 'So:\n```json\n{"a": [1]}\n```', '{"a": [1]}'),
-        ("json", "{", None),
         ("math", "\\boxed{" + "x" * 500 + "}", "x" * MAX_ANSWER + "…"),
     ],
 )

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from helpers.verification import HOSTILE, PASSED, TIMEOUT
 from paced_trl.verification.verdict import Verdict
 from paced_trl.verification.verifier import load_verifier
 
@@ -184,9 +185,9 @@ def test_math_survives_ten_thousand_hostile_completions() -> None:
     assert counts[Verdict.TIMEOUT] <= 50
 
 
-@pytest.mark.parametrize("name", ["numeric", "json", "exact", "choice"])
+@pytest.mark.parametrize("name", ["numeric", "exact", "choice"])
 def test_verifiers_without_processes_survive_them_too(name: str) -> None:
-    gold = {"json": '{"a": 41.875}', "choice": "B"}.get(name, GOLD)
+    gold = {"choice": "B"}.get(name, GOLD)
     rows = hostile_completions(2_000, seed=1)
     verifier = load_verifier(name)
     began = time.monotonic()
@@ -206,11 +207,12 @@ def test_numbers_are_read_in_linear_time(unit: str) -> None:
     assert Verdict.PASSED not in verdicts
 
 
-@pytest.mark.parametrize(
-    "unit", ["[", "{", '"', '["', '{"a":', "[]", "[1,", '\\"', '{"\\', "[[1]", "```json\n", "]", '"a']
-)
-def test_json_is_found_in_linear_time(unit: str) -> None:
+@pytest.mark.parametrize("name", ["exact", "choice"])
+def test_text_verifiers_take_linear_time_on_hostile_completions(name: str) -> None:
+    verifier = load_verifier(name)
+    units = ["answer ", "answer is ", " ", "(", "*", "A or ", "\n", "option A is ", "\\boxed{", "**A", "A)\n"]
+    hostile = HOSTILE + [unit * (200_000 // len(unit)) for unit in units]
     began = time.monotonic()
-    verdicts = load_verifier("json", ignore_order=True)([unit * 200_000, unit * (900_000 // len(unit))], ["41"] * 2)
-    assert time.monotonic() - began < 10
-    assert Verdict.PASSED not in verdicts and Verdict.UNVERIFIABLE not in verdicts
+    verdicts = verifier(hostile, ["B"] * len(hostile))
+    assert time.monotonic() - began < 20
+    assert PASSED not in verdicts and TIMEOUT not in verdicts

@@ -36,10 +36,15 @@ def test_only_wrong_or_missing_answers_become_truncated() -> None:
 @pytest.mark.parametrize(
     ("path", "error", "message"),
     [
-        ("maths", ValueError, "did you mean 'math'.*'math', 'exact', 'choice', 'reasoning_gym'.*pkg.module:function"),
+        (
+            "maths",
+            ValueError,
+            "did you mean 'math'.*'math', 'numeric', 'exact', 'choice'.*'reasoning_gym'.*pkg.module:function",
+        ),
         ("reasoning-gym", ValueError, "did you mean 'reasoning_gym'"),
         ("qqqqqq", ValueError, r"Unknown verifier 'qqqqqq'\. Use one of"),
         ("module:", ValueError, "Unknown verifier"),
+        ("json", ValueError, "no longer part of the package.*TRL reward function.*'pkg.module:function'"),
         ("no_such_package.rewards:reward", ImportError, "no module `no_such_package.rewards`.*PYTHONPATH"),
     ],
 )

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from paced_trl.verification.python_check import candidate_program, read_tests
+from paced_trl.verification.python_tests_check import candidate_program, read_tests
 from paced_trl.verification.sandbox import Sandbox, SandboxError
 from paced_trl.verification.verdict import Verdict
 from paced_trl.verification.verifier import Verifier, load_verifier

@@ -18,9 +18,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from .answers import MAX_CACHED_GOLDS, final_text
 from .check import Check, Row
 from .sandbox import Isolation, Sandbox, SandboxError
-from .text_checks import MAX_CACHED_GOLDS, final_text
 from .verdict import Verdict
 
 
@@ -220,11 +220,8 @@ class PythonTestsCheck(Check):
                 "network and files open to the programs."
             ) from error
 
-    def verify(self, rows: list[Row]) -> list[Verdict]:
-        return [self._verdict(row) for row in rows]
-
-    def check_solutions(self, rows: list[Row]) -> list[Verdict]:
-        return [Verdict.PASSED if self._read(row) else Verdict.UNVERIFIABLE for row in rows]
+    def is_usable(self, row: Row) -> bool:
+        return self._read(row) is not None
 
     def _read(self, row: Row) -> _Tests | None:
         entry_point = row.columns.get("entry_point")
@@ -235,7 +232,7 @@ class PythonTestsCheck(Check):
             self._tests[key] = read_tests(row.solution, entry_point)
         return self._tests[key]
 
-    def _verdict(self, row: Row) -> Verdict:
+    def verdict(self, row: Row) -> Verdict:
         tests = self._read(row)
         if tests is None:
             return Verdict.UNVERIFIABLE
