@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -38,13 +38,6 @@ _PROVENANCE = "provenance.json"
 LogHistory = list[dict[str, Any]]
 
 
-class Checkpoint(NamedTuple):
-    """Mean@k by set of a student that has not ended its training, after so many steps."""
-
-    step: int
-    accuracy: dict[str, float]
-
-
 @dataclass
 class RunContents:
     """
@@ -58,7 +51,6 @@ class RunContents:
             arms of a single run are the models that were evaluated.
         retention_sets (`list[str]`): Sets of problems that no arm trains on.
         histories (`dict[str, list[LogHistory]]`): What training logged, by arm, one history per seed.
-        checkpoints (`dict[str, list[list[Checkpoint]]]`): Evaluations during training, by arm, one list per seed.
         settings (`dict[str, dict[str, Any]]`):
             Settings of each training run, those of its problems included, by name of its directory.
         unfinished (`list[str]`): Names of the training runs that started and have not finished.
@@ -80,7 +72,6 @@ class RunContents:
     evaluations: dict[str, dict[str, list[Evaluation]]] = field(default_factory=dict)
     retention_sets: list[str] = field(default_factory=list)
     histories: dict[str, list[LogHistory]] = field(default_factory=dict)
-    checkpoints: dict[str, list[list[Checkpoint]]] = field(default_factory=dict)
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     unfinished: list[str] = field(default_factory=list)
     pass_rates: pa.Table | None = None
@@ -149,7 +140,6 @@ def read_run(output_dir: str | os.PathLike[str]) -> RunContents:
 def _add_comparison(contents: RunContents) -> None:
     with _naming(contents.path / RESULTS):
         comparison = Comparison.load(contents.path)
-        contents.checkpoints = _checkpoints(_read_json(contents.path / RESULTS)["runs"])
     contents.comparison = comparison
     contents.retention_sets = comparison.retention_sets
     for eval_set in [*comparison.eval_sets, *comparison.retention_sets]:
@@ -164,15 +154,6 @@ def _add_comparison(contents: RunContents) -> None:
         _add_held_out(contents, run.arm, directory, run.evaluations)
     for manifest in sorted(contents.path.glob(f"arms/*/{MANIFEST}")):
         _add_settings(contents, manifest)
-
-
-def _checkpoints(runs: list[dict[str, Any]]) -> dict[str, list[list[Checkpoint]]]:
-    """Return the evaluations on the way that the runs of a comparison have, by arm, for arms that have any."""
-    found: dict[str, list[list[Checkpoint]]] = {}
-    for run in runs:
-        points = [Checkpoint(point["step"], point["accuracy"]) for point in run.get("curve") or []]
-        found.setdefault(run["arm"], []).append(points)
-    return {arm: seeds for arm, seeds in found.items() if any(seeds)}
 
 
 def _add_single_run(contents: RunContents) -> None:
@@ -206,7 +187,7 @@ def _add_single_run(contents: RunContents) -> None:
 
 
 def _baselines(directory: Path) -> list[Path]:
-    """Return where the evaluations lie that `paced-trl evaluate` compared this one with, those that are still there."""
+    """Return where the evaluations lie that `paced-trl evaluate` compared this one with, if they are still there."""
     file = directory / BASELINES
     found = [Path(path) for path in _read_json(file)] if file.exists() else []
     return [path for path in found if path.is_dir()]

@@ -13,16 +13,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from ..evaluation.comparison import BASE, Comparison
 from ..evaluation.differences import mean_over_runs
 from ..evaluation.evaluation import Evaluation
 from ..evaluation.gradient_snr import GradientSNR
-from ..evaluation.learning_curve import CurvePoint
 from ..weighting.counts import Floats, pass_rate_bins
 from ..weighting.kernel import beta_kernel
-from .curves import wilson
 from .findings import difference
 from .theme import LIGHT, Drawing, add_legend, panels, short
 
@@ -89,7 +87,7 @@ def draw_before_after(by_set: Mapping[str, Mapping[str, list[Evaluation]]]) -> D
         if arm != BASE and BASE in by_arm:
             before = _shares(by_arm[BASE])
             edges = (np.arange(before.size + 1) - 0.5) / (before.size - 1)
-            axes.stairs(before, edges, color=LIGHT.ink, linewidth=1.4, label="before training")
+            axes.stairs(before, edges, color=LIGHT.ink, linewidth=1.4, label=BASE)
         axes.set_title(short(arm) if len(by_set) == 1 else f"{short(arm)}\n{short(eval_set)}")
         axes.set_xlabel("pass rate")
         _share_axis(axes)
@@ -111,7 +109,7 @@ def draw_accuracy(by_set: Mapping[str, Mapping[str, list[Evaluation]]], retentio
     """Draw mean@k of every arm on held-out sets, and its paired difference from the base student on retention sets."""
     arms = sorted(dict.fromkeys(arm for by_arm in by_set.values() for arm in by_arm), key=lambda arm: arm != BASE)
     colors = LIGHT.arm_colors(arms)
-    figure, grid = panels(len(by_set), most_columns=3, height=1.1 + 0.34 * len(arms), share_y=True)
+    figure, grid = panels(len(by_set), most_columns=2, height=1.1 + 0.34 * len(arms), share_y=True)
     rows: list[tuple[Any, ...]] = []
     for axes, (eval_set, by_arm) in zip(grid, by_set.items(), strict=True):
         relative = eval_set in retention_sets and BASE in by_arm
@@ -144,27 +142,6 @@ def draw_accuracy(by_set: Mapping[str, Mapping[str, list[Evaluation]]], retentio
     return Drawing(figure, ("set", "student", "what", "value", "low", "high"), rows)
 
 
-def draw_learning_curves(comparison: Comparison) -> Drawing:
-    """Draw mean@k against all tokens so far, a panel per set and a line per arm, the mean over seeds."""
-    sets = [*comparison.eval_sets, *comparison.retention_sets]
-    figure, grid = panels(len(sets), most_columns=3, height=3.4)
-    colors = LIGHT.arm_colors(comparison.arms())
-    lines, rows = {}, []
-    for axes, name in zip(grid, sets, strict=True):
-        for arm in comparison.arms_with_curves():
-            points = [(point.tokens, *_with_interval(comparison, name, point)) for point in comparison.curve(arm)]
-            tokens, means, lows, highs = zip(*points, strict=True)
-            axes.fill_between(tokens, lows, highs, color=colors[arm], alpha=0.08, linewidth=0)
-            (lines[short(arm)],) = axes.plot(tokens, means, "o-", color=colors[arm], markersize=3.5)
-            rows += [(name, arm, *point) for point in points]
-        is_retention = name in comparison.retention_sets
-        axes.set(title=f"{short(name)} (not trained)" if is_retention else short(name), xlabel="tokens, all models")
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    grid[0].set_ylabel("mean@k")
-    add_legend(figure, lines)
-    return Drawing(figure, ("set", "arm", "tokens, all models", "mean@k", "low", "high"), rows)
-
-
 def draw_accuracy_retention(comparison: Comparison) -> Drawing:
     """Draw each arm's path, accuracy against retention: an arm that forgets in exchange goes up and to the left."""
     pairs = [(name, kept) for name in comparison.eval_sets for kept in comparison.retention_sets]
@@ -179,14 +156,12 @@ def draw_accuracy_retention(comparison: Comparison) -> Drawing:
             up = [point.accuracy[name] for point in curve]
             (lines[short(arm)],) = axes.plot(across, up, "o-", color=colors[arm], markersize=3.0)
             axes.plot(across[-1:], up[-1:], "o", color=colors[arm], markersize=7.0)
-            points = [_with_interval(comparison, name, point) for point in curve]
-            rows += [(name, kept, arm, x, *point) for x, point in zip(across, points, strict=True)]
+            rows += [(name, kept, arm, *point) for point in zip(across, up, strict=True)]
         axes.plot(0.0, start[name], "s", color=colors[BASE], markersize=7.0, zorder=3)
         axes.axvline(0.0, color=LIGHT.muted, linewidth=0.8)
         axes.set(xlabel=f"{short(kept)}, difference from {BASE}", ylabel=f"{short(name)}, mean@k")
     add_legend(figure, lines)
-    header = ("set", "retention set", "arm", f"retention, difference from {BASE}", "mean@k", "low", "high")
-    return Drawing(figure, header, rows)
+    return Drawing(figure, ("set", "retention set", "arm", f"retention, difference from {BASE}", "mean@k"), rows)
 
 
 def draw_gradient_snr(result: GradientSNR) -> Drawing:
@@ -210,13 +185,6 @@ def draw_gradient_snr(result: GradientSNR) -> Drawing:
     right.set_ylim(bottom=0.0)
     figure.legend(handles=left.get_legend_handles_labels()[0], loc="outside upper right", ncols=3)
     return Drawing(figure, ("pass rate", "problems", "SNR", "low", "high", "mean norm"), rows)
-
-
-def _with_interval(comparison: Comparison, eval_set: str, point: CurvePoint) -> tuple[float, float, float]:
-    """Return mean@k on a set with the interval that is known while an arm trains; see [`held_out_curves`]."""
-    mean = point.accuracy[eval_set]
-    num_problems = len(comparison.evaluations(comparison.arms()[0], eval_set)[0].problem_ids)
-    return mean, *wilson(mean, num_problems)
 
 
 def _shares(evaluations: Sequence[Evaluation]) -> Floats:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 
 from .contents import LogHistory
 from .curves import (
@@ -21,7 +21,7 @@ from .curves import (
     DIVERGENCES,
     EFFECTIVE_SAMPLE_SIZE,
     PASS_RATE,
-    HeldOutPoint,
+    Curves,
     has_logged,
     logged,
     smoothed,
@@ -85,21 +85,22 @@ def draw_completions(histories: Mapping[str, Sequence[LogHistory]]) -> Drawing:
     return Drawing(figure, _HEADER, rows)
 
 
-def draw_held_out_curves(curves: Mapping[str, Mapping[str, Sequence[HeldOutPoint]]], arms: Sequence[str]) -> Drawing:
-    """Draw mean@k on held-out problems over the steps, a panel per set, a line per arm with its interval."""
+def draw_held_out_curves(curves: Curves, arms: Sequence[str], x_label: str = "step") -> Drawing:
+    """Draw mean@k on held-out problems while training, a panel per set, a line per arm with its interval."""
     colors = LIGHT.arm_colors(arms)
     figure, grid = panels(len(curves), most_columns=3, height=3.4)
     lines, rows = {}, []
     for axes, (name, by_arm) in zip(grid, curves.items(), strict=True):
         for arm, points in by_arm.items():
-            steps, means, lows, highs = np.array(points).T
-            axes.fill_between(steps, lows, highs, color=colors[arm], alpha=0.15, linewidth=0)
-            (lines[short(arm)],) = axes.plot(steps, means, "o-", color=colors[arm], linewidth=1.8, markersize=4)
+            places, means, lows, highs = np.array(points).T
+            axes.fill_between(places, lows, highs, color=colors[arm], alpha=0.15, linewidth=0)
+            (lines[short(arm)],) = axes.plot(places, means, "o-", color=colors[arm], linewidth=1.8, markersize=4)
             rows += [(name, arm, *point) for point in points]
-        axes.set(title=short(name), ylabel="mean@k", xlabel="step")
+        axes.set(title=short(name), ylabel="mean@k", xlabel=x_label)
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     if len(lines) > 1:
         add_legend(figure, lines)
-    return Drawing(figure, ("set", "arm", "step", "mean@k", "low", "high"), rows)
+    return Drawing(figure, ("set", "arm", x_label, "mean@k", "low", "high"), rows)
 
 
 def draw_weights_over_steps(histories: Mapping[str, Sequence[LogHistory]]) -> Drawing:

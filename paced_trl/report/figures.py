@@ -17,13 +17,12 @@ from ..evaluation.differences import mean_over_runs
 from ..weighting.counts import Floats, pass_rates
 from ..weighting.weights import beta_kernel, problem_weights
 from .contents import RunContents
-from .curves import COMPLETION_LENGTH, CUT_OFF, EFFECTIVE_SAMPLE_SIZE, PASS_RATE, has_logged, held_out_curves
+from .curves import COMPLETION_LENGTH, CUT_OFF, EFFECTIVE_SAMPLE_SIZE, PASS_RATE, comparison_curves, held_out_curves
 from .draw_results import (
     draw_accuracy,
     draw_accuracy_retention,
     draw_before_after,
     draw_gradient_snr,
-    draw_learning_curves,
     draw_training_pass_rates,
 )
 from .draw_training import draw_completions, draw_held_out_curves, draw_training, draw_weights_over_steps
@@ -153,13 +152,14 @@ def _measured(contents: RunContents, weights: TrainingWeights | None) -> Iterato
     comparison = contents.comparison
     if comparison is not None and comparison.arms_with_curves():
         arms = ", ".join(comparison.arms_with_curves())
+        by_tokens = comparison_curves(comparison, lambda point: point.tokens)
         yield ReportFigure(
             "learning_curves",
             "Accuracy at equal tokens",
             "Mean@k against all tokens so far: those the student generated, refreshes included, and those run through "
             "student and teacher. Seeds averaged.",
             f"Accuracy against tokens, for {arms}.",
-            lambda: draw_learning_curves(comparison),
+            lambda: draw_held_out_curves(by_tokens, contents.arms, "tokens, all models"),
         )
         if comparison.eval_sets and comparison.retention_sets:
             yield ReportFigure(
@@ -208,7 +208,7 @@ def _trained(contents: RunContents) -> Iterator[ReportFigure]:
             "weights_over_steps",
             "Weights and direction over the steps",
             "How many equally weighted problems the weights are worth, and which divergence was minimised: forward KL "
-            f"on the teacher's completions, reverse KL on the student's own{seeds.replace('line', 'line and one bar')}.",
+            f"on the teacher's completions, reverse KL on the student's own{seeds}.",
             f"Effective sample size and divergence over the training steps, for {names}.",
             lambda: draw_weights_over_steps(histories),
         )

@@ -16,6 +16,7 @@ from ..evaluation.comparison import BASE
 from ..evaluation.differences import Difference, compare_runs, mean_over_runs
 from ..evaluation.evaluation import Evaluation
 from ..evaluation.tables import describe
+from ..store.counts import verdict_totals
 from ..store.store import VERDICTS
 from ..training.in_words import SCHEDULE_NAMES
 from ..weighting.counts import FrontierShares, frontier_shares
@@ -189,8 +190,7 @@ def verdict_counts(contents: RunContents) -> dict[str, dict[str, int]]:
         ("training problems, teacher's references", contents.references),
     ):
         if store is not None:
-            table = store.counts()
-            counts[what] = {verdict: sum(table[f"num_{verdict}"].to_pylist()) for verdict in VERDICTS}
+            counts[what] = verdict_totals(store.counts())
     for eval_set, by_arm in contents.evaluations.items():
         for arm, evaluations in by_arm.items():
             counts[f"{eval_set}, {arm}"] = {

@@ -167,7 +167,7 @@ def _page(contents: RunContents, weights: TrainingWeights | None, figures: list[
         outcome=run_outcome(contents),
         style=static_text("page.css"),
         script=script,
-        script_hash=policy_hash(script) if script else "'none'",
+        script_hash=policy_hash(script) if script else Markup("'none'"),
         data=as_script_data(table) if table is not None else None,
         problem_notes=table["notes"] if table is not None else [],
         samples=_samples(table["rows"]) if table is not None else [],
@@ -199,10 +199,8 @@ def _page(contents: RunContents, weights: TrainingWeights | None, figures: list[
 def _samples(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return some training problems of all pass rates, hardest first."""
     training = [row for row in rows if row["set"] == 0]
-    counts = [row["counts"][0] for row in training]
-    if not counts:
-        return []
-    return [training[index] for index in choose_samples(*zip(*counts, strict=True), _MAX_SAMPLES)]
+    passed, valid = ([row["counts"][0][side] for row in training] for side in (0, 1))
+    return [training[index] for index in choose_samples(passed, valid, _MAX_SAMPLES)] if training else []
 
 
 def _tiles(contents: RunContents, weights: TrainingWeights | None) -> list[tuple[str, str]]:

@@ -7,7 +7,8 @@ left out. Rows are JSON values, and text is as nobody has checked it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +19,9 @@ from ..evaluation.comparison import BASE
 from ..evaluation.evaluation import TRAINING, Evaluation
 from ..store.store import PassRateStore
 from ..text import shortened
+from ..verification.verifier import make_check
 from ..weighting.counts import Floats
 from .contents import RunContents
-from .extracted_answers import answer_reader
 from .findings import Headline, headlines
 from .problem_text import as_text, choose_completions, completions_by_problem, last_message
 
@@ -32,9 +33,14 @@ MAX_SIZE = 2_500_000  # bytes of text, all problems together
 _CHUNK = 1_000  # problems whose completions are in memory at once
 
 
+MAX_ANSWER = 200  # characters
+# Other verifiers compare whole texts, run programs or call a function of the user's: they read no answer.
+_READ_ANSWERS = ("math", "numeric", "choice")
+
+
 @dataclass(frozen=True)
 class _Detail:
-    """How much of each problem is shown: completions of one side, characters of one, of a prompt and of a solution."""
+    """How much of a problem is shown: completions of one side, characters of each, of a prompt and of a solution."""
 
     completions: int
     completion: int
@@ -69,7 +75,7 @@ def problem_table(contents: RunContents, problem_weights: Floats | None = None) 
     if not rows:
         return None
     _add_completions(contents, rows, arms, sets)
-    detail, num_without = _fit(rows)
+    rows, detail, num_without = _fit(rows)
     notes = []
     if num_training > len(training):
         which = "of the greatest weight" if problem_weights is not None else "first"
@@ -209,7 +215,7 @@ def _add_completions(
                         each["completion"],
                         reader(each["completion"]) if reader is not None else None,
                     ]
-                    for each in choose_completions(completions, _DETAILS[0].completions)
+                    for each in choose_completions(completions, _DETAILS[0].completions, lambda each: each["verdict"])
                 ]
         if number == 0:
             for problem_id, completions in _completions(contents.references, list(of_set), "passed"):
@@ -223,40 +229,49 @@ def _completions(
         yield from completions_by_problem(store, problem_ids[start : start + _CHUNK], verdict).items()
 
 
-def _fit(rows: list[dict[str, Any]]) -> tuple[_Detail, int]:
+def answer_reader(record: Mapping[str, Any]) -> Callable[[str], str | None] | None:
+    """Return what reads answers, at most 200 characters each, as the verifier of a store's record does."""
+    verifier = record.get("verifier") or {}
+    if verifier.get("name") not in _READ_ANSWERS:
+        return None
+    check = make_check(verifier["name"], verifier.get("options") or {})
+
+    def read(completion: str) -> str | None:
+        answer = check.stated(completion)
+        return answer if answer is None or len(answer) <= MAX_ANSWER else f"{answer[:MAX_ANSWER]}…"
+
+    return read
+
+
+def _fit(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], _Detail, int]:
     """Shorten the texts of all rows alike until they fit; return the detail, and how many rows lost completions."""
-    detail = next((one for one in _DETAILS if sum(_size(row, one) for row in rows) <= MAX_SIZE), _DETAILS[-1])
-    size, num_without = 0, 0
-    for row in sorted(rows, key=lambda row: -(row["weight"] if row["weight"] is not None else np.inf)):
-        size += _size(row, detail)
-        if size > MAX_SIZE and row["shown"]:
-            row["shown"], row["reference"] = {}, None
+    for detail in _DETAILS:
+        fitted = [_shortened(row, detail) for row in rows]
+        sizes = [len(json.dumps(row)) for row in fitted]
+        if sum(sizes) <= MAX_SIZE:
+            return fitted, detail, 0
+    # Held-out problems, which have no weight, and the heaviest ones keep theirs.
+    weights = np.array([np.inf if row["weight"] is None else row["weight"] for row in rows])
+    total, num_without = 0, 0
+    for index in np.argsort(-weights, kind="stable"):
+        total += sizes[index]
+        if total > MAX_SIZE and fitted[index]["shown"]:
+            fitted[index] |= {"shown": {}, "reference": None}
             num_without += 1
-        for name, length in (("prompt", detail.prompt), ("solution", detail.prompt), ("reference", detail.completion)):
-            row[name] = None if row[name] is None else shortened(row[name], length, keep="both")
-        for key, completions in row["shown"].items():
-            kept = {each[0] for each in _kept(completions, detail)}
-            row["shown"][key] = [
-                [*each[:3], shortened(each[3], detail.completion, keep="both"), each[4]]
-                for each in completions
-                if each[0] in kept
-            ]
-    return detail, num_without
+    return fitted, detail, num_without
 
 
-def _kept(completions: list[list[Any]], detail: _Detail) -> list[list[Any]]:
-    chosen = choose_completions([{"verdict": each[1], "row": each} for each in completions], detail.completions)
-    return [each["row"] for each in chosen]
-
-
-def _size(row: dict[str, Any], detail: _Detail) -> int:
-    """Return about how many bytes a row takes in a page: what is not ASCII is written as \\uXXXX there."""
-    texts = [(row["prompt"], detail.prompt), (row["solution"], detail.prompt), (row["reference"], detail.completion)]
-    kept = [each for shown in row["shown"].values() for each in _kept(shown, detail)]
-    texts += [(each[3], detail.completion) for each in kept]
-    return (
-        200 + 40 * len(kept) + sum(min(len(text), most) * (1 if text.isascii() else 6) for text, most in texts if text)
-    )
+def _shortened(row: dict[str, Any], detail: _Detail) -> dict[str, Any]:
+    lengths = {"prompt": detail.prompt, "solution": detail.prompt, "reference": detail.completion}
+    texts = {name: row[name] and shortened(row[name], length, keep="both") for name, length in lengths.items()}
+    shown = {
+        arm: [
+            [*each[:3], shortened(each[3], detail.completion, keep="both"), each[4]]
+            for each in choose_completions(completions, detail.completions, lambda each: each[1])
+        ]
+        for arm, completions in row["shown"].items()
+    }
+    return {**row, **texts, "shown": shown}
 
 
 def _best_arm(contents: RunContents) -> str | None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +20,11 @@ from ..store.store import PassRateStore
 from ..weighting.counts import pass_rate_bins
 
 
+_Row = TypeVar("_Row")
+
+
 def choose_samples(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, max_problems: int) -> list[int]:
-    """Return rows evenly from all pass rates, in the order of pass rates, unmeasured last; counts are of shape (P,)."""
+    """Return rows evenly from all pass rates, in their order, unmeasured last; counts are of shape (P,)."""
     passed, valid = np.asarray(num_passed), np.asarray(num_valid)
     group_of = np.full(passed.size, np.iinfo(np.int64).max)
     group_of[valid > 0] = pass_rate_bins(passed, valid)[0]
@@ -39,12 +42,12 @@ def choose_samples(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, max_prob
     return [row for rows in chosen for row in rows]
 
 
-def choose_completions(completions: Sequence[dict[str, Any]], max_completions: int) -> list[dict[str, Any]]:
+def choose_completions(rows: Sequence[_Row], max_completions: int, verdict: Callable[[_Row], str]) -> list[_Row]:
     """Return one completion of each verdict, then the first others, in the order of generation."""
-    first_of_verdict = {row["verdict"]: index for index, row in reversed(list(enumerate(completions)))}
-    order = sorted(first_of_verdict.values())
-    order += [index for index in range(len(completions)) if index not in first_of_verdict.values()]
-    return [completions[index] for index in sorted(order[:max_completions])]
+    first_of_verdict = {verdict(row): index for index, row in reversed(list(enumerate(rows)))}
+    first = sorted(first_of_verdict.values())
+    order = [*first, *(index for index in range(len(rows)) if index not in first)]
+    return [rows[index] for index in sorted(order[:max_completions])]
 
 
 def visible(text: str) -> Markup:

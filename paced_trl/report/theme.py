@@ -23,7 +23,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.transforms import Bbox
+from matplotlib.transforms import Bbox, BboxBase
 from PIL import Image
 
 from ..evaluation.comparison import BASE
@@ -142,6 +142,8 @@ def panels(count: int, *, most_columns: int, height: float, share_y: bool = Fals
     rows = -(-count // columns)
     figure = Figure(figsize=(WIDTH if columns > 1 else 0.62 * WIDTH, height * rows), layout="constrained")
     grid = figure.subplots(rows, columns, sharey=share_y, squeeze=False).ravel().tolist()
+    for axes in grid[:count]:
+        axes.tick_params(labelleft=True)  # in a narrow window each panel stands alone
     for unused in grid[count:]:
         unused.remove()
     return figure, grid[:count]
@@ -184,19 +186,19 @@ def _svg(figure: Figure, name: str, alt: str) -> Markup:
     whole = Markup('<svg class="whole" viewBox="{}" role="img" aria-label="{}"><g id="figure-{}">{}</g></svg>')
     svg = whole.format(_view_box(figure.bbox, figure), alt, name, Markup(drawn))
     boxes = _panel_boxes(figure)
-    part = Markup('<svg viewBox="{}"><use href="#figure-{}"/></svg>')
-    parts = Markup("").join(part.format(_view_box(box, figure), name) for box in boxes)
+    part = Markup('<svg viewBox="{}" width="{:.0f}"><use href="#figure-{}"/></svg>')
+    parts = Markup("").join(part.format(_view_box(box, figure), box.width * 96 / DPI, name) for box in boxes)
     return svg + Markup('<div class="parts" role="img" aria-label="{}">{}</div>').format(alt, parts)
 
 
 def _restyled(tag: str) -> str:
     """Return a tag of matplotlib's SVG with the page's fonts and colours, and without names that others have too."""
-    tag = re.sub(r' id="[a-zA-Z0-9]+_\d+"', "", tag)
+    tag = re.sub(r' id="[a-zA-Z0-9.]+_\d+"', "", tag)
     tag = re.sub(r"font-family: [^;\"]*;? ?", "", tag)
     return re.sub(r"(?<=: )(#[0-9a-f]{6})\b", lambda hit: f"var(--{hit[0][1:]})" if hit[0] in DARK_OF else hit[0], tag)
 
 
-def _view_box(box: Bbox, figure: Figure) -> str:
+def _view_box(box: BboxBase, figure: Figure) -> str:
     values = (box.x0, figure.bbox.height - box.y1, box.width, box.height)
     return " ".join(f"{value * _POINT:.1f}" for value in values)
 

@@ -21,12 +21,10 @@ import pytest
 import torch
 import yaml
 from huggingface_hub import ModelCard
-from matplotlib.figure import Figure
 from peft import LoraConfig, get_peft_model
 from PIL import Image
 
 from helpers.fake_hub import TOKEN, Failure, FakeHub, go_online
-from helpers.paths import ROOT
 from helpers.published_runs import BASE, PRIVATE, make_settings
 from helpers.tiny_models import build_tiny_model, build_tiny_tokenizer
 from paced_trl.commands import publish as publish_command
@@ -280,14 +278,14 @@ def test_evaluations_are_metadata_with_intervals(adapter_run: Path) -> None:
 def test_problems_that_were_trained_on_are_drawn_and_are_no_result(
     adapter_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn: list[Figure] = []
+    drawn: list[figure_theme.Drawing] = []
     monkeypatch.setattr(figure_theme, "as_png", lambda draw: drawn.append(draw()) or b"drawing")
     make_evaluation("training", "before", 1).save(adapter_run / "evaluation/tiny-student/training.json")
     make_evaluation("training", weights_fingerprint(adapter_run), 3).save(adapter_run / "evaluation/run/training.json")
     card = ModelCard.load(stage(adapter_run) / "README.md")
     assert {result.dataset_name for result in card.data.eval_results} == {"test", "retention"}
     assert "| training |" not in card.text
-    titles = [axes.get_title() for figure in drawn for axes in figure.axes]
+    titles = [axes.get_title() for drawing in drawn for axes in drawing.figure.axes]
     assert [title.split("\n")[-1] for title in titles[-2:]] == ["test", "training"]
 
 
@@ -570,8 +568,8 @@ def test_arms_of_a_comparison_share_pass_rates_and_the_untouched_student(adapter
     root = tmp_path / "comparison"
     arm = root / "arms" / "paced-seed0"
     shutil.copytree(adapter_run, arm, ignore=shutil.ignore_patterns("evaluation", "pass_rates*"))
-    make_store(ROOT / "pass_rates")
-    make_evaluation("test", "before", 1).save(ROOT / "base/test.json")
+    make_store(root / "pass_rates")
+    make_evaluation("test", "before", 1).save(root / "base/test.json")
     make_evaluation("test", weights_fingerprint(arm), 3).save(arm / "evaluation/test.json")
     run = read_published_run(arm)
     assert run.store is not None and set(run.before) == set(run.after) == {"test"}
