@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 import operator
@@ -29,6 +30,20 @@ def check_settings(settings: Any) -> None:
         if is_own and not f.metadata.get("unchecked"):
             _check_value(f.name, getattr(settings, f.name), hints[f.name])
             _check_range(f.name, getattr(settings, f.name), f.metadata)
+
+
+def check_setting(kind: type, name: str, value: Any) -> None:
+    """Refuse the value that a settings file gives to one setting of a dataclass; text may stand for a number."""
+    field = next(field for field in fields(kind) if field.name == name)
+    if field.metadata.get("unchecked"):
+        return
+    hint = get_type_hints(kind)[name]
+    kinds = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if isinstance(value, str) and str not in kinds and {int, float} & set(kinds):
+        with contextlib.suppress(ValueError):
+            value = int(value) if int in kinds else float(value)
+    _check_value(name, value, hint)
+    _check_range(name, value, field.metadata)
 
 
 def _is_own(declaring: type) -> bool:

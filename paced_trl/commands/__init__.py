@@ -77,6 +77,7 @@ def run_command(command: str, arguments: Sequence[str] | None = None) -> None:
     Of several processes the first one works alone, and the others leave, unless the command divides its work.
     """
     from ..processes import run_on_first_process_only
+    from .early_checks import check_arguments
     from .exits import clean_exit
 
     num_others = 0 if command in DISTRIBUTED_COMMANDS else run_on_first_process_only()
@@ -86,8 +87,10 @@ def run_command(command: str, arguments: Sequence[str] | None = None) -> None:
         print(f"paced-trl {command}: works in one process; the other {num_others} left.", file=sys.stderr)
     with clean_exit(command):
         _quieten_libraries()
+        given = sys.argv[1:] if arguments is None else list(arguments)
+        check_arguments(given)
         module = importlib.import_module(f"{__name__}.{command.replace('-', '_')}")
-        module.run(sys.argv[1:] if arguments is None else arguments)
+        module.run(given)
 
 
 def _quieten_libraries() -> None:

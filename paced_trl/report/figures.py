@@ -15,7 +15,8 @@ import numpy as np
 from ..evaluation.comparison import BASE
 from ..evaluation.differences import mean_over_runs
 from ..weighting.counts import Floats, pass_rates
-from ..weighting.weights import beta_kernel, problem_weights
+from ..weighting.kernel import beta_kernel
+from ..weighting.weights import problem_weights
 from .contents import RunContents
 from .curves import COMPLETION_LENGTH, CUT_OFF, EFFECTIVE_SAMPLE_SIZE, PASS_RATE, comparison_curves, held_out_curves
 from .draw_results import (

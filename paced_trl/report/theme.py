@@ -26,6 +26,7 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox, BboxBase
 from PIL import Image
 
+from ..evaluation.arms import PRESETS
 from ..evaluation.comparison import BASE
 from ..text import printable
 
@@ -35,7 +36,7 @@ WIDTH = 9.0  # inches
 FIGURES = "figures"
 _POINT = 72 / DPI
 # The arms that most comparisons have keep their colour from one report to the next.
-_PRESETS = ("uniform", "hard_filter", "paced", "paced_sampling")
+_PRESETS = tuple(PRESETS)[:4]
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,7 @@ def _training(shape: RunShape) -> dict[str, dict[str, int]]:
     teacher, teacher_forward = 0, 0
     if shape.teacher is not None:
         of_teacher = model_weights(shape.teacher, shape.teacher_dtype, args.teacher_load_in_4bit)
-        teacher = of_teacher.head if args.teacher_offload else of_teacher.total
+        teacher = of_teacher.total
         rows = args.per_device_train_batch_size
         teacher_forward = forward_memory(shape.teacher, shape.teacher_dtype, rows, shape.num_tokens)
         teacher_forward += of_teacher.largest_quantised
@@ -167,10 +167,6 @@ def _training(shape: RunShape) -> dict[str, dict[str, int]]:
         logits = 2 * 4 * shape.local_batch * weights.vocab_size
         generating = {"teacher": teacher, "keys and values": key_values, "logits": logits}
         moments["train, the student's completions"] = {**student, **generating}
-    if args.teacher_offload and shape.teacher is not None:
-        whole = model_weights(shape.teacher, shape.teacher_dtype).total
-        turn = {"optimizer": step.optimizer, "teacher": whole, "its forward pass": teacher_forward}
-        moments["train, the teacher's turn"] = turn
     return moments
 
 
@@ -196,7 +192,7 @@ def changes(shape: RunShape) -> list[Change]:
             ("generation_batch_size: 8", "estimation", {"generation_batch_size": 8}),
         ),
         (
-            shape.teacher is not None and not (args.teacher_load_in_4bit or args.teacher_offload),
+            shape.teacher is not None and not args.teacher_load_in_4bit,
             ("teacher_load_in_4bit: true", "args", {"teacher_load_in_4bit": True}),
         ),
         (

@@ -7,6 +7,7 @@ Counts are whole, or fractions where evidence has faded. How far they can be tru
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -32,25 +33,19 @@ class FrontierShares:
 
 def check_counts(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike) -> tuple[Counts, Counts]:
     """Return passes and valid generations of each problem as int64, **shape (P,)** each; refuse what is no count."""
-    passed, valid = _whole_numbers(num_passed, "num_passed"), _whole_numbers(num_valid, "num_valid")
+    passed, valid = (
+        _checked(num_passed, "num_passed", "whole numbers"),
+        _checked(num_valid, "num_valid", "whole numbers"),
+    )
     _check_pair(passed, valid)
-    return passed, valid
+    return passed.astype(np.int64), valid.astype(np.int64)
 
 
 def check_evidence(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike) -> tuple[Floats, Floats]:
     """Return counts that need not be whole as float64, **shape (P,)** each; refuse what [`check_counts`] does."""
-    passed, valid = np.asarray(num_passed, dtype=np.float64), np.asarray(num_valid, dtype=np.float64)
-    for name, values in (("num_passed", passed), ("num_valid", valid)):
-        if values.ndim != 1:
-            raise ValueError(f"`{name}` has shape {values.shape}, but takes one count per problem. Pass a flat list.")
-        wrong = np.flatnonzero(~((values >= 0) & (values <= _MAX_COUNT)))
-        if wrong.size:
-            raise ValueError(
-                f"`{name}` is {values[wrong[0]]} in row {wrong[0]}, which is no count of generations. Give numbers "
-                f"from 0 to {_MAX_COUNT}; a problem that was not measured has 0."
-            )
+    passed, valid = _checked(num_passed, "num_passed", "numbers"), _checked(num_valid, "num_valid", "numbers")
     _check_pair(passed, valid)
-    return passed, valid
+    return passed.astype(np.float64), valid.astype(np.float64)
 
 
 def pass_rates(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike) -> Floats:
@@ -61,10 +56,7 @@ def pass_rates(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike) -> Floats:
 
 def frontier_shares(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike) -> FrontierShares:
     """
-    Return the shares of mastered, frontier, out-of-reach and unmeasured problems; they sum to 1.
-
-    The shares are of what was observed: with few generations, some problems of the frontier are seen to pass always
-    or never by chance.
+    Return the shares of what was observed: with few generations, some at the frontier pass always or never by chance.
     """
     passed, valid = check_evidence(num_passed, num_valid)
     measured = valid > 0
@@ -81,7 +73,7 @@ def pass_rate_bins(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike) -> tuple
     Return the bin of each measured problem, and the number n of the last bin: bin i stands at the pass rate i / n.
 
     With one number of valid generations, up to 16, there is a bin per possible pass rate; otherwise there are eleven,
-    of which the first and the last hold none but problems that never and always passed. [`bin_labels`] names them.
+    of which the first and the last hold none but problems that never and always passed.
     """
     passed, valid = np.asarray(num_passed), np.asarray(num_valid)
     passed, valid = passed[valid > 0], valid[valid > 0]
@@ -105,7 +97,33 @@ def _has_one_number(valid: np.ndarray) -> bool:
     return valid.size > 0 and np.ptp(valid) == 0 and valid[0] <= MAX_BINS
 
 
-def _check_pair(passed: Counts | Floats, valid: Counts | Floats) -> None:
+def _checked(values: npt.ArrayLike, name: str, allowed: Literal["numbers", "whole numbers"]) -> np.ndarray:
+    array = np.asarray(values)
+    if array.ndim != 1:
+        raise ValueError(f"`{name}` has shape {array.shape}, but takes one count per problem. Pass a flat list.")
+    if array.dtype.kind in "biuf":
+        # Written so that nan is wrong too.
+        is_count = (array >= 0) & (array <= _MAX_COUNT)
+        if allowed == "whole numbers":
+            is_count &= array == np.floor(array)
+    else:
+        is_count = np.array([_is_count(value, allowed) for value in array], dtype=np.bool_)
+    if not is_count.all():
+        row = int(np.flatnonzero(~is_count)[0])
+        raise ValueError(
+            f"`{name}` is {array[row : row + 1].tolist()[0]!r} in row {row}, which is no count of generations. Give "
+            f"{allowed} from 0 to {_MAX_COUNT}; a problem that was not measured has 0."
+        )
+    return array
+
+
+def _is_count(value: object, allowed: str) -> bool:
+    if not isinstance(value, (int, float, np.integer, np.floating)) or not 0 <= value <= _MAX_COUNT:
+        return False
+    return allowed == "numbers" or float(value).is_integer()
+
+
+def _check_pair(passed: np.ndarray, valid: np.ndarray) -> None:
     if passed.shape != valid.shape:
         raise ValueError(
             f"`num_passed` holds {passed.size} problems and `num_valid` {valid.size}, so they cannot be of the same "
@@ -122,29 +140,3 @@ def _check_pair(passed: Counts | Floats, valid: Counts | Floats) -> None:
             f"`num_passed` is {passed[row]} and `num_valid` {valid[row]} in row {row}: no more generations can pass "
             "than are valid. Check that the two columns are not swapped."
         )
-
-
-def _whole_numbers(values: npt.ArrayLike, name: str) -> Counts:
-    array = np.asarray(values)
-    if array.ndim != 1:
-        raise ValueError(f"`{name}` has shape {array.shape}, but takes one count per problem. Pass a flat list.")
-    if array.dtype.kind in "biu":
-        wrong = (array < 0) | (array > _MAX_COUNT)
-    elif array.dtype.kind == "f":
-        # Written so that nan is wrong too.
-        wrong = ~((array >= 0) & (array <= _MAX_COUNT) & (array == np.floor(array)))
-    else:
-        wrong = np.array([not _is_count(value) for value in array], dtype=np.bool_)
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
-        raise ValueError(
-            f"`{name}` is {array[row : row + 1].tolist()[0]!r} in row {row}, which is no count of generations. Give "
-            f"whole numbers from 0 to {_MAX_COUNT}; a problem that was not measured has 0."
-        )
-    return array.astype(np.int64)
-
-
-def _is_count(value: object) -> bool:
-    if not isinstance(value, (int, float, np.integer, np.floating)):
-        return False
-    return bool(0 <= value <= _MAX_COUNT) and float(value).is_integer()

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from paced_trl.commands.parsing import parse
-from paced_trl.evaluation.arms import DEFAULT_ARMS, TWO_STAGES, ComparisonArguments, arm_config, named_arms
+from paced_trl.evaluation.arms import DEFAULT_ARMS, PRESETS, TWO_STAGES, ComparisonArguments, arm_config, named_arms
 from paced_trl.evaluation.comparison import BASE, ArmRun, Comparison
 from paced_trl.evaluation.differences import compare_runs
 from paced_trl.evaluation.evaluation import Evaluation
@@ -22,7 +22,7 @@ from paced_trl.report import write_report
 from paced_trl.report.curves import comparison_curves
 from paced_trl.report.draw_results import draw_accuracy_retention
 from paced_trl.report.draw_training import draw_held_out_curves
-from paced_trl.training.config import PRESETS, PacedConfig
+from paced_trl.training.config import PacedConfig
 from paced_trl.training.run import Distilled
 
 

@@ -7,9 +7,19 @@ Responsible for the thresholds and the words. Knows no trainer: figures come in 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ...estimation.advice import MAX_FAILURE_SHARE, MIN_FRONTIER_SHARE
+from ..schedule import METRICS
+from .notes import keep_note
+
+
+logger = logging.getLogger(__name__)
 
 
 MIN_EFFECTIVE_SHARE = 0.05
@@ -75,3 +85,41 @@ def _collapse(logs: Mapping[str, float], first: Mapping[str, float]) -> dict[str
                 "problems; lower `learning_rate`, or train with `kl='forward'` for longer."
             )
     return advice
+
+
+class Advice(TrainerCallback):
+    """
+    Log what a run's figures say is going wrong, each thing once, and keep it in `advice.json` for the report.
+
+    Args:
+        num_problems (`int`): Problems in the training set.
+        at_start (`Mapping[str, float]`, *optional*): Figures that are known before the first step.
+    """
+
+    def __init__(self, num_problems: int, at_start: Mapping[str, float] | None = None) -> None:
+        self.num_problems = num_problems
+        self.at_start = dict(at_start or {})
+        self._given: set[str] = set()
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.on_log(args, state, control, self.at_start)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        if not state.is_world_process_zero:
+            return
+        logs = logs or {}
+        # A stage's lengths and entropies are compared with its own: references are no completions of the student.
+        stage = next((key for key in METRICS.values() if key in logs), None)
+        first = next((entry for entry in state.log_history if stage in entry), {})
+        for subject, text in training_advice(logs, self.num_problems, first).items():
+            if subject not in self._given:
+                self._given.add(subject)
+                logger.warning("Step %d: %s", state.global_step, text)
+                keep_note(Path(str(args.output_dir)), subject, text, state.global_step)

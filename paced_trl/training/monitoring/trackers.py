@@ -8,11 +8,12 @@ is tracked. Ours.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 
 def table_trackers(report_to: str | Iterable[str] | None) -> list[Any]:
@@ -52,3 +53,39 @@ def log_histograms(
         if writer is not None:
             for name, numbers in finite.items():
                 writer.add_histogram(name, numbers, step)
+
+
+class Histograms(TrainerCallback):
+    """
+    Log histograms of the problems' weights and pass rates, at the first log and whenever they have changed.
+
+    Args:
+        values (`Callable[[], dict[str, np.ndarray]]`): Gives the numbers, by the name they are logged under.
+        callbacks (`list[TrainerCallback]`): The trainer's callbacks, in one of which TensorBoard's writer is.
+    """
+
+    def __init__(
+        self, values: Callable[[], dict[str, npt.NDArray[np.float64]]], callbacks: list[TrainerCallback]
+    ) -> None:
+        self.values = values
+        self.callbacks = callbacks
+        self._logged: dict[str, npt.NDArray[np.float64]] = {}
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        if not state.is_world_process_zero or "loss" not in (logs or {}):
+            return
+        changed = {
+            name: numbers
+            for name, numbers in self.values().items()
+            if name not in self._logged or not np.array_equal(numbers, self._logged[name], equal_nan=True)
+        }
+        if changed:
+            log_histograms(changed, state.global_step, report_to=args.report_to, callbacks=self.callbacks)
+            self._logged |= {name: numbers.copy() for name, numbers in changed.items()}

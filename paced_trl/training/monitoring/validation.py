@@ -8,19 +8,25 @@ evaluation, with intervals and a file, is `evaluation.py`. Ours.
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ...verification.verdict import Verdict
+from .notes import keep_note
 
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
+
+logger = logging.getLogger(__name__)
 
 VALIDATION, RETENTION = "validation", "retention"  # Names of the sets that settings name.
 
@@ -138,3 +144,41 @@ def check_forgetting(max_forgetting: float | None, eval_dataset: Any, verifier: 
             "Set `--retention_set` and `--verifier`; from Python, give `eval_dataset={'retention': problems}` and a "
             "`verifier`."
         )
+
+
+class StopAtForgetting(TrainerCallback):
+    """
+    End training when mean@k on problems of another kind has fallen too far; say so, and keep it in `advice.json`.
+
+    Args:
+        max_forgetting (`float`): How far it may fall below its first value, that of the untouched student.
+        metric (`str`): What it is logged as.
+    """
+
+    def __init__(self, max_forgetting: float, metric: str) -> None:
+        self.max_forgetting = max_forgetting
+        self.metric = metric
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        now = (metrics or {}).get(self.metric)
+        if now is None:
+            return
+        # The log is in the checkpoint, and so a resumed run has the untouched student's value, too.
+        first = next((entry[self.metric] for entry in state.log_history if self.metric in entry), now)
+        if first - now <= self.max_forgetting:
+            return
+        control.should_training_stop = True
+        if state.is_world_process_zero:
+            text = (
+                f"The run ended at step {state.global_step} of {state.max_steps}: accuracy on the retention set fell "
+                f"from {first:.3f} to {now:.3f}, by more than `max_forgetting` {self.max_forgetting}."
+            )
+            logger.warning(text)
+            keep_note(Path(str(args.output_dir)), "forgetting", text, state.global_step)

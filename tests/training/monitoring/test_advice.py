@@ -9,8 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from paced_trl.training.callbacks import Advice
-from paced_trl.training.monitoring.advice import training_advice
+from paced_trl.training.monitoring.advice import Advice, training_advice
 
 
 HEALTHY = {
