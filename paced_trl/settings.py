@@ -125,9 +125,7 @@ class ModelArguments(Settings):
 
     _argument_group_name: ClassVar[str] = "student"
 
-    model_name_or_path: str | None = setting(
-        None, "Student: a Hub id, a local directory, an adapter directory, or a directory with a GGUF file."
-    )
+    model_name_or_path: str | None = setting(None, "Student: a Hub id, a local directory, or an adapter directory.")
     model_revision: str = setting("main", "Branch, tag or commit of a model on the Hub.")
     dtype: str | None = setting(
         "auto", "'auto': bfloat16 on a GPU, float32 on a CPU.", choices=["auto", "bfloat16", "float16", "float32"]

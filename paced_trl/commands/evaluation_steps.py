@@ -27,7 +27,7 @@ def evaluate_sets(
 
     A finished evaluation is read from `directory`. `name_or_path` is the model, if it is not the recipe's student.
     """
-    from ..generation.models import weights_fingerprint
+    from ..generation.identity import weights_fingerprint
 
     held_out = recipe.held_out_sets()
     sets = held_out | ({TRAINING: recipe.data.dataset_name} if recipe.evaluation.training_problems else {})

@@ -3,19 +3,15 @@ PACED training: TRL's `DistillationTrainer` with a weight per problem, a KL sche
 
 Overrides only; nothing of TRL's is copied. What each override is for:
 
-- `_get_train_sampler`: problems drawn in proportion to their weight, or all that have one; epochs that a resumed run
-  finds again.
-- `_generate_single_turn`: completions from the dataset in place of generated ones; a prompt's prefill shared by its
-  completions.
-- `_generate_and_score_completions`: per-row loss weights, verdicts on the student's own completions, and pass rates
-  that keep up with it (`refresh.py`).
+- `_get_train_sampler`: problems drawn by weight, or all that have one; epochs that a resumed run finds again.
+- `_generate_single_turn`: completions from the dataset; a prompt's prefill shared by its completions.
+- `_generate_and_score_completions`: weights per row, verdicts on the student's completions, refreshed pass rates.
 - `_compute_loss`: the divergence of the current stage, multiplied by the rows' weights.
 - `_save_state` and `_load_state`: the refreshed pass rates belong to a checkpoint.
 - `get_eval_dataloader`, `_get_eval_sampler`: several completions of each held-out problem, and which are whose.
-- `create_model_card`: what was done, in TRL's card.
-- `log`: figures of the training set (`training_metrics.py`), mean@k (`validation.py`), the completions with verdicts.
+- `create_model_card`, `log`: what was done; figures of the training set, mean@k, completions with verdicts.
 
-Who teaches, and when it runs, is its base class's business (`teacher_states.py`).
+Who teaches, and when it runs, is in its base class (`teacher_trainer.py`).
 
 The loss of a generation batch is sum_i w_i sum_t D_it / N, with w_i the problem weight of mean 1 over the *dataset*,
 D_it the divergence at completion token t in nats, and N the completion tokens of the whole batch over all processes.
@@ -309,9 +305,9 @@ class PacedTrainer(TeacherStatesTrainer):
         """
         Measure pass rates again if it is time; return this process's part of a generation batch.
 
-        Problems are drawn here, by the weights of this step: the sampler's batches are fetched ahead, and it knows no
-        weights of a resumed run. With weights in the loss, all problems of weight above 0 are drawn alike. Until
-        something is known that was not when the run began, its batches are those of a run without refresh.
+        Problems are drawn here, by the weights of this step: the sampler's batches are fetched ahead, and it does not
+        know the weights of a resumed run. With weights in the loss, all problems of weight above 0 are drawn alike.
+        Until something new is known, batches are those of a run without refresh.
         """
         assert self.refresh is not None
         student = self.accelerator.unwrap_model(self.model)
