@@ -1,4 +1,4 @@
-"""Names: which are ids on the Hub and which are paths, what of them others may see, and what was probably meant."""
+"""Names: ids on the Hub and paths, what of them others may see, what was probably meant, and ids that occur twice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 _LIBRARIES = ("paced_trl", "trl", "transformers", "torch", "peft", "datasets", "tokenizers", "accelerate", "pyarrow")
 # Names that would do for a repository, and are files.
-_FILES = (".json", ".jsonl", ".csv", ".parquet", ".gguf")
+_FILES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".gz", ".gguf")
 
 
 def hub_id(name: str | None) -> str | None:
@@ -57,3 +57,15 @@ def library_versions() -> dict[str, str]:
     """Return the versions of the libraries that a result depends on, those that are installed."""
     installed = {distribution.metadata["Name"].replace("-", "_") for distribution in metadata.distributions()}
     return {name: metadata.version(name) for name in _LIBRARIES if name in installed}
+
+
+def check_ids(ids: Iterable[str], name: str) -> None:
+    """Refuse problem ids one of which occurs twice: what belongs to the two could not be told apart."""
+    first_row: dict[str, int] = {}
+    for row, problem_id in enumerate(ids):
+        if first_row.setdefault(problem_id, row) != row:
+            raise ValueError(
+                f"Rows {first_row[problem_id]} and {row} of {name} have the same `problem_id` {problem_id!r}, so "
+                "their verdicts could not be told apart. Remove the duplicate, or name a column of unique ids with "
+                "`--problem_id_column`."
+            )

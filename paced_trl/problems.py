@@ -1,9 +1,9 @@
 """
-Problems: where they come from, the columns they have, and what makes a row unusable.
+Problems: the columns they have, what makes a row unusable, and by what they are known.
 
 A problem is a row with a `prompt` (text or messages), a gold `solution` and a `problem_id`. Everything downstream
 relies on the checks made here, which run before any model loads: an error names the column, shows the row and says
-what to do. How a prompt becomes tokens is the tokenizer's business, not this module's.
+what to do. Files are read by `problem_files.py`; how a prompt becomes tokens is the tokenizer's business.
 """
 
 from __future__ import annotations
@@ -14,14 +14,31 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from string import ascii_uppercase
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qsl
 
-from datasets import Dataset, load_dataset, load_from_disk
+from datasets import Dataset
+
+from .names import check_ids, nearest_name
+from .problem_files import find_column, read_dataset
+from .problem_files import read_columns as read_columns
 
 
 REASONING_GYM_PREFIX = "reasoning_gym:"
-_FILE_FORMATS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
+# What a column becomes, by the setting that names it.
+COLUMNS = {
+    "prompt_column": "prompt",
+    "solution_column": "solution",
+    "problem_id_column": "problem_id",
+    "reference_column": "reference",
+    "privileged_context_column": "privileged_context",
+    "choices_column": "choices",
+    "problem_weight_column": "problem_weight",
+    "pass_rate_column": "pass_rate",
+    "num_passed_column": "num_passed",
+    "num_valid_column": "num_valid",
+}
+_TEXTS = ("prompt", "reference", "privileged_context")
 
 Messages = list[dict[str, str]]
 
@@ -31,107 +48,253 @@ def load_problems(
     *,
     config: str | None = None,
     split: str = "train",
-    prompt_column: str = "prompt",
-    solution_column: str = "solution",
-    problem_id_column: str | None = None,
-    reference_column: str | None = None,
-    privileged_context_column: str | None = None,
     system_prompt: str | None = None,
     few_shot: str | None = None,
-    as_chat: bool = False,
-    choices_column: str | None = None,
+    as_chat: bool | Literal["auto"] = "auto",
     max_problems: int | None = None,
+    **columns: str | None,
 ) -> Dataset:
     """
     Load problems and bring them to the columns `prompt`, `solution` and `problem_id`; other columns are kept.
 
+    Values arrive as they are written: the golds `007`, "2024-01-01" and one of 30 digits are text. Prompts whose
+    messages end with the assistant's answer are split: the answer becomes the `reference`.
+
     Args:
         name (`str`):
-            A local `.json`, `.jsonl`, `.csv` or `.parquet` file, a directory written by `Dataset.save_to_disk`, a
-            Hub dataset id, or `reasoning_gym:<task>?size=500&seed=0&<knob>=<value>`. A Hub id may go on with a split
-            and a configuration of its own: `org/data?split=train&config=main`.
+            A local `.jsonl`, `.ndjson`, `.json`, `.csv`, `.tsv` (each also `.gz`) or `.parquet` file, a directory
+            written by `save_to_disk`, a Hub dataset id, or `reasoning_gym:<task>?size=500&seed=0&<knob>=<value>`. A
+            Hub id may go on with a split and a configuration of its own: `org/data?split=train&config=main`.
         config (`str`, *optional*): Configuration name of a Hub dataset.
-        split (`str`, *optional*, defaults to `"train"`): Split of a Hub dataset.
-        prompt_column, solution_column (`str`, *optional*): Columns that hold the prompt and the gold solution.
-        problem_id_column (`str`, *optional*):
-            Column that identifies a problem. If `None`, `problem_id` where it exists, else a hash of prompt and
-            solution.
-        reference_column (`str`, *optional*): Column that holds a completion to train on; becomes `reference`.
-        privileged_context_column (`str`, *optional*):
-            Column that holds what only the teacher sees in self-distillation; becomes `privileged_context`.
-        system_prompt (`str`, *optional*): System message put before every prompt; implies `as_chat`.
+        split (`str`, *optional*, defaults to `"train"`): Split of what has splits.
+        system_prompt (`str`, *optional*): System message put before every prompt; makes prompts messages.
         few_shot (`str`, *optional*):
-            JSON file with a list of messages (`role`, `content`) put before every prompt; implies `as_chat`.
-        as_chat (`bool`, *optional*, defaults to `False`):
-            Whether text prompts become a user message, rendered with the model's chat template.
-        choices_column (`str`, *optional*):
-            Column that holds the answers of a multiple choice, a list of at most 26 texts. They follow the prompt, a
-            text, as lines "A. ...", "B. ...".
+            JSON file with a list of messages (`role`, `content`) put before every prompt; makes prompts messages.
+        as_chat (`bool` or `"auto"`, *optional*, defaults to `"auto"`):
+            Whether text prompts become a user message, rendered with the model's chat template. `"auto"`, which needs
+            a model, is for the commands to settle (see [`chat_prompts`]); here it leaves text as it is.
         max_problems (`int`, *optional*): Keep the first so many problems.
+        columns (`str`, *optional*):
+            Which column holds what, `<target>_column="name"` for the targets `prompt`, `solution` (`""`: none),
+            `problem_id` (default: `problem_id` where it exists, else a hash of prompt and solution), `reference` (a
+            completion to train on, text or messages; default: `reference`, else `completion`), `privileged_context`
+            (what only the teacher sees in self-distillation), `choices` (a multiple choice's answers, a list, which
+            follow the prompt as lines "A. ..."), `problem_weight`, `pass_rate`, `num_passed` and `num_valid`. A field
+            of a column of objects is named with dots: `reward_model.ground_truth`.
 
     Returns:
         `datasets.Dataset`: With `prompt`, `solution` and `problem_id`.
 
     Raises:
-        ValueError: If a column is missing, the data are empty, a prompt is empty or a problem id occurs twice.
+        ValueError: If the data cannot be read or are empty, columns are missing, a prompt is empty, or a problem id is
+            missing or occurs twice.
         FileNotFoundError: If a local file does not exist.
     """
-    dataset = _load_rows(name, config, split)
-    sources: dict[str, str | None] = {
-        "prompt": prompt_column,
-        "solution": solution_column,
-        "problem_id": problem_id_column,
-        "reference": reference_column,
-        "privileged_context": privileged_context_column,
-    }
-    # Copied, not renamed: one column may serve twice, such as a worked solution that is also the reference.
-    mapped = {
-        target: _column(dataset, column, target, name) for target, column in sources.items() if column is not None
-    }
-    for target, values in mapped.items():
-        if sources[target] != target:
-            dataset = dataset.remove_columns([target] if target in dataset.column_names else [])
-            dataset = dataset.add_column(target, values)
-    dataset = dataset.remove_columns([column for column in {*sources.values()} - {None, *mapped} if column])
+    sources = _sources(columns)
+    exact = {sources[target] for target in ("solution", "problem_id", *_TEXTS) if target in sources}
+    if name.startswith(REASONING_GYM_PREFIX):
+        dataset = load_reasoning_gym(name)
+    else:
+        dataset = read_dataset(name, config=config, split=split, exact=exact | {"problem_id"})
+    dataset = _with_columns(dataset, sources, name)
     if max_problems is not None:
         dataset = dataset.select(range(min(max_problems, len(dataset))))
     if len(dataset) == 0:
         raise ValueError(f"{name!r} holds no problems, so there is nothing to measure. Check the file or the split.")
     _check_prompts(dataset["prompt"], name)
-    if choices_column is not None:
-        choices = _column(dataset, choices_column, "choices", name)
-        texts = [_with_choices(prompt, row, name) for prompt, row in zip(dataset["prompt"], choices, strict=True)]
-        dataset = dataset.remove_columns("prompt").add_column("prompt", texts)
+    dataset = _split_answers(dataset, name)
+    if "reference" in dataset.column_names:
+        references = [reference_text(value, row, name) for row, value in enumerate(dataset["reference"])]
+        dataset = _replaced(dataset, "reference", references)
+    if "choices" in sources:
+        rows = zip(dataset["prompt"], dataset["choices"], strict=True)
+        dataset = _replaced(dataset, "prompt", [_with_choices(prompt, choices, name) for prompt, choices in rows])
     context = chat_context(system_prompt, few_shot)
-    if as_chat or context:
-        prompts = [context + as_messages(prompt) for prompt in dataset["prompt"]]
-        dataset = dataset.remove_columns("prompt").add_column("prompt", prompts)
-    return _with_problem_ids(dataset, name)
+    if context or as_chat is True:
+        dataset = chat_prompts(dataset, context)
+    return with_problem_ids(dataset, repr(name))
 
 
-def _load_rows(name: str, config: str | None, split: str) -> Dataset:
-    if name.startswith(REASONING_GYM_PREFIX):
-        return load_reasoning_gym(name)
-    path = Path(name).expanduser()
-    if path.suffix in _FILE_FORMATS:
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"There is no file {name!r}. Check the path; relative paths start at {Path.cwd()}."
+def chat_prompts(problems: Dataset, context: Messages | None = None) -> Dataset:
+    """Return problems whose text prompts are user messages, after the messages `context`; ids of hashes follow."""
+    made_here = "problem_id" in problems.column_names and problems["problem_id"][:] == _hashed_ids(problems)
+    prompts = [[*(context or []), *as_messages(prompt)] for prompt in problems["prompt"]]
+    problems = _replaced(problems, "prompt", prompts)
+    return _replaced(problems, "problem_id", _hashed_ids(problems)) if made_here else problems
+
+
+class ProblemSet:
+    """
+    Problems with the columns that generation and verification need, each id once, and a hash of each one's text.
+
+    The hash ties what is stored to what was asked: a user's `problem_id` may come to mean another problem.
+
+    Args:
+        rows (`datasets.Dataset` or `list[dict]`):
+            Problems with `prompt`, `solution` and further columns, which the verifier gets; `problem_id` is made where
+            it is missing.
+
+    Raises:
+        ValueError: If there are no problems, a column is missing, or a problem id occurs twice.
+    """
+
+    def __init__(self, rows: Dataset | Sequence[dict[str, Any]]):
+        dataset = rows.with_format(None) if isinstance(rows, Dataset) else Dataset.from_list(list(rows))
+        if len(dataset) == 0:
+            raise ValueError("`problems` is empty, so there is nothing to generate. Check the data and its filters.")
+        for column in ("prompt", "solution"):
+            if column not in dataset.column_names:
+                raise ValueError(
+                    f"`problems` has no column `{column}`; it has {', '.join(dataset.column_names)}. Rename the "
+                    "column that holds it, or load the data with `load_problems`, which does."
+                )
+        self.dataset = with_problem_ids(dataset, "`problems`")
+        self.ids: list[str] = self.dataset["problem_id"][:]
+        prompts = [_canonical(_without_none(prompt)) for prompt in self.dataset["prompt"]]
+        solutions = map(_canonical, self.dataset["solution"])
+        self.prompt_lengths = [len(prompt) for prompt in prompts]
+        self.hashes = [_digest(prompt, solution) for prompt, solution in zip(prompts, solutions, strict=True)]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def columns(self, indices: Sequence[int]) -> dict[str, list[Any]]:
+        """Return the columns of some problems, one list per column."""
+        return {name: list(values) for name, values in self.dataset[list(indices)].items()}
+
+
+def with_problem_ids(problems: Dataset, name: str = "`problems`") -> Dataset:
+    """Return problems with `problem_id` as text, made of prompt and solution where it is missing, each id once."""
+    if "problem_id" not in problems.column_names:
+        ids = _hashed_ids(problems)
+    else:
+        given = problems["problem_id"][:]
+        empty = next((row for row, value in enumerate(given) if value is None or value != value or value == ""), None)
+        if empty is not None:
+            raise ValueError(
+                f"Row {empty} of {name} has no problem id ({given[empty]!r}). Give every problem one, or leave the "
+                "column out: an id is then made of prompt and solution."
             )
-        if path.stat().st_size == 0:
-            raise ValueError(f"{name!r} is an empty file. Put one problem on each line.")
-        return load_dataset(_FILE_FORMATS[path.suffix], data_files=str(path), split="train")
-    if path.is_dir() and (path / "dataset_info.json").exists():
-        return load_from_disk(str(path))
-    repository, _, query = name.partition("?")
-    own = dict(parse_qsl(query, strict_parsing=bool(query)))
-    unknown = own.keys() - {"split", "config"}
-    if unknown:
+        ids = [str(value) for value in given]
+        if ids == given:
+            check_ids(ids, name)
+            return problems
+    check_ids(ids, name)
+    return _replaced(problems, "problem_id", ids)
+
+
+def _hashed_ids(problems: Dataset) -> list[str]:
+    # Unlike a problem's hash an id depends on the order of a message's fields: ids of old stores do.
+    solutions = problems["solution"] if "solution" in problems.column_names else [None] * len(problems)
+    return [
+        _digest(json.dumps(prompt, default=str), json.dumps(solution, default=str))
+        for prompt, solution in zip(problems["prompt"], solutions, strict=True)
+    ]
+
+
+def _digest(prompt: str, solution: str) -> str:
+    return hashlib.sha256(f"[{prompt}, {solution}]".encode()).hexdigest()[:16]
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def _without_none(prompt: Any) -> Any:
+    """Drop the empty fields that `datasets` adds to messages: with them a problem's hash depends on its neighbours."""
+    if isinstance(prompt, list):
+        return [{k: v for k, v in m.items() if v is not None} if isinstance(m, dict) else m for m in prompt]
+    return prompt
+
+
+def _replaced(dataset: Dataset, column: str, values: list[Any]) -> Dataset:
+    if column in dataset.column_names:
+        dataset = dataset.remove_columns(column)
+    return dataset.add_column(column, values)
+
+
+def _sources(columns: dict[str, str | None]) -> dict[str, str]:
+    """Return which column becomes which."""
+    for setting in columns:
+        if setting not in COLUMNS:
+            nearest = nearest_name(setting, COLUMNS)
+            hint = f" Did you mean `{nearest}`?" if nearest else f" It can be: {', '.join(COLUMNS)}."
+            raise ValueError(f"`{setting}` names no column of problems.{hint}")
+    named = {"prompt_column": "prompt", "solution_column": "solution"} | columns
+    return {COLUMNS[setting]: column for setting, column in named.items() if column}
+
+
+def _with_columns(dataset: Dataset, sources: dict[str, str], name: str) -> Dataset:
+    """Bring columns to their names, as copies: a worked solution may serve as the reference too."""
+    names = dataset.column_names
+    if "reference" not in [*sources, *names] and "completion" in names:
+        sources = {**sources, "reference": "completion"}
+    found = {target: find_column(dataset, column) for target, column in sources.items()}
+    missing = [f"{sources[target]!r} for the {target}" for target, values in found.items() if values is None]
+    if missing:
+        flags = [f"`--{setting}`" for setting, target in COLUMNS.items() if found.get(target, ()) is None]
         raise ValueError(
-            f"{name!r} has the option {min(unknown)!r}, and a Hub dataset has `split` and `config` only, e.g. "
-            f"{repository}?split=test&config=main."
+            f"{name!r} has no column {' and none '.join(missing)}; it has {', '.join(names)}. Say which one holds "
+            f"it with {' and '.join(flags)}."
+            + (" Data without golds have `--solution_column ''`." if "solution" in sources else "")
         )
-    return load_dataset(repository, own.get("config", config), split=own.get("split", split))
+    for target, values in found.items():
+        assert values is not None
+        if target in _TEXTS:
+            values = [str(value) if isinstance(value, (int, float)) else value for value in values]
+        if target == "solution":
+            values = _checked_golds(values, name)
+        if sources[target] != target or values != dataset[target][:]:
+            dataset = _replaced(dataset, target, values)
+    used = {column for target, column in sources.items() if column != target and column not in found}
+    return dataset.remove_columns([column for column in used if column in dataset.column_names])
+
+
+def _checked_golds(values: list[Any], name: str) -> list[Any]:
+    """Refuse golds that a library changed on the way; NaN is none."""
+    for row, value in enumerate(values):
+        is_changed = hasattr(value, "isoformat") or (isinstance(value, float) and abs(value) >= 2**53)
+        if is_changed and value not in (float("inf"), float("-inf")):
+            raise ValueError(
+                f"Row {row} of {name!r} has the solution {str(value)!r} as a {type(value).__name__}, which need not "
+                "be what was written: dates and long numbers change when types are guessed. Store the column as text."
+            )
+    return [None if isinstance(value, float) and value != value else value for value in values]
+
+
+def _split_answers(dataset: Dataset, name: str) -> Dataset:
+    """Take the assistant's answer, where prompts end with it, for the reference: the student must not see it."""
+    prompts = dataset["prompt"][:]
+    ends = [isinstance(prompt, list) and prompt[-1]["role"] == "assistant" for prompt in prompts]
+    if not any(ends):
+        return dataset
+    alone = [end and len(prompt) == 1 for prompt, end in zip(prompts, ends, strict=True)]
+    if not all(ends) or any(alone):
+        row = alone.index(True) if any(alone) else ends.index(True)
+        raise ValueError(
+            f"Row {row} of {name!r} has a prompt that ends with the assistant's answer"
+            f"{' and has nothing before it' if any(alone) else ', and other rows end with a question'}. A "
+            "student that sees the answer learns nothing: remove the last message, or let all rows have an answer, "
+            "which then is their reference."
+        )
+    if "reference" not in dataset.column_names:
+        dataset = dataset.add_column("reference", [prompt[-1]["content"] for prompt in prompts])
+    return _replaced(dataset, "prompt", [prompt[:-1] for prompt in prompts])
+
+
+def reference_text(value: Any, row: int, name: str) -> str | None:
+    """Return a reference as text: of messages, as TRL's column `completion` has them, the assistant's only one."""
+    if value is None or isinstance(value, str):
+        return value
+    messages = [value] if isinstance(value, dict) else value
+    is_answer = isinstance(messages, list) and len(messages) == 1 and isinstance(messages[0], dict)
+    content = messages[0].get("content") if is_answer else None
+    if not isinstance(content, str) or messages[0].get("role", "assistant") != "assistant":
+        raise ValueError(
+            f"Row {row} of {name!r} has the reference {str(value)[:80]!r}, which is neither text nor one message of "
+            "the assistant. Write the completion as text."
+        )
+    return content
 
 
 def load_reasoning_gym(name: str) -> Dataset:
@@ -208,43 +371,17 @@ def _with_choices(prompt: Any, choices: Any, name: str) -> str:
     return "\n".join([prompt, *lines])
 
 
-def _column(dataset: Dataset, column: str, target: str, name: str) -> list[Any]:
-    if column not in dataset.column_names:
-        raise ValueError(
-            f"{name!r} has no column {column!r} for the {target}; it has {', '.join(dataset.column_names)}. Say which "
-            f"one holds it with `--{target}_column`."
-        )
-    return dataset[column][:]
-
-
 def _check_prompts(prompts: Sequence[Any], name: str) -> None:
     for row, prompt in enumerate(prompts):
+        is_messages = isinstance(prompt, list) and bool(prompt) and all(isinstance(m, dict) for m in prompt)
+        if is_messages and not all(m.get("role") for m in prompt):
+            raise ValueError(
+                f"Row {row} of {name!r} has a prompt with a message without a `role`: {str(prompt)[:120]}. Write "
+                '[{"role": "user", "content": "..."}].'
+            )
         is_text = isinstance(prompt, str) and bool(prompt.strip())
-        is_messages = (
-            isinstance(prompt, list) and bool(prompt) and all(isinstance(m, dict) and m.get("content") for m in prompt)
-        )
-        if not (is_text or is_messages):
+        if not (is_text or (is_messages and all(m.get("content") for m in prompt))):
             raise ValueError(
                 f"Row {row} of {name!r} has the prompt {prompt!r}, which is empty or neither text nor messages. "
                 "Remove the row or mend it."
             )
-
-
-def _with_problem_ids(dataset: Dataset, name: str) -> Dataset:
-    if "problem_id" in dataset.column_names:
-        ids = [str(value) for value in dataset["problem_id"]]
-        dataset = dataset.remove_columns("problem_id")
-    else:
-        ids = [
-            hashlib.sha256(json.dumps([prompt, solution], default=str).encode()).hexdigest()[:16]
-            for prompt, solution in zip(dataset["prompt"], dataset["solution"], strict=True)
-        ]
-    first_row: dict[str, int] = {}
-    for row, problem_id in enumerate(ids):
-        if first_row.setdefault(problem_id, row) != row:
-            raise ValueError(
-                f"Rows {first_row[problem_id]} and {row} of {name!r} have the same problem id {problem_id!r}, so "
-                "their verdicts could not be told apart. Remove the duplicate, or name a column of unique ids with "
-                "`--problem_id_column`."
-            )
-    return dataset.add_column("problem_id", ids)

@@ -1,36 +1,34 @@
 """
-What a run that generates completions shows while it runs: a bar with rates and time left, and its first completion.
+What a run shows while it runs: a bar with rates and time left, and the first prompt with what came of it.
 
 On a terminal the bar moves; in a log file it is a line every half minute. Everything goes to stderr, so that a
-command's result on stdout stays clean. Knows nothing of models and verdicts but their names.
+command's result on stdout stays clean.
 """
 
 from __future__ import annotations
 
+import logging
+import textwrap
 import time
+from collections.abc import Mapping
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from .text import printable, shortened
+
+
+logger = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_LINES = 30.0
 _MAX_SHOWN_CHARACTERS = 2000
+_SOURCES = {"dataset": "a reference of the dataset", "student": "the student's own completion"}
 _shown_examples: set[tuple[str, str]] = set()
 
 
 class GenerationProgress:
-    """
-    Progress of a run, counted in completions.
-
-    Args:
-        description (`str`):
-            What is generated, for the bar.
-        enabled (`bool`, *optional*, defaults to `True`):
-            Whether anything is shown.
-        console (`rich.console.Console`, *optional*):
-            Where it is shown. `None` means stderr.
-    """
+    """Progress of a run, counted in completions, on stderr or a console of the caller's."""
 
     def __init__(self, description: str, *, enabled: bool = True, console: Console | None = None):
         self.console = console or Console(stderr=True)
@@ -89,21 +87,33 @@ class GenerationProgress:
             self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def show_example(self, prompt: str, completion: str, outcome: str) -> None:
-        """
-        Print the first prompt as the model sees it, and what came of it: most mistakes in a set-up show here.
+        """Print the first prompt as the model sees it, and what came of it: most mistakes in a set-up show here."""
+        if (self._description, prompt) not in _shown_examples:
+            _shown_examples.add((self._description, prompt))
+            self.note(_example({"First prompt": prompt, f"First completion ({outcome})": completion}))
 
-        Once per process and prompt: a comparison evaluates many models on the same problems.
-        """
-        if (self._description, prompt) in _shown_examples:
+
+class FirstSamples:
+    """The first sample of each source of completions in training, shown once, special tokens and template included."""
+
+    def __init__(self) -> None:
+        self._shown: set[str] = set()
+
+    def show(self, source: str, texts: Mapping[str, str]) -> None:
+        """Print on stderr and log, unless done for this source, texts by what they are: `prompt`, `completion`."""
+        if source in self._shown:
             return
-        _shown_examples.add((self._description, prompt))
-        self.note(f"First prompt:\n{_printable(prompt)}\nFirst completion ({outcome}):\n{_printable(completion)}\n")
+        self._shown.add(source)
+        for name, text in texts.items():
+            logger.info("First sample, %s, %s: %s", source, name, _short(text))
+        title = f"First sample of training: {_SOURCES[source]}"
+        Console(stderr=True).print(f"{title}\n{_example(texts)}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _printable(text: str) -> str:
-    """Shorten a text and take out control characters, which would reach the terminal."""
-    if len(text) > _MAX_SHOWN_CHARACTERS:
-        half = _MAX_SHOWN_CHARACTERS // 2
-        text = f"{text[:half]}\n[... {len(text) - 2 * half} characters ...]\n{text[-half:]}"
-    lines = "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text).split("\n")
-    return "\n".join(f"  {line}" for line in lines)
+def _example(texts: Mapping[str, str]) -> str:
+    parts = (f"{name}:\n{textwrap.indent(_short(text), '  ', lambda line: True)}\n" for name, text in texts.items())
+    return "".join(parts)
+
+
+def _short(text: str) -> str:
+    return printable(shortened(text, _MAX_SHOWN_CHARACTERS, keep="both"))

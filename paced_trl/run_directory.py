@@ -1,41 +1,53 @@
 """
 An output directory belongs to one run: the same settings continue it, others are refused.
 
-Nothing here knows what a run does; it compares settings and remembers whether the run has finished.
+Also how files of results are written: whole or not at all.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import uuid
 from pathlib import Path
 from typing import Any, Literal
 
 
 MANIFEST = "run.json"
+# Settings of earlier versions, and the value with which they changed nothing: a run's record may still have them.
+DROPPED_SETTINGS = {"kl_switch_patience": None, "kl_switch_threshold": 0.01, "teacher_offload": False}
+
+
+def publish(temporary: Path, final: Path) -> None:
+    """Give a finished file its name, so that it survives a power cut as well as a kill."""
+    with open(temporary, "rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, final)
+    directory = os.open(final.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file so that a kill leaves either the old file or the new one, never half of one."""
+    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        publish(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that a kill leaves either the old file or the new one, never half of one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(value, indent=2, sort_keys=True, default=str) + "\n")
-    os.replace(temporary, path)
+    """Write JSON as [`write_text`] writes text."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, default=str) + "\n")
 
 
 class RunDirectory:
-    """
-    Claim `path` for a run with these settings.
-
-    Args:
-        path (`str` or `Path`): The run's directory; created when it does not exist.
-        settings (`dict[str, Any]`): JSON-able settings that decide the run's result.
-
-    Attributes:
-        status (`str`): `"new"`, `"started"` (an earlier attempt with these settings ended early) or `"finished"`.
-
-    Raises:
-        ValueError: If the directory holds a run with other settings, or files that are no run's.
-    """
+    """Claim `path` for a run with these settings."""
 
     def __init__(self, path: str | Path, settings: dict[str, Any]) -> None:
         self.path = Path(path)
@@ -54,6 +66,8 @@ class RunDirectory:
 
     def _refuse_other_run(self, stored: dict[str, Any]) -> None:
         for key in sorted(stored.keys() | self.settings.keys()):
+            if key not in self.settings and key in DROPPED_SETTINGS and stored[key] == DROPPED_SETTINGS[key]:
+                continue
             if stored.get(key) != self.settings.get(key):
                 raise ValueError(
                     f"{str(self.path)!r} holds a run with `{key}`={stored.get(key)!r}, but now it is "

@@ -18,8 +18,8 @@ import torch
 from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
 from paced_trl.generation.models import load_model, load_tokenizer
+from paced_trl.names import library_versions
 from paced_trl.publishing.merged_adapter import merge_adapter
-from paced_trl.publishing.provenance import library_versions
 from paced_trl.run_directory import write_json
 
 

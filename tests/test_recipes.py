@@ -36,10 +36,11 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.* are cut, so the student does not see them end"),
     pytest.mark.filterwarnings("ignore:.* problems .* verified"),
 ]
-STEPS = {"estimate": estimate, "evaluate": evaluate, "compare": compare}
-FILES = [path for path in sorted(ROOT.glob("recipes/*-*-*/*.yaml")) if (path.parent / "compare.yaml").exists()]
+COMMANDS = ("estimate", "train", "evaluate", "compare", "plan", "diagnose", "teacher-gap")
+# Its models and data were at hand, and it ran.
+RUN_HERE = "smollm2-135m-arithmetic"
+FILES = [path for path in sorted(ROOT.glob("recipes/*-*-*/*.yaml")) if path.parent.name != RUN_HERE]
 RECIPES = sorted({path.parent.name for path in FILES})
-TRAINING = [path for path in FILES if path.name.startswith("train")]
 SHARED = {"verifier", "verifier_kwargs", "system_prompt", "few_shot", "as_chat", "chat_template_kwargs", "temperature"}
 SHARED |= {"max_completion_length", "top_p", "top_k", "min_p", "dataset_name", "model_name_or_path"}
 
@@ -141,16 +142,14 @@ def at_data(data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def tiny(config: Path, *more: str) -> list[str]:
-    """The arguments that replace the models of a recipe, and let its steps take seconds."""
-    settings = read_settings(config)
+    """The arguments that replace the student of a recipe, and let its steps take seconds."""
     arguments = ["--config", str(config.relative_to(ROOT)), "--model_name_or_path", "student", "--dtype", "float32"]
     arguments += ["--max_problems", "10", "--max_completion_length", "8", "--num_generations", "2"]
-    return [*arguments, "--generation_batch_size", "32", *tiny_training(settings), *more]
+    return [*arguments, "--generation_batch_size", "32", *more]
 
 
-def tiny_training(settings: dict[str, Any]) -> list[str]:
-    if "learning_rate" not in settings:
-        return []
+def tiny_training(config: Path) -> list[str]:
+    settings = read_settings(config)
     arguments = ["--max_steps", "2", "--disable_tqdm", "true", "--logging_steps", "1", "--save_strategy", "no"]
     arguments += ["--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "1"]
     arguments += ["--activation_checkpointing", "false", "--lora_r", "2"]
@@ -166,7 +165,25 @@ def test_the_recipes_are_there() -> None:
     assert len(RECIPES) >= 7
     for name in RECIPES:
         files = {path.name for path in (ROOT / "recipes" / name).iterdir()}
-        assert files >= {"README.md", "recipe.yaml", "estimate.yaml", "train.yaml", "evaluate.yaml", "compare.yaml"}
+        assert files >= {"README.md", "recipe.yaml"}
+        assert not files & {"estimate.yaml", "train.yaml", "evaluate.yaml", "compare.yaml"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_one_file_serves_every_command(path: Path, command: str, at_data: Path) -> None:
+    if command == "teacher-gap" and "teacher_model_name_or_path" not in read_settings(path):
+        pytest.skip("a student that teaches itself has no second teacher to compare")
+    recipe = Recipe.parse(command, ["--config", str(path.relative_to(ROOT))], description="")
+    settings = read_settings(path)
+    assert recipe.model.model_name_or_path == settings["model_name_or_path"]
+    assert recipe.sampling.max_completion_length == settings.get("max_completion_length", 512)
+    assert recipe.estimation.num_generations == settings["num_generations"]
+    if command in ("evaluate", "compare"):
+        assert recipe.held_out_sets().keys() >= {one.partition("=")[0] for one in settings["eval_sets"]}
+    if command == "compare":
+        recipe.comparison.complete(recipe.training)
+        assert list(recipe.comparison.settings_by_arm) == list(settings["arms"])
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -188,36 +205,36 @@ def test_a_value_is_given_once_in_a_file_and_a_number_or_switch_has_its_reason(p
         assert reason.strip() or not (value.strip() in ("true", "false", "-1") or value.strip()[:1].isdigit()), key
 
 
-@pytest.mark.parametrize("path", TRAINING, ids=lambda path: f"{path.parent.name}/{path.name}")
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_a_recipe_trains_two_steps_from_its_own_pass_rates(path: Path, at_data: Path, tmp_path: Path) -> None:
     # The student of a recipe is measured once.
     pass_rates = at_data / "runs" / path.parent.name
     run = ["--output_dir", str(tmp_path / "run"), "--pass_rates", str(pass_rates)]
     if not pass_rates.exists():
-        estimate.run([*tiny(path.with_name("estimate.yaml")), *run])
+        estimate.run([*tiny(path.with_name("recipe.yaml")), *run])
     settings = read_settings(path)
     if settings.get("load_in_4bit") or settings.get("teacher_load_in_4bit"):
         pytest.importorskip("bitsandbytes")
     if "teacher_cache" in settings:
         run += ["--teacher_cache", str(tmp_path / "cache")]
-    train.run([*tiny(path), *run])
+    train.run([*tiny(path), *tiny_training(path), *run])
     history = json.loads((tmp_path / "run" / "trainer_state.json").read_text())["log_history"]
     losses = [entry["loss"] for entry in history if "loss" in entry]
     assert len(losses) == 2 and all(torch.isfinite(torch.tensor(losses)))
     assert (tmp_path / "run" / "adapter_model.safetensors").exists() == settings["use_peft"]
-    if path.name != "train.yaml":
+    if path.name != "recipe.yaml":
         return
-    evaluate.run([*tiny(path.with_name("evaluate.yaml")), *run, "--num_eval_generations", "1"])
-    sets = [entry.partition("=")[0] for entry in read_settings(path.with_name("evaluate.yaml"))["eval_sets"]]
+    evaluate.run([*tiny(path), *run, "--num_eval_generations", "1"])
+    sets = [entry.partition("=")[0] for entry in settings["eval_sets"]]
     for name in sets:
         assert Evaluation.load(tmp_path / "run" / "evaluation" / "student" / f"{name}.json").problem_ids
 
 
 @pytest.mark.slow
 def test_a_comparison_of_a_recipe_runs(at_data: Path, tmp_path: Path) -> None:
-    config = ROOT / "recipes/qwen2.5-math-7b-self-math/compare.yaml"
-    arguments = tiny(config, "--output_dir", str(tmp_path / "run"), "--seeds", "0", "--num_eval_generations", "1")
-    compare.run(arguments)
+    config = ROOT / "recipes/qwen2.5-math-7b-self-math/recipe.yaml"
+    arguments = ["--output_dir", str(tmp_path / "run"), "--seeds", "0", "--num_eval_generations", "1"]
+    compare.run([*tiny(config), *tiny_training(config), *arguments])
     arms = list(yaml.safe_load(config.read_text())["arms"])
     assert Comparison.load(tmp_path / "run").arms() == ["base", *arms]
 

@@ -87,12 +87,7 @@ _SECTIONS = {
 
 
 class Recipe:
-    """
-    The settings of a run, by section, and what they name.
-
-    A command has the sections that it parses; another is an `AttributeError`. With training, [`PacedConfig`] is also
-    the section of sampling, verifier, weights and output.
-    """
+    """The settings of a run, by section, and what they name."""
 
     data: ProblemArguments
     model: ModelArguments | ModelConfig
@@ -173,8 +168,9 @@ class Recipe:
     def held_out_problems(self, name: str) -> Dataset:
         """Load held-out problems, with the columns and prompt options of the training problems."""
         # What is trained on belongs to the training problems, and so does their number.
-        options = self.data.load_options()
-        options |= {"reference_column": None, "privileged_context_column": None, "max_problems": None}
+        trained_on = ("reference", "privileged_context", "problem_weight", "pass_rate", "num_passed", "num_valid")
+        options = self.data.load_options() | dict.fromkeys([f"{target}_column" for target in trained_on])
+        options["max_problems"] = None
         split = self.data.dataset_test_split
         return load_problems(name, config=self.data.dataset_config, split=split, **options)
 
@@ -257,18 +253,16 @@ class Recipe:
         *,
         engine: str = "transformers",
         engine_kwargs: dict[str, Any] | str | None = None,
-        **model_options: Any,
+        **options: Any,
     ) -> Generator:
-        from ..generation.engines import load_generator
+        from ..generation.engines import load_generator, model_options
 
-        # What the other engines decide themselves, and servers have decided.
-        own = {"vllm": ("attn_implementation",), "openai": ("attn_implementation", "dtype")}
         return load_generator(
             engine,
             model_name_or_path=require_model(name_or_path, setting),
             sampling=SamplingParameters.of(self.sampling),
             chat_template_kwargs=self.chat_template_kwargs,
-            **{name: value for name, value in model_options.items() if name not in own.get(engine, ())},
+            **model_options(engine, options),
             **{"batch_size": self.estimation.generation_batch_size} | as_mapping(engine_kwargs, "engine_kwargs"),
         )
 

@@ -12,7 +12,7 @@ _DESCRIPTION = """\
 Measure how far the teacher in 4 bits (`teacher_load_in_4bit`) is from the full one: KL(full || 4 bits) in nats per
 token, and the share of tokens for which both find the same one likeliest, with 95 % intervals over references.
 
-  paced-trl teacher-gap --config recipes/qwen3-0.6b-from-qwen3-4b-gsm8k/train.yaml
+  paced-trl teacher-gap --config recipes/qwen3-0.6b-from-qwen3-4b-gsm8k/recipe.yaml
   paced-trl teacher-gap --config X.yaml --num_gap_references 200 --output_dir runs/mine
 
 References are those of the run: the data's own column, or the teacher's verified completions, made now if there are

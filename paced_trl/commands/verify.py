@@ -33,7 +33,8 @@ def run(arguments: Sequence[str]) -> None:
         arguments,
         description=_DESCRIPTION,
     )
-    from ..verification.agreement import read_columns, verify_completions
+    from ..problems import read_columns
+    from ..verification.agreement import verify_completions
     from ..verification.verifier import load_verifier
 
     if problems.dataset_name is None:
@@ -69,12 +70,15 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _take(columns: dict[str, list[Any]], name: str, what: str) -> list[Any]:
-    if name not in columns:
+    from ..problem_files import find_column
+
+    values = find_column(columns, name)
+    if values is None:
         raise ValueError(
             f"The data have no column {name!r} for the {what}; they have {', '.join(columns) or 'no columns'}. Say "
             f"which one holds it with `--{what}_column`."
         )
-    return columns[name]
+    return values
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..problem_set import ProblemSet
+from ..problems import ProblemSet
 from ..processes import Processes
 from ..progress import GenerationProgress
 from ..store.store import VERDICTS, PassRateStore

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
-from ..problem_set import ProblemSet
+from ..problems import ProblemSet
 from ..store.store import PassRateStore
 from ..verification.verdict import VALID_VERDICTS
 from ..weighting.allocation import SCREENING_GENERATIONS, AdaptiveAllocation

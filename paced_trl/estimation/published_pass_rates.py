@@ -22,7 +22,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from ..names import hub_id, public_value
-from ..problem_set import ProblemSet
+from ..problems import ProblemSet
 from ..run_directory import write_json
 from ..store.store import VERDICTS, PassRateStore
 from ..verification.verdict import VALID_VERDICTS

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from datasets import Dataset
 
-from ..problem_set import ProblemSet
+from ..problems import ProblemSet
 from ..store.store import PassRateStore
 from .filling import filling
 

@@ -33,6 +33,44 @@ DEFAULT_ARMS = (
 
 Arms = dict[str, dict[str, Any]]
 
+_REFRESHED = {"refresh": "estimate", "refresh_steps": 50}
+
+# One flag each for the method and the controls every comparison needs; the paper measures pass rates once. "sampling"
+# draws problems in proportion to their weight; the hard filter is drawn too, which is what filtering a dataset does.
+PRESETS: Arms = {
+    "uniform": {"weighting": "uniform", "replay_share": 0.0, "refresh": "never"},
+    "hard_filter": {"weighting": "hard_filter", "apply_weights": "sampling", "refresh": "never"},
+    "paced": {"weighting": "beta", "apply_weights": "loss", "refresh": "never"},
+    "paced_sampling": {"weighting": "beta", "apply_weights": "sampling", "refresh": "never"},
+    # The paper's two stages, where the other arms have one.
+    "paced_forward_then_reverse": {
+        "weighting": "beta",
+        "apply_weights": "loss",
+        "kl": "forward_then_reverse",
+        "refresh": "never",
+    },
+    # Ours: pass rates measured again every 50 steps, as in the demo.
+    "paced_sampling_refreshed": {"weighting": "beta", "apply_weights": "sampling", **_REFRESHED},
+    "hard_filter_refreshed": {"weighting": "hard_filter", "apply_weights": "sampling", **_REFRESHED},
+    # SC-SDPO (arXiv 2605.27765) weighs by sqrt(p (1 - p)).
+    "sqrt": {
+        "weighting": "beta",
+        "weight_alpha": 0.5,
+        "weight_beta": 0.5,
+        "apply_weights": "sampling",
+        "refresh": "never",
+    },
+    # DAPO's dynamic sampling keeps 0 < p < 1: no count of fewer than a million generations is left out otherwise.
+    "dapo": {
+        "weighting": "hard_filter",
+        "weight_band": [1e-6, 1.0 - 1e-6],
+        "apply_weights": "sampling",
+        "refresh": "never",
+    },
+    # A baseline of the paper: adaptive KL (arXiv 2404.02657), unweighted.
+    "akl": {"weighting": "uniform", "replay_share": 0.0, "kl": "akl", "refresh": "never"},
+}
+
 
 @dataclass
 class ComparisonArguments(Settings):
@@ -117,8 +155,6 @@ def named_arms(given: Sequence[str] | Mapping[str, dict[str, Any] | None] | str)
     Given are names of presets, or a mapping of names to settings, which change the preset of that name if there is
     one, or that mapping as JSON, alone or as the only element.
     """
-    from ..training.config import PRESETS
-
     given = [given] if isinstance(given, str) else given
     if not isinstance(given, Mapping):
         if len(given) == 1 and given[0].lstrip().startswith("{"):

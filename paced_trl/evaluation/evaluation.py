@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..names import check_ids
 from ..run_directory import write_json
 from ..weighting.counts import Floats, check_counts, pass_rates
 from .intervals import interval_of_mean
@@ -82,12 +83,7 @@ class Evaluation:
                 f"The evaluation on {self.name!r} has {len(self.problem_ids)} problem ids and counts of {valid.size} "
                 "problems, so they cannot belong together. Give one of each per problem."
             )
-        if len(set(self.problem_ids)) != valid.size:
-            twice = next(problem_id for problem_id in self.problem_ids if self.problem_ids.count(problem_id) > 1)
-            raise ValueError(
-                f"The evaluation on {self.name!r} has the problem id {twice!r} more than once, so runs could not be "
-                "compared problem by problem. Give every problem its own id."
-            )
+        check_ids(self.problem_ids, f"the evaluation on {self.name!r}")
         if not valid.any():
             raise ValueError(
                 f"No completion of the {valid.size} problems of {self.name!r} has a valid verdict ({self.verdicts}), "

@@ -1,41 +1,45 @@
 """
 The cards of a published student and of its pass rates: what was done, what came out, how to use and reproduce it.
 
-Responsible for words and metadata; what may be said is in `published_run.py`. The model card is TRL's own, made from
-TRL's template, with its introduction and its example replaced by ours, which know adapters, students that are on no
-Hub, and the form of the prompts. Says only what was measured, and where nothing was measured says that.
+Words and metadata only; what may be said is in `run.py`. The model card is TRL's own, with its introduction and
+example replaced. It says what was measured, and where nothing was measured it says that.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData
+from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, HfApi, ModelCard, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from ..names import hub_id, library_versions, public_value
+from ..evaluation.differences import compare_runs
+from ..evaluation.evaluation import Evaluation
+from ..evaluation.tables import as_markdown, describe
+from ..names import hub_id, last_part, library_versions, public_value
 from ..report.figures import ReportFigure
 from ..settings import as_mapping
-from ..training.in_words import PAPER
+from ..store.store import VERDICTS, PassRateStore
+from ..training.in_words import PAPER, training_in_words
+from .hub import hub_errors_in_one_sentence
 from .merged_adapter import Parity
 from .run import PublishedRun
-from .run_in_words import (
-    evaluation_table,
-    num_measured,
-    teacher_in_words,
-    verdict_counts,
-    verdicts_in_words,
-    what_was_done,
-)
 
 
 Kind = Literal["adapter", "merged", "full"]
 _WHAT = {"adapter": "A LoRA adapter", "merged": "A LoRA adapter, merged into the weights", "full": "A fine-tune"}
 _TAGS = ["generated_from_trainer", "trl", "distillation", "paced"]
+_LICENSE = ("license", "license_name", "license_link")
+_SELF_TEACHERS = {
+    "base": "itself without its adapter",
+    "ema": "itself with the average of its adapter over the steps",
+    "copy": "a frozen copy of itself",
+}
 
 
 def model_card(
@@ -46,24 +50,9 @@ def model_card(
     figures: Sequence[ReportFigure] = (),
     parity: Parity | None = None,
     pass_rates_repo: str | None = None,
-    license_fields: Mapping[str, str] | None = None,
+    license_fields: Mapping[str, Any] | None = None,
 ) -> ModelCard:
-    """
-    Write the card of a student.
-
-    Args:
-        run ([`PublishedRun`]): What was done.
-        repo_id (`str`): Repository of the student.
-        kind (`"adapter"`, `"merged"` or `"full"`): What the repository holds.
-        figures (`Sequence[ReportFigure]`, *optional*): Figures that lie in `figures/` of the repository.
-        parity ([`Parity`], *optional*): Of a merged adapter, how it was checked.
-        pass_rates_repo (`str`, *optional*): Dataset that holds the pass rates.
-        license_fields (`Mapping[str, str]`, *optional*):
-            `license` and what belongs to it; see [`license_metadata`].
-
-    Returns:
-        `huggingface_hub.ModelCard`: Its metadata are valid: reading them back is part of making it.
-    """
+    """Return the card of a student; its metadata are valid, because making it reads them back."""
     name = repo_id.split("/")[-1]
     versions = run.provenance.get("versions") or library_versions()
     prompts = run.example_prompts()
@@ -75,7 +64,7 @@ def model_card(
         kind=kind,
         what=_WHAT[kind],
         base_model=run.base_model,
-        teacher=teacher_in_words(run),
+        teacher=_teacher_in_words(run),
         paper=PAPER,
         is_chat=bool(prompts) and not isinstance(prompts[0], str),
         template_arguments="".join(f", {key}={value!r}" for key, value in template_options.items()),
@@ -87,8 +76,8 @@ def model_card(
         is_measured_after=bool(held_out),
         is_measured_before=any(n in run.before for n in held_out),
         figures=figures,
-        evaluations=evaluation_table(run, held_out),
-        retention=evaluation_table(run, [n for n in run.after if n in run.retention_sets]),
+        evaluations=_evaluation_table(run, held_out),
+        retention=_evaluation_table(run, [n for n in run.after if n in run.retention_sets]),
         requirements=" ".join(f"{n}=={v}" for n, v in versions.items() if n in ("paced_trl", "trl", "transformers")),
         recipe=yaml.safe_dump(run.recipe(), sort_keys=False, allow_unicode=True, width=100).strip(),
         fingerprint=run.store_fingerprint,
@@ -96,7 +85,6 @@ def model_card(
         versions=", ".join(f"{library} {version}" for library, version in versions.items()),
         from_trl=_sections_of_trl(versions),
     )
-    fields = license_fields or {}
     data = ModelCardData(
         base_model=run.base_model,
         datasets=list(dict.fromkeys(filter(None, [run.dataset, run.published_pass_rates, pass_rates_repo]))) or None,
@@ -104,9 +92,7 @@ def model_card(
         pipeline_tag="text-generation",
         tags=[*_TAGS, "lora"] if kind == "adapter" else _TAGS,
         model_name=name,
-        license=fields.get("license"),
-        license_name=fields.get("license_name"),
-        license_link=fields.get("license_link"),
+        **dict(license_fields or {}),
         eval_results=evaluation_results(run) or None,
     )
     return ModelCard(_card(data, text))
@@ -119,7 +105,7 @@ def evaluation_results(run: PublishedRun) -> list[EvalResult]:
         low, high = evaluation.mean_at_k_interval
         data = hub_id(run.sources.get(name))
         metric = f"{name} mean@{evaluation.num_generations}"
-        interval = f"95 % interval {low:.4f} to {high:.4f}, {num_measured(evaluation)} problems"
+        interval = f"95 % interval {low:.4f} to {high:.4f}, {_num_measured(evaluation)} problems"
         results.append(
             EvalResult(
                 task_type="text-generation",
@@ -138,23 +124,12 @@ def evaluation_results(run: PublishedRun) -> list[EvalResult]:
 def dataset_card(
     run: PublishedRun, repo_id: str, *, figures: Sequence[ReportFigure] = (), completions: bool = False
 ) -> DatasetCard:
-    """
-    Write the card of a run's pass rates.
-
-    Args:
-        run ([`PublishedRun`]): The run; it has a store.
-        repo_id (`str`): Repository of the dataset.
-        figures (`Sequence[ReportFigure]`, *optional*): Figures that lie in `figures/` of the repository.
-        completions (`bool`, *optional*, defaults to `False`): Whether the completions are in the repository.
-
-    Returns:
-        `huggingface_hub.DatasetCard`
-    """
+    """Return the card of the pass rates of a run, which has a store."""
     from ..estimation.published_pass_rates import COMPLETIONS, TABLE
 
     assert run.store is not None
     name = repo_id.split("/")[-1]
-    counts = verdict_counts(run.store)
+    counts = _verdict_counts(run.store)
     text = _template("dataset_card").render(
         name=name,
         repo_id=repo_id,
@@ -163,7 +138,7 @@ def dataset_card(
         paper=PAPER,
         num_problems=f"{len(run.store.num_generations()):,}",
         num_completions=f"{sum(counts.values()):,}",
-        verdicts=verdicts_in_words(counts),
+        verdicts=_verdicts_in_words(counts),
         completions=completions,
         figures=figures,
         fingerprint=run.store_fingerprint,
@@ -179,6 +154,123 @@ def dataset_card(
         configs=configs,
     )
     return DatasetCard(_card(data, text))
+
+
+def license_metadata(
+    given: str | None, student: str | None, base_model: str | None, *, ask_hub: bool = False, token: str | None = None
+) -> dict[str, str]:
+    """Return a license as given, else as the card beside the student says, else the Hub's; empty if none is known."""
+    if given is not None:
+        return {"license": given}
+    known, card = None, Path(student).expanduser() / "README.md" if student else None
+    if card is not None and card.is_file():
+        with contextlib.suppress(ValueError, yaml.YAMLError):  # any README.md may lie there
+            known = ModelCard.load(card).data
+    if getattr(known, "license", None) is None and ask_hub and base_model is not None:
+        # A license is no reason for a publication to fail.
+        with contextlib.suppress(OSError), hub_errors_in_one_sentence(base_model):
+            known = HfApi(token=token, library_name="paced_trl").model_info(base_model).card_data
+    fields = {name: str(getattr(known, name)) for name in _LICENSE if getattr(known, name, None)}
+    if "license" not in fields:
+        return {}
+    if "://" not in fields.get("license_link", "://"):
+        # A file of the base model's repository, which is not in this one.
+        name = Path(fields.pop("license_link")).name
+        if base_model is not None:
+            fields["license_link"] = f"https://huggingface.co/{base_model}/blob/main/{name}"
+    return fields
+
+
+def _teacher_in_words(run: PublishedRun) -> str:
+    """Return who taught the student."""
+    if run.teaches_itself:
+        teacher = _SELF_TEACHERS[run.settings["self_distillation"]]
+        return f"{teacher}, which saw privileged context (`privileged_template`) that the student did not,"
+    if run.teacher is None:
+        return "a teacher that is not on the Hub"
+    return f"[{run.teacher}](https://huggingface.co/{run.teacher})"
+
+
+def _verdict_counts(store: PassRateStore) -> dict[str, int]:
+    """Return how many completions of a store have each verdict."""
+    counts = store.counts()
+    return {verdict: sum(counts[f"num_{verdict}"].to_pylist()) for verdict in VERDICTS}
+
+
+def what_was_done(run: PublishedRun) -> dict[str, str]:
+    """Return how a student was trained and how its pass rates were measured, as rows of a table."""
+    dataset = f"[{run.dataset}](https://huggingface.co/datasets/{run.dataset})" if run.dataset else None
+    problems = run.provenance.get("problems", {})
+    done = training_in_words(
+        run.settings,
+        problems=dataset or last_part(problems.get("dataset_name")),
+        has_references=problems.get("reference_column") is not None,
+    )
+    return done if run.store is None else done | _measuring_in_words(run.store)
+
+
+def _measuring_in_words(store: PassRateStore) -> dict[str, str]:
+    generations = list(store.num_generations().values())
+    counts = _verdict_counts(store)
+    generator, verifier = store.record.get("generator", {}), store.record.get("verifier", {})
+    template = {
+        key: generator[key] for key in ("tokenizer", "chat_template", "chat_template_kwargs") if generator.get(key)
+    }
+    mean = sum(generations) / max(len(generations), 1)
+    same = len(set(generations)) == 1
+    return {
+        "pass rates": f"K = {mean:.2f} completions per problem{'' if same else ' on average'}, {len(generations):,} "
+        "problems",
+        "sampling": _record_in_words(generator.get("sampling", {})),
+        "template": _record_in_words(template),
+        "verifier": _record_in_words(verifier if isinstance(verifier, dict) else {"verifier": verifier}),
+        "verdicts": _verdicts_in_words(counts),
+    }
+
+
+def _record_in_words(record: Mapping[str, Any]) -> str:
+    public = {key: public_value(value) for key, value in record.items() if value is not None}
+    return ", ".join(f"{key} `{str(value).replace('|', chr(92) + '|')}`" for key, value in public.items()) or "unknown"
+
+
+def _verdicts_in_words(counts: Mapping[str, int]) -> str:
+    """Return how many completions have each verdict, and their share."""
+    total = max(sum(counts.values()), 1)
+    return ", ".join(f"{verdict} {count:,} ({count / total:.1%})" for verdict, count in counts.items() if count)
+
+
+def _evaluation_table(run: PublishedRun, names: Sequence[str]) -> str:
+    """Return accuracies before and after on some sets, with the paired change, as Markdown; no sets, no text."""
+    rows = []
+    for name in names:
+        after, before = run.after[name], run.before.get(name)
+        rows.append(
+            {
+                "set": name,
+                "problems": str(_num_measured(after)),
+                "before": _accuracy(before) if before else "not measured",
+                "after": _accuracy(after),
+                "change": _change(after, before) if before else "",
+            }
+        )
+    return as_markdown(rows).strip() if rows else ""
+
+
+def _accuracy(evaluation: Evaluation) -> str:
+    low, high = evaluation.mean_at_k_interval
+    return f"{evaluation.mean_at_k:.3f} [{low:.3f}, {high:.3f}] (k={evaluation.num_generations})"
+
+
+def _change(after: Evaluation, before: Evaluation) -> str:
+    try:
+        return describe(compare_runs(after, before))
+    except ValueError:
+        return "not comparable: other problems or settings"
+
+
+def _num_measured(evaluation: Evaluation) -> int:
+    """Return how many problems have a valid verdict, and count."""
+    return len(evaluation.problem_ids) - len(evaluation.unmeasured)
 
 
 def _sections_of_trl(versions: Mapping[str, str]) -> str:

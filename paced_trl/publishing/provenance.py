@@ -1,8 +1,8 @@
 """
-Where a run comes from: what its settings do not say and a model card has to.
+Where a run comes from, as `paced-trl train` writes it beside the run's settings when it starts.
 
-`paced-trl train` writes it beside the run's settings when it starts, because only then is it known which names are
-models on the Hub and which are directories. Stays with the run; what of it is published is for `published_run.py`.
+Only then is it known which names are models on the Hub and which are directories. What of it is published is for
+`run.py`.
 """
 
 from __future__ import annotations
@@ -27,14 +27,7 @@ def write_provenance(
     pass_rates: dict[str, Any],
     references: dict[str, Any],
 ) -> None:
-    """
-    Write what a training run was started with.
-
-    Args:
-        output_dir (`str` or `Path`): Directory of the run.
-        student, teacher (`str`): Models, as the user names them.
-        problems, pass_rates, references (`dict[str, Any]`): Settings of the steps before training.
-    """
+    """Write what a run was started with: its models as the user names them, and the settings of the other steps."""
     path = Path(output_dir)
     path.mkdir(parents=True, exist_ok=True)
     write_json(

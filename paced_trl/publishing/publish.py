@@ -1,10 +1,8 @@
 """
-Publishing a run: what goes to the Hub is staged in a directory of its own, checked, and uploaded.
+A run published: what goes to the Hub is staged in a directory of its own, checked, and uploaded.
 
-Responsible for what is published and what never is: only files on a list are staged, configurations are rewritten
-without local paths, and a directory in which a private text stands is refused. The staging directory `RUN/publish` is
-made anew by every call and stays, so that what was uploaded, or should have been, can be looked at. The pre-flight and
-the upload are `hub.py`'s, the words `model_card.py`'s.
+Only files on a list are staged, configurations are rewritten without local paths, and a directory in which a private
+text stands is refused. `RUN/publish` is made anew by every call and stays, so that what was uploaded can be looked at.
 """
 
 from __future__ import annotations
@@ -18,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from huggingface_hub import DatasetCard, ModelCard
 from transformers.utils import ADAPTER_CONFIG_NAME
 
 from ..evaluation.comparison import BASE
 from ..names import hub_id
 from ..settings import as_mapping
-from .base_license import license_metadata
 from .hub import HubRepository, check_name, check_repository, hub_errors_in_one_sentence, upload
 from .privacy import check_nothing_private, private_texts
 from .run import PublishedRun, published_base_model, read_published_run
@@ -60,8 +58,11 @@ _MODEL_FILES = (
     "model-*-of-*.safetensors",
     "model.safetensors.index.json",
 )
-# What a repository may hold of an earlier publication, as an adapter where there is a merged model now.
-_REPLACED = (*_ADAPTER_FILES, *_MODEL_FILES, "figures/*.png")
+# Card, message, and what may be left of an earlier publication, as an adapter where there is a merged model now.
+_UPLOADS = {
+    "model": (ModelCard, "Student distilled with paced_trl", (*_ADAPTER_FILES, *_MODEL_FILES, "figures/*.png")),
+    "dataset": (DatasetCard, "Pass rates", ("completions/*", "figures/*.png")),
+}
 _FIGURES = {"model": ("pass_rates", "before_after"), "dataset": ("pass_rates",)}
 # What the two models are compared on where the run does not hold its prompts.
 _DEFAULT_PROMPTS = ["The capital of France is", "12 + 30 =", "def fibonacci(n):", "Once upon a time"]
@@ -69,13 +70,7 @@ _DEFAULT_PROMPTS = ["The capital of France is", "12 + 30 =", "def fibonacci(n):"
 
 @dataclass(frozen=True)
 class Repositories:
-    """
-    Where a run goes, checked.
-
-    Args:
-        model ([`HubRepository`]): Repository of the student.
-        pass_rates ([`HubRepository`], *optional*): Repository of the pass rates, if they are published.
-    """
+    """Where a run goes, checked: repositories of the student and, if they are published, of the pass rates."""
 
     model: HubRepository
     pass_rates: HubRepository | None = None
@@ -101,21 +96,7 @@ def check_repositories(
 
 
 def check_before_training(args: PacedConfig, model_args: ModelConfig, publish: PublishArguments) -> Repositories:
-    """
-    Refuse, before anything expensive, a training run that could not be published at its end.
-
-    Args:
-        args ([`PacedConfig`]): The run; `push_to_hub` is set.
-        model_args (`trl.ModelConfig`): The student.
-        publish ([`PublishArguments`]): How it is published.
-
-    Returns:
-        [`Repositories`]: Where the run may go.
-
-    Raises:
-        ValueError: If an adapter's base would not be on the Hub, or there would be no adapter to merge.
-        PermissionError, ConnectionError: As in [`check_repository`].
-    """
+    """Refuse, before anything expensive, a training run that could not be published at its end."""
     if publish.merge and not model_args.use_peft:
         raise ValueError("`merge` is set, but without `use_peft` there is no adapter to merge. Remove `merge`.")
     published_base_model(publish.base_model, hub_id(model_args.model_name_or_path), is_adapter=model_args.use_peft)
@@ -150,14 +131,11 @@ def publish_run(
         ask_hub=True,
         token=repositories.model.token,
     )
-    both = (repositories.model, repositories.pass_rates)
     done = []
-    for repository, directory in zip(both, staged, strict=False):
-        assert repository is not None
+    for repository, directory in zip(filter(None, (repositories.model, repositories.pass_rates)), staged, strict=True):
+        card, message, replaced = _UPLOADS[repository.repo_type]
         with hub_errors_in_one_sentence(repository.repo_id):
-            _card(directory, repository.repo_type).validate()
-        message = "Pass rates" if repository.repo_type == "dataset" else "Student distilled with paced_trl"
-        replaced = _REPLACED if repository.repo_type == "model" else ("completions/*", "figures/*.png")
+            card.load(directory / "README.md").validate()
         done.append(upload(repository, directory, commit_message=message, delete_patterns=replaced))
     return done
 
@@ -188,6 +166,8 @@ def stage_run(
     Raises:
         ValueError: If the run cannot be published as it is; the message says why.
     """
+    from .card import license_metadata
+
     check_name(repo_id)
     run = read_published_run(run_directory, base_model=publish.base_model)
     if pass_rates_repo is not None and run.store is None:
@@ -342,9 +322,3 @@ def _draw_figures(run: PublishedRun, directory: Path, repo_id: str, kind: str) -
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(render(figure.draw, LIGHT))
     return figures
-
-
-def _card(directory: Path, repo_type: str) -> Any:
-    from huggingface_hub import DatasetCard, ModelCard
-
-    return (DatasetCard if repo_type == "dataset" else ModelCard).load(directory / "README.md")

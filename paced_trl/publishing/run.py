@@ -1,9 +1,8 @@
 """
-What a run says about itself to others: read from its directory, without a local path in it.
+What a run says about itself to others, read from its directory, without a local path in it.
 
-Responsible for finding the evaluations of exactly these weights and of the untouched student, for the settings that
-reproduce the run, and for what may be named: models and data on the Hub by their ids, local ones by no more than the
-last part of their path. Knows nothing of cards and uploads.
+Finds the evaluations of exactly these weights and of the base student, and the settings that reproduce the run. Models
+and data on the Hub are named by their ids, local ones by the last part of their path.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from transformers.utils import ADAPTER_CONFIG_NAME
 
 from ..evaluation.evaluation import TRAINING, Evaluation
 from ..generation.completions import Prompt
-from ..generation.models import weights_fingerprint
+from ..generation.identity import weights_fingerprint
 from ..names import hub_id, last_part, public_value
 from ..run_directory import MANIFEST
 from ..store.store import PassRateStore
@@ -36,36 +35,23 @@ _ARMS = "arms"
 
 @dataclass
 class PublishedRun:
-    """
-    A finished run, as far as others may know it.
-
-    Args:
-        path (`Path`): Its directory.
-        settings (`dict[str, Any]`): Its settings, local paths included: for reading, not for showing.
-        provenance (`dict[str, Any]`): See `provenance.py`.
-        base_model (`str`, *optional*): Hub id of the student before training; None if it is not on the Hub.
-        teacher (`str`, *optional*): Hub id of the teacher; None if it is not on the Hub.
-        dataset (`str`, *optional*): Hub id of the training problems; None if they are not on the Hub.
-        published_pass_rates (`str`, *optional*): Hub id of the pass rates, if they were not measured by the run.
-        store ([`PassRateStore`], *optional*): The completions behind the pass rates.
-        before, after (`dict[str, Evaluation]`): Evaluations of the untouched and of the trained student, by set.
-        training (`dict[str, Evaluation]`):
-            `"before"` and `"after"`, as far as they are known: evaluations on the problems that were trained on.
-        sources (`dict[str, str]`): What the sets of problems are made of, by set, as the user names it.
-        retention_sets (`list[str]`): Sets of problems that the run does not train on.
-    """
+    """A finished run, as far as others may know it; models and data that are not on the Hub are None."""
 
     path: Path
+    # With local paths in them: for reading, not for showing.
     settings: dict[str, Any]
     provenance: dict[str, Any]
     base_model: str | None = None
     teacher: str | None = None
     dataset: str | None = None
+    # The pass rates, if the run did not measure them.
     published_pass_rates: str | None = None
     store: PassRateStore | None = None
+    # Evaluations by set: of the base student, of the trained one, and of both on problems that were trained on.
     before: dict[str, Evaluation] = field(default_factory=dict)
     after: dict[str, Evaluation] = field(default_factory=dict)
     training: dict[str, Evaluation] = field(default_factory=dict)
+    # What the sets are made of, as the user names it.
     sources: dict[str, str] = field(default_factory=dict)
     retention_sets: list[str] = field(default_factory=list)
 
@@ -97,45 +83,40 @@ class PublishedRun:
 
         inherited = {f.name for base in PacedConfig.__bases__ for f in dataclasses.fields(base)}
         own = [f.name for f in dataclasses.fields(PacedConfig) if f.name not in inherited]
+        setting = self.settings.get
         without_effect = {
-            "refresh_": self.settings.get("refresh") == "never",
-            "weight_band": self.settings.get("weighting") != "hard_filter",
-            "weight_gate": self.settings.get("weight_estimator") != "posterior",
+            "refresh_": setting("refresh") == "never",
+            "weight_band": setting("weighting") != "hard_filter",
+            "weight_gate": setting("weight_estimator") != "posterior",
             "self_distillation": not self.teaches_itself,
             "privileged_template": not self.teaches_itself,
+            "num_train_epochs": (setting("max_steps") or 0) > 0,
+            "lora_": not setting("student.use_peft"),
             # How this machine went about it.
             "teacher_cache": True,
-            "teacher_offload": True,
         }
-        own = [name for name in own if not any(name.startswith(key) for key, none in without_effect.items() if none)]
-        settings = {name: self.settings.get(name) for name in (*own, *SAMPLING_SETTINGS, *OPTIMIZATION_SETTINGS)}
-        uses_peft = self.settings.get("student.use_peft")
-        student = {
-            name: self.settings.get(f"student.{name}")
-            for name in STUDENT_SETTINGS
-            if uses_peft or not name.startswith("lora_")
-        }
-        if settings["max_steps"] is not None and settings["max_steps"] > 0:
-            del settings["num_train_epochs"]  # without effect
-        models = {
-            "model_name_or_path": self.base_model or last_part(self.settings.get("student.model_name_or_path")),
-            "teacher_model_name_or_path": None
-            if self.teaches_itself
-            else self.teacher or last_part(self.settings.get("teacher_model_name_or_path")),
-        }
-        before = {step: self.provenance.get(step, {}) for step in ("problems", "pass_rates", "references")}
-        steps = {name: value for values in before.values() for name, value in values.items()}
+        unused = tuple(name for name, is_unused in without_effect.items() if is_unused)
+        steps: dict[str, Any] = {}
+        for step in ("problems", "pass_rates", "references"):
+            steps |= self.provenance.get(step, {})
         steps["dataset_name"] = self.dataset or last_part(steps.get("dataset_name"))
         steps["pass_rates"] = self.published_pass_rates
         if self.store is not None and len(measured := set(self.store.num_generations().values())) == 1:
             # The store may have been made with another number than training was started with.
             steps["num_generations"] = measured.pop()
+        models = {
+            "model_name_or_path": self.base_model or last_part(setting("student.model_name_or_path")),
+            "teacher_model_name_or_path": None
+            if self.teaches_itself
+            else self.teacher or last_part(setting("teacher_model_name_or_path")),
+        }
+        training = {name: setting(name) for name in (*own, *SAMPLING_SETTINGS, *OPTIMIZATION_SETTINGS)}
+        student = {name: setting(f"student.{name}") for name in STUDENT_SETTINGS}
         switched_off = {name for name, value in {**steps, **student}.items() if value is False}
-        everything = {**steps, **models, **settings, **student}
         return {
             name: public_value(value)
-            for name, value in everything.items()
-            if name not in switched_off and value is not None and value != [] and value != {}
+            for name, value in {**steps, **models, **training, **student}.items()
+            if name not in switched_off and value not in (None, [], {}) and not name.startswith(unused)
         }
 
 
@@ -147,19 +128,7 @@ def store_fingerprint(store: PassRateStore) -> str:
 
 
 def read_published_run(path: str | os.PathLike[str], *, base_model: str | None = None) -> PublishedRun:
-    """
-    Read a finished run.
-
-    Args:
-        path (`str` or path): The `--output_dir` of `paced-trl train`, or one arm of `paced-trl compare`.
-        base_model (`str`, *optional*): Hub id of the student before training, if the run knows it as a directory.
-
-    Returns:
-        [`PublishedRun`]
-
-    Raises:
-        ValueError: If there is no finished run, or an adapter's base is not on the Hub.
-    """
+    """Read a finished run: the `--output_dir` of `train`, or one arm of `compare`."""
     path = Path(path)
     manifest = path / MANIFEST
     values: dict[str, Any] = json.loads(manifest.read_text()) if manifest.exists() else {}
@@ -180,7 +149,7 @@ def read_published_run(path: str | os.PathLike[str], *, base_model: str | None =
     # A file that serves several runs may name a teacher which this one did without.
     run.teacher = None if run.teaches_itself else recorded["teacher"]
     run.dataset, run.published_pass_rates = recorded.get("dataset"), recorded.get("published_pass_rates")
-    # An arm of a comparison shares the pass rates and the untouched student with the others.
+    # An arm of a comparison shares the pass rates and the base student with the others.
     root = path.resolve().parents[1] if path.resolve().parent.name == _ARMS else path
     named = provenance.get("pass_rates", {}).get("pass_rates")
     for store in filter(None, (named, root / "pass_rates")):
@@ -192,12 +161,7 @@ def read_published_run(path: str | os.PathLike[str], *, base_model: str | None =
 
 
 def published_base_model(given: str | None, recorded: str | None, *, is_adapter: bool) -> str | None:
-    """
-    Return the Hub id of the student before training.
-
-    Raises:
-        ValueError: If `given` is no Hub id, or an adapter would be published without one.
-    """
+    """Return the Hub id of the student before training; refuse what is none, and an adapter without one."""
     if given is not None and hub_id(given) is None:
         raise ValueError(
             f"`base_model` is {given!r}, which is no model on the Hub for others to load. Give its id, such as "
@@ -217,7 +181,7 @@ def _add_evaluations(run: PublishedRun, root: Path) -> None:
         trained: str | None = weights_fingerprint(run.path)
     except (FileNotFoundError, ValueError):
         trained = None  # an adapter whose local base is gone: then the name decides
-    untouched = None if run.store is None else run.store.record.get("generator", {}).get("weights")
+    base = None if run.store is None else run.store.record.get("generator", {}).get("weights")
     student = Path(str(run.settings.get("student.model_name_or_path"))).name
     files = [*run.path.glob("evaluation/*.json"), *run.path.glob("evaluation/*/*.json")]
     if root != run.path:
@@ -228,7 +192,7 @@ def _add_evaluations(run: PublishedRun, root: Path) -> None:
         weights, name = generator.get("weights"), Path(str(generator.get("model"))).name
         if weights == trained if trained and weights else name == run.path.resolve().name:
             run.after[file.stem] = evaluation
-        elif weights == untouched if untouched and weights else name == student:
+        elif weights == base if base and weights else name == student:
             run.before[file.stem] = evaluation
         else:
             warnings.warn(

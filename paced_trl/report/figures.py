@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 
 from ..evaluation.comparison import Comparison
 from ..weighting.counts import Floats, FrontierShares, pass_rates
-from ..weighting.weights import beta_kernel, problem_weights
+from ..weighting.kernel import beta_kernel
+from ..weighting.weights import problem_weights
 from .comparison_figures import draw_accuracy_retention, draw_learning_curves
 from .contents import RunContents
 from .curves import EFFECTIVE_SAMPLE_SIZE, has_logged, held_out_curves

@@ -1,21 +1,31 @@
 """
-The weight of a row in the loss: where it enters TRL's computation.
+The divergence of a batch as TRL computes it, weighted per row; and adaptive KL, which TRL does not have.
 
-Responsible for multiplying per-token divergences by their row's weight, and for the sums that are logged. Refuses to
-know where weights come from. The weight is the paper's (PACED, arXiv 2603.11178); the way in is ours.
+Responsible for where a problem's weight enters the loss. Both parts work on TRL's kernel for hidden states and heads,
+so that no logits of a whole batch exist. Knows nothing of where weights come from.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from trl.kernels.chunked_divergence import VOCAB_CHUNK_SIZE, _compute_dtype, _project
+from trl.kernels.chunked_logprob import _torch_transform
 from trl.trainer import distillation_trainer as trl_distillation
+from trl.trainer.utils import maybe_gather_lm_head_ctx
 
-from .adaptive_kl import adaptive_divergence
 from .schedule import KL
+
+
+HEAD_MASS = 0.5
+
+# Logits of one model that exist at a time: 128 MiB in float32, a quarter of one of the kernel's own tiles.
+_MAX_LOGITS = 2**25
+# The head is looked for among so many tokens of largest probability, and among all where these do not hold it.
+_FEW_TOKENS = 64
 
 
 class WeightedDivergence:
@@ -69,7 +79,8 @@ class WeightedDivergence:
         return weighted, entropy
 
     @contextmanager
-    def in_force(self) -> Iterator[None]:
+    def patched(self) -> Iterator[None]:
+        """Have TRL's loss use this object in place of its kernel."""
         self.kernel = trl_distillation.ChunkedDivergenceFunction
         vars(trl_distillation)["ChunkedDivergenceFunction"] = self
         try:
@@ -81,3 +92,91 @@ class WeightedDivergence:
                 "TRL's `_compute_loss` did not call `ChunkedDivergenceFunction`, so problem weights were not applied. "
                 "This version of TRL is not supported; install the `trl` version that `pyproject.toml` names."
             )
+
+
+class Predictions(NamedTuple):
+    """What one model predicts at N positions: hidden states **(N, H)**, a head **(V, H)** and its rules."""
+
+    hidden: torch.Tensor
+    weight: torch.Tensor
+    bias: torch.Tensor | None = None
+    logit_scale: float = 1.0
+    softcap: float | None = None
+
+
+def adaptive_divergence(kernel: Any, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Return the adaptive KL (arXiv 2404.02657) of N positions in nats, and the student's entropy, **shape (N,)** each.
+
+    Forward KL corrects a distribution's head first, reverse KL its tail. So the forward KL of a token counts as much
+    as the share of |p_teacher - p_student| that lies in the teacher's head, and the reverse KL takes the rest. No
+    gradient flows through that share. `kernel` is TRL's `ChunkedDivergenceFunction`, and `arguments` are its own,
+    whose `beta` is not used.
+    """
+    before, _, after = arguments[:6], arguments[6], arguments[7:]
+    forward_kl, entropy = kernel.apply(*before, 0.0, *after)
+    reverse_kl, _ = kernel.apply(*before, 1.0, *after)
+    temperature, rules = after[0] if after else 1.0, after[1:]
+    forward_share = forward_shares(
+        Predictions(*before[:3], *rules[:2]), Predictions(*before[3:], *rules[2:]), temperature
+    )
+    return forward_share * forward_kl + (1.0 - forward_share) * reverse_kl, entropy
+
+
+@torch.no_grad()
+def forward_shares(student: Predictions, teacher: Predictions, temperature: float = 1.0) -> torch.Tensor:
+    """Return how much the forward KL counts at each position, **shape (N,)** in [0, 1]; 0.5 where the models agree."""
+    vocab_size, num_positions = student.weight.shape[0], student.hidden.shape[0]
+    chunk = max(1, _MAX_LOGITS // vocab_size)
+    shares = torch.empty(num_positions, device=student.hidden.device, dtype=torch.float32)
+    heads: list[tuple[Any, Any]] = [(model.weight, model.bias) for model in (student, teacher)]
+    gathered = [maybe_gather_lm_head_ctx(*head) for head in heads]
+    with gathered[0], gathered[1]:
+        for start in range(0, num_positions, chunk):
+            part = slice(start, start + chunk)
+            p_student, p_teacher = (
+                _probabilities(
+                    model._replace(hidden=model.hidden[part], weight=model.weight[:vocab_size]), temperature
+                )
+                for model in (student, teacher)
+            )
+            gap = (p_teacher - p_student).abs()
+            in_head, total = (gap * head_of(p_teacher)).sum(dim=-1), gap.sum(dim=-1)
+            shares[part] = torch.where(total > 0, in_head / total, 0.5)
+    return shares
+
+
+def _probabilities(model: Predictions, temperature: float) -> torch.Tensor:
+    """Return the distributions that the kernel compares, **shape (n, V)**, float32."""
+    dtype = _compute_dtype(model.hidden)
+    hidden, weight, softcap = model.hidden.to(dtype), model.weight, model.softcap
+    logits = torch.empty((hidden.shape[0], weight.shape[0]), device=hidden.device, dtype=torch.float32)
+    for start in range(0, weight.shape[0], VOCAB_CHUNK_SIZE):
+        end = min(start + VOCAB_CHUNK_SIZE, weight.shape[0])
+        _project(logits[:, start:end], hidden, weight, model.bias, start, end, dtype)
+    scale = model.logit_scale
+    return _torch_transform(logits, scale, softcap or 1.0, 1.0 / temperature, softcap is not None).softmax(-1)
+
+
+def head_of(probabilities: torch.Tensor, mass: float = HEAD_MASS) -> torch.Tensor:
+    """
+    Return which tokens are a distribution's head, booleans of **shape (n, V)**: the fewest that hold `mass` of it.
+
+    They are those of largest probability; of tokens that are equally likely, those of lower id come first.
+    """
+    sizes, least = _size_and_least(probabilities.topk(min(_FEW_TOKENS, probabilities.shape[-1])).values, mass)
+    is_longer = (sizes > _FEW_TOKENS).squeeze(-1)
+    if is_longer.any():
+        longer = probabilities[is_longer].sort(dim=-1, descending=True).values
+        sizes[is_longer], least[is_longer] = _size_and_least(longer, mass)
+    above, at_least = probabilities > least, probabilities >= least
+    if (at_least.sum(dim=-1, keepdim=True) == sizes).all():
+        return at_least
+    tied = probabilities == least
+    return above | (tied & (tied.cumsum(dim=-1) <= sizes - above.sum(dim=-1, keepdim=True)))
+
+
+def _size_and_least(descending: torch.Tensor, mass: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the head's number of tokens, one more than are given where these do not hold it, and its least one."""
+    sizes = (descending.cumsum(dim=-1) < mass).sum(dim=-1, keepdim=True) + 1
+    return sizes, descending.gather(-1, (sizes - 1).clamp(max=descending.shape[-1] - 1))

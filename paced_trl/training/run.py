@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
+import torch
 from accelerate import PartialState
 from datasets import Dataset
-from transformers import ProgressCallback, TrainerCallback
+from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
@@ -24,7 +28,6 @@ from ..generation.models import load_tokenizer, resolve_model_path
 from ..run_directory import RunDirectory, write_json
 from ..settings import as_mapping, require_model
 from ..verification.verifier import Verifier
-from .callbacks import CompactProgress, StopCleanly
 from .config import PacedConfig
 from .monitoring.notes import keeping_warnings
 from .monitoring.validation import VALIDATION
@@ -60,9 +63,6 @@ def training_settings(
         for key, value in args.to_dict().items()
         if key not in _INCIDENTAL and not key.startswith(_INCIDENTAL_PREFIXES)
     }
-    if args.kl_switch_patience is not None:
-        # How often divergences are logged decides when the switch is.
-        settings["logging_steps"] = args.logging_steps
     student = {f"student.{key}": value for key, value in vars(model_args).items()}
     data: dict[str, Any] = {"train_dataset": _digest(dataset), "num_problems": len(dataset)}
     held_out = validation if isinstance(validation, Mapping) else {VALIDATION: validation}
@@ -90,19 +90,9 @@ def make_trainer(
     callbacks: Sequence[TrainerCallback] = (),
 ) -> PacedTrainer:
     """
-    Return the trainer of a run, models loaded.
+    Return the trainer of a run, models loaded; refuse models and data that do not fit together before weights load.
 
-    Args:
-        args ([`PacedConfig`]): The run; `teacher_model_name_or_path` names the teacher.
-        model_args ([`~trl.ModelConfig`]): The student, and LoRA or quantisation.
-        dataset (`datasets.Dataset`): Training problems, as [`PacedTrainer`] needs them.
-        validation (`datasets.Dataset` or `dict[str, Dataset]`, *optional*):
-            Held-out problems for `args.eval_strategy`; `"retention"` is the set of `args.max_forgetting`.
-        verifier ([`Verifier`], *optional*): Judges the student's own completions while it trains.
-        callbacks (`Sequence[TrainerCallback]`, *optional*): Beside the trainer's own.
-
-    Raises:
-        ValueError: If models and data do not fit together: before weights load.
+    Arguments are those of [`distill`]; `callbacks` are beside the trainer's own.
     """
     student = require_model(model_args.model_name_or_path)
     # A file that serves several runs may name a teacher which this one does not need.
@@ -136,15 +126,7 @@ def make_trainer(
 
 @dataclass
 class Distilled:
-    """
-    A finished distillation.
-
-    Args:
-        path (`Path`): Where the student lies.
-        log_history (`list[dict[str, float]]`): What training logged, one entry per `logging_steps`.
-        costs (`dict[str, float]`): What it cost: see [`training_costs.costs_so_far`].
-        reused (`bool`): Whether it was finished before.
-    """
+    """A finished distillation: the student's directory, what training logged and cost, whether it was done before."""
 
     path: Path
     log_history: list[dict[str, float]]
@@ -214,3 +196,61 @@ def distill(
     # Whoever loads the student next must find all of it.
     PartialState().wait_for_everyone()
     return Distilled(run.path, trainer.state.log_history, costs, reused=False)
+
+
+class CompactProgress(ProgressCallback):
+    """transformers' progress bar with a few figures at its end, in place of a line of all of them for every log."""
+
+    _SHOWN = {"loss": "loss", "paced/pass_rate": "pass rate"}
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        figures = {name: f"{logs[key]:.3g}" for key, name in self._SHOWN.items() if logs and key in logs}
+        if state.is_world_process_zero and self.training_bar is not None and figures:
+            self.training_bar.set_postfix(figures)
+
+
+class StopCleanly(TrainerCallback):
+    """
+    Let the first Ctrl-C end training after the current optimizer step, with a checkpoint; the second one interrupts.
+
+    With several processes all stop after the same step, whichever of them received the signal.
+
+    Attributes:
+        stopped (`bool`): Whether training was ended by Ctrl-C.
+    """
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self._requested = False
+        self._previous: Any = None
+
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
+        print("\nStopping after this step, with a checkpoint. Ctrl-C again stops at once.", flush=True)
+        self._requested = True
+        signal.signal(signal.SIGINT, self._previous)
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if threading.current_thread() is threading.main_thread():  # handlers cannot be set elsewhere
+            self._previous = signal.signal(signal.SIGINT, self._handle)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        requested = self._requested
+        if PartialState().num_processes > 1:
+            flag = torch.tensor(int(requested), device=args.device)
+            torch.distributed.all_reduce(flag)
+            requested = flag.item() > 0
+        if requested and state.global_step < state.max_steps:
+            self.stopped = True
+            control.should_save = True
+            control.should_training_stop = True
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)

@@ -1,9 +1,7 @@
 """
-Teachers that are not simply there: the student itself, and one that takes turns with it on the accelerator.
+The student as its own teacher: with its adapter off, or with the average of its adapter in place.
 
-Responsible for making one set of weights act as two models (while the teacher runs, the adapter is off or its averaged
-weights are in place), and for who is on the accelerator. Refuses to know prompts and losses. PACED's self-distillation
-track (arXiv 2603.11178) has the student teach itself; sharing the base, the average and the turns are ours.
+Responsible for making one set of weights act as two models. Knows nothing of prompts and losses.
 """
 
 from __future__ import annotations
@@ -13,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -26,15 +23,10 @@ AVERAGE_FILE = "teacher_adapter_average.safetensors"
 
 class SelfTeacher(nn.Module):
     """
-    A teacher that is the student with its adapter off, or with the average of its adapter. No second copy of the base.
+    A teacher that is the student with its adapter off (`decay` None) or averaged: no second copy of the base.
 
     It has no parameters of its own: the student's must not be registered twice, or `eval()`, `to()` and the optimizer
-    would find them here too.
-
-    Args:
-        student (`PeftModel`): The student; its head is not trained.
-        decay (`float`, *optional*):
-            How much of the averaged adapter stays at each step, in [0, 1). `None`: adapter off.
+    would find them here too. The student's head must not be trained.
     """
 
     def __init__(self, student: PeftModel, decay: float | None = None) -> None:
@@ -62,12 +54,8 @@ class SelfTeacher(nn.Module):
         was_training = student.training
         student.eval()
         try:
-            if self.decay is None:
-                with student.disable_adapter():
-                    yield student
-            else:
-                with self._average_in_place():
-                    yield student
+            with student.disable_adapter() if self.decay is None else self._average_in_place():
+                yield student
         finally:
             student.train(was_training)
 
@@ -96,12 +84,7 @@ class SelfTeacher(nn.Module):
             save_file({name: tensor.contiguous() for name, tensor in self._average.items()}, checkpoint / AVERAGE_FILE)
 
     def load(self, checkpoint: Path) -> None:
-        """
-        Go on from a checkpoint's average.
-
-        Raises:
-            ValueError: If it has none, or that of another adapter.
-        """
+        """Go on from a checkpoint's average; refuse a checkpoint without one, or with that of another adapter."""
         if self.decay is None:
             return
         path = checkpoint / AVERAGE_FILE
@@ -123,28 +106,3 @@ class FollowStudent(TrainerCallback):
 
     def on_step_end(self, *args: Any, **kwargs: Any) -> None:
         self.teacher.follow()
-
-
-@contextmanager
-def teacher_turn(teacher: nn.Module, student: nn.Module, device: torch.device) -> Iterator[None]:
-    """
-    Have the teacher on the accelerator and the student in main memory, then the other way round.
-
-    Args:
-        teacher (`PreTrainedModel`): In main memory; its head, which the loss needs, is on `device` before and after.
-        student (`torch.nn.Module`): On `device`. Its parameters stay the same objects, as the optimizer needs them.
-        device (`torch.device`): The accelerator.
-    """
-    student.to("cpu")
-    teacher.to(device)
-    try:
-        yield
-    finally:
-        leave_head(teacher, device)
-        student.to(device)
-
-
-def leave_head(teacher: Any, device: torch.device) -> None:
-    """Put a teacher into main memory, all but its head (and embeddings that are tied to it)."""
-    teacher.to("cpu")
-    teacher.get_output_embeddings().to(device)

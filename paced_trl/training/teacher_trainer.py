@@ -2,18 +2,17 @@
 The teacher's half of a training step: who teaches, what it sees, and when its hidden states are computed.
 
 TRL runs a teacher model on the student's tokens, beside the student, at every micro-batch. Here the teacher may be the
-student itself (`teacher.py`), see a prompt of its own (`privileged_prompts.py`), have its hidden states of references
-on disk (`teacher_cache.py`), or take turns with the student on the accelerator. Where none of this is asked for, every
-call is TRL's. Ours, but for self-distillation itself (PACED, arXiv 2603.11178).
+student itself (`self_teacher.py`), see a prompt of its own (`teacher_prompt.py`), have its hidden states of references
+on disk (`teacher_cache.py`), or have a head of another size. Where none of this is asked for, every call is TRL's.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from datasets import Dataset
@@ -28,22 +27,26 @@ from ..settings import as_mapping
 from .config import PacedConfig
 from .dataset import end_of_completion_id, reference_token_ids
 from .preflight.trainability import keep_four_bit_trainable
-from .self_teacher import FollowStudent, SelfTeacher, leave_head, teacher_turn
+from .self_teacher import FollowStudent, SelfTeacher
 from .teacher_cache import HiddenStateCache
-from .teacher_head import resize_head
 from .teacher_prompt import teacher_prompt
+
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+
+# In the config of a teacher that was resized: a padded head must be recognised when the model is used again.
+_OWN_SIZE = "paced_own_vocab_size"
 
 
 class TeacherStatesTrainer(DistillationTrainer):
     """
     TRL's [`~trl.DistillationTrainer`] with a say in where the teacher's hidden states come from.
 
-    Args:
-        model, teacher_model, args, train_dataset, eval_dataset, **kwargs:
-            As in [`~trl.DistillationTrainer`], with a [`PacedConfig`]. `teacher_model` is not given with
-            `self_distillation`, where `train_dataset` needs the column `privileged_context`; held-out problems may do
-            without, and then the teacher sees what the student sees.
-        head_size (`int`, *optional*): Rows of the student's head, if the teacher's has others.
+    `teacher_model` is None with `self_distillation`; `train_dataset` then needs the column `privileged_context`, and
+    held-out problems without it show the teacher what the student sees. `head_size` is the number of rows of the
+    student's head, if the teacher's has others.
     """
 
     args: PacedConfig
@@ -67,8 +70,7 @@ class TeacherStatesTrainer(DistillationTrainer):
             args.teacher_model_init_kwargs = None  # TRL refuses them beside a model
         super().__init__(
             model=model,
-            # TRL would put it on the accelerator beside the student.
-            teacher_model=None if args.teacher_offload else teacher_model,
+            teacher_model=teacher_model,
             args=args,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
@@ -80,9 +82,6 @@ class TeacherStatesTrainer(DistillationTrainer):
             decay = args.self_distillation_decay if args.self_distillation == "ema" else None
             self.teacher_model = SelfTeacher(cast(PeftModel, self.model), decay)
             self.add_callback(FollowStudent(self.teacher_model))
-        elif args.teacher_offload:
-            self.teacher_model = teacher_model
-            leave_head(teacher_model, self.accelerator.device)
         self.teacher_cache = None if args.teacher_cache is None else self._open_teacher_cache(train_dataset)
 
     def _open_teacher_cache(self, dataset: Dataset) -> HiddenStateCache:
@@ -138,14 +137,10 @@ class TeacherStatesTrainer(DistillationTrainer):
         self, inputs: list[dict[str, Any]], batch: dict[str, torch.Tensor], cache_rows: list[int] | None
     ) -> dict[str, torch.Tensor]:
         """
-        Return what the teacher's side of the loss needs beside the student's tokens, to be shuffled and split as they.
+        Return what the teacher's side of the loss needs of B rows beside the student's tokens.
 
-        How many tokens the teacher runs on for it is left in `_num_teacher_tokens`.
-
-        Args:
-            inputs (`list[dict[str, Any]]`): B rows of the dataset.
-            batch (`dict[str, torch.Tensor]`): What the loss gets of them.
-            cache_rows (`list[int]`, *optional*): Their numbers in the training set, if completions are its references.
+        TRL shuffles and splits it along with the rest. `cache_rows` are the rows' numbers in the training set where
+        completions are its references. How many tokens the teacher runs on is left in `_num_teacher_tokens`.
         """
         prompts = self._padded_teacher_prompts(inputs) if self.args.self_distillation != "none" else {}
         cache = None if cache_rows is None else self.teacher_cache
@@ -154,9 +149,9 @@ class TeacherStatesTrainer(DistillationTrainer):
         rows = cache_rows or []
         missing = [i for i in range(len(inputs)) if cache is None or not cache.has(rows[i])]
         self._num_teacher_tokens = lengths[missing].sum()
-        if cache is None and not self.args.teacher_offload:
+        if cache is None:
             return prompts
-        return {"teacher_hidden_states": self._teacher_hidden_states({**batch, **prompts}, rows, missing, cache)}
+        return {"teacher_hidden_states": self._cached_hidden_states({**batch, **prompts}, rows, missing, cache)}
 
     def _teacher_prompts(self, inputs: Iterable[dict[str, Any]]) -> list[str | Messages]:
         if self.args.self_distillation == "none":
@@ -175,38 +170,26 @@ class TeacherStatesTrainer(DistillationTrainer):
         device = self.accelerator.device
         return {"teacher_prompt_ids": prompt_ids.to(device), "teacher_prompt_mask": prompt_mask.to(device)}
 
-    def _teacher_hidden_states(
-        self, batch: dict[str, torch.Tensor], rows: list[int], missing: list[int], cache: HiddenStateCache | None
+    def _cached_hidden_states(
+        self, batch: dict[str, torch.Tensor], rows: list[int], missing: list[int], cache: HiddenStateCache
     ) -> torch.Tensor:
         """
         Return the teacher's hidden states of a whole generation batch, **shape (B, C, H)**, before the student runs.
 
-        Args:
-            batch (`dict[str, torch.Tensor]`): What the loss gets of B rows.
-            rows (`list[int]`): Their numbers in the training set, for the cache.
-            missing (`list[int]`): Which of the B the teacher must run on.
-            cache ([`HiddenStateCache`], *optional*): Other rows are read from it, `missing` ones are put into it.
+        `rows` are the B rows' numbers in the training set; the teacher runs on `missing`, positions in the batch,
+        which are then in the cache.
         """
         num_rows, num_tokens = batch["completion_ids"].shape
-        parts = []
         if missing:
-            with self._teacher_turn(), torch.no_grad(), self.compute_loss_context_manager():
+            parts = []
+            with torch.no_grad(), self.compute_loss_context_manager():
                 for chosen in torch.tensor(missing).split(self.args.per_device_train_batch_size):
                     part = {name: value[chosen] for name, value in batch.items() if value.ndim > 0}
                     parts.append(self._teacher_forward(part))
-        if cache is None:
-            return torch.cat(parts)
-        if missing:
             cache.write([rows[i] for i in missing], torch.cat(parts))
         found = torch.tensor(1.0 - len(missing) / num_rows, device=self.accelerator.device)
         self._metrics["train"]["paced/teacher_cached"].append(self.accelerator.gather(found).mean().item())
         return cache.read(rows, num_tokens).to(self.accelerator.device)
-
-    def _teacher_turn(self) -> AbstractContextManager[None]:
-        if not self.args.teacher_offload:
-            return nullcontext()
-        student = self.accelerator.unwrap_model(self.model)
-        return teacher_turn(self.teacher_model, student, self.accelerator.device)
 
     def _teacher_forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         self._loss_inputs = batch
@@ -254,18 +237,11 @@ class TeacherStatesTrainer(DistillationTrainer):
 
 
 def teacher_to_load(model: Any, teacher_model: Any, args: PacedConfig, head_size: int | None) -> Any:
-    """
-    Return what TRL takes as teacher, loaded where TRL would load it otherwise than is needed.
-
-    Args:
-        model, teacher_model (`str` or `PreTrainedModel`): What the trainer was given.
-        args ([`PacedConfig`]): Settings.
-        head_size (`int`, *optional*): Rows that the teacher's head shall have, if not those it has.
-    """
+    """Return what TRL takes as teacher, loaded here where TRL would load it otherwise than is needed."""
     is_copy = args.self_distillation == "copy"
     teacher = model if is_copy else teacher_model
     if isinstance(teacher, str):
-        if not (is_copy or args.teacher_offload or head_size is not None):
+        if not is_copy and head_size is None:
             return teacher
         # As TRL does, but for the device.
         settings: dict[str, Any] = {"trust_remote_code": args.trust_remote_code}
@@ -273,18 +249,31 @@ def teacher_to_load(model: Any, teacher_model: Any, args: PacedConfig, head_size
             settings |= as_mapping(args.model_init_kwargs, "model_init_kwargs")
         else:
             revision = {"revision": args.teacher_model_revision} if args.teacher_model_revision is not None else {}
-            settings |= {
-                "dtype": None,
-                **revision,
-                **as_mapping(args.teacher_model_init_kwargs, "teacher_model_init_kwargs"),
-            }
+            options = as_mapping(args.teacher_model_init_kwargs, "teacher_model_init_kwargs")
+            settings |= {"dtype": None, **revision, **options}
         if args.distributed_state is not None and args.distributed_state.num_processes > 1:
             settings["device_map"] = None
-        if args.teacher_offload:
-            settings["device_map"] = "cpu"
         teacher = create_model_from_path(teacher, **settings)
     elif is_copy:
         teacher = copy.deepcopy(teacher)
     if head_size is not None:
         resize_head(teacher, head_size)
     return teacher
+
+
+def own_head_size(config: PreTrainedConfig) -> int:
+    """Return how many rows a model's head has of its own, whatever [`resize_head`] made of it."""
+    return int(getattr(config, _OWN_SIZE, config.get_text_config().vocab_size))
+
+
+def resize_head(teacher: PreTrainedModel, vocab_size: int) -> None:
+    """
+    Give a teacher, in memory, embeddings and a head of as many rows as the student's.
+
+    Models of one family pad their heads to different sizes (Qwen2.5: 151936 and 152064), and TRL's kernel takes two
+    heads of equal size. Rows are added, not only cut: a student that is larger may sample an id of its padding, which
+    the teacher then has to embed. [`WeightedDivergence`] leaves such ids out of the loss.
+    """
+    setattr(teacher.config, _OWN_SIZE, own_head_size(teacher.config))
+    # Rows that are added are in no loss, so their values are of no matter, and the mean costs a covariance.
+    teacher.resize_token_embeddings(vocab_size, mean_resizing=False)

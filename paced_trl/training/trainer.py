@@ -3,19 +3,15 @@ PACED training: TRL's `DistillationTrainer` with a weight per problem, a KL sche
 
 Overrides only; nothing of TRL's is copied. What each override is for:
 
-- `_get_train_sampler`: problems drawn in proportion to their weight, or all that have one; epochs that a resumed run
-  finds again.
-- `_generate_single_turn`: completions from the dataset in place of generated ones; a prompt's prefill shared by its
-  completions.
-- `_generate_and_score_completions`: per-row loss weights, verdicts on the student's own completions, and pass rates
-  that keep up with it (`refresh.py`).
+- `_get_train_sampler`: problems drawn by weight, or all that have one; epochs that a resumed run finds again.
+- `_generate_single_turn`: completions from the dataset; a prompt's prefill shared by its completions.
+- `_generate_and_score_completions`: weights per row, verdicts on the student's completions, refreshed pass rates.
 - `_compute_loss`: the divergence of the current stage, multiplied by the rows' weights.
 - `_save_state` and `_load_state`: the refreshed pass rates belong to a checkpoint.
 - `get_eval_dataloader`, `_get_eval_sampler`: several completions of each held-out problem, and which are whose.
-- `create_model_card`: what was done, in TRL's card.
-- `log`: figures of the training set (`training_metrics.py`), mean@k (`validation.py`), the completions with verdicts.
+- `create_model_card`, `log`: what was done; figures of the training set, mean@k, completions with verdicts.
 
-Who teaches, and when it runs, is its base class's business (`teacher_states.py`).
+Who teaches, and when it runs, is in its base class (`teacher_trainer.py`).
 
 The loss of a generation batch is sum_i w_i sum_t D_it / N, with w_i the problem weight of mean 1 over the *dataset*,
 D_it the divergence at completion token t in nats, and N the completion tokens of the whole batch over all processes.
@@ -39,25 +35,24 @@ from accelerate.utils import gather_object
 from datasets import Dataset
 from torch.utils.data import Sampler
 
-from ..first_sample import FirstSamples
 from ..generation.shared_prefill import can_share_prefill, shared_prefill
+from ..progress import FirstSamples
 from ..verification.verdict import Verdict
 from ..verification.verifier import Verifier
-from .callbacks import Advice, Histograms, StopAtForgetting
 from .config import PacedConfig
 from .dataset import ROW_COLUMN as _ROW
 from .dataset import check_training_columns, numbered, problem_weights_of
 from .in_words import PAPER, add_to_card, training_in_words
 from .loss import WeightedDivergence
-from .monitoring.completions_table import EXTRA_COLUMNS, write_completions
+from .monitoring.advice import Advice
 from .monitoring.costs import TrainingClock, add_cost
-from .monitoring.metrics import ProblemFigures
-from .monitoring.student_verdicts import verdict_metrics, verify_completions
-from .monitoring.validation import RETENTION, Validation, check_forgetting
+from .monitoring.metrics import ProblemFigures, student_verdicts, verdict_metrics
+from .monitoring.trackers import EXTRA_COLUMNS, Histograms, write_completions
+from .monitoring.validation import RETENTION, StopAtForgetting, Validation, check_forgetting
 from .preflight.before_loading import check_before_loading
 from .problem_sampler import FrontierSampler, ResumableRepeatSampler, draw_batch, rows_with_weight
 from .refresh import Refresh, refresh_in_force
-from .schedule import JSD_COEFFICIENT, KL, METRICS, Flattening, completion_source_for, kl_at_step, stages, switch_step
+from .schedule import JSD_COEFFICIENT, KL, METRICS, completion_source_for, kl_at_step, stages, switch_step
 from .teacher_trainer import TeacherStatesTrainer
 
 
@@ -135,9 +130,6 @@ class PacedTrainer(TeacherStatesTrainer):
         self._first_weights = self.problem_weights
         args.refresh = refresh_in_force(args, train_dataset, verifier)
         self.refresh = None if args.refresh == "never" else Refresh(args, train_dataset, verifier)
-        self._flattening = None
-        if args.kl_switch_patience is not None:
-            self._flattening = Flattening(args.kl_switch_patience, args.kl_switch_threshold)
         self._measured_problems = train_dataset
         self.figures = ProblemFigures(train_dataset, self.refresh)
         # A row's number finds its weight, whatever became of the weights by then.
@@ -193,26 +185,17 @@ class PacedTrainer(TeacherStatesTrainer):
             self.refresh.save(checkpoint)
 
     @property
-    def kl_in_force(self) -> KL:
+    def current_kl(self) -> KL:
         """The divergence of the current optimizer step."""
-        return kl_at_step(
-            self.state.global_step,
-            kl=self.args.kl,
-            max_steps=self.state.max_steps,
-            kl_switch=self.args.kl_switch,
-            flat_at=self._flat_at,
-        )
-
-    @property
-    def _flat_at(self) -> int | None:
-        return None if self._flattening is None else self._flattening.flat_at(self.state.log_history)
+        step, max_steps = self.state.global_step, self.state.max_steps
+        return kl_at_step(step, kl=self.args.kl, max_steps=max_steps, kl_switch=self.args.kl_switch)
 
     @property
     def _switch(self) -> int | None:
-        """The first step of the second stage, as far as it is known by now; None where there is one stage."""
+        """The first step of the second stage; None where there is one stage."""
         if len(stages(self.args.kl, self.args.kl_switch)) == 1:
             return None
-        return switch_step(self.state.max_steps, self.args.kl_switch, self._flat_at)
+        return switch_step(self.state.max_steps, self.args.kl_switch)
 
     def _get_train_sampler(self, dataset: Dataset | None = None) -> Sampler:
         accumulation = self.args.gradient_accumulation_steps
@@ -256,7 +239,7 @@ class PacedTrainer(TeacherStatesTrainer):
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         training = self.model.training
         # Evaluation is always on the student's own completions: it asks what the student can do.
-        source = completion_source_for(self.kl_in_force, self.args.completion_source) if training else "student"
+        source = completion_source_for(self.current_kl, self.args.completion_source) if training else "student"
         count = self.args.num_train_generations if training and source == "student" else 1
         inputs = inputs[: len(inputs) // count]
         if training and self.refresh is not None:
@@ -288,7 +271,7 @@ class PacedTrainer(TeacherStatesTrainer):
             columns["pass_rate"] = self.figures.pass_rates_of(rows)
         if self.verifier is not None and source == "student":
             ids, mask = outputs["completion_ids"], outputs["completion_mask"]
-            verdicts = verify_completions(self.verifier, self._tokenizer, inputs, ids, mask, self.eos_token_ids)
+            verdicts = student_verdicts(self.verifier, self._tokenizer, inputs, ids, mask, self.eos_token_ids)
             columns["verdict"] = [verdict.value for verdict in verdicts]
             self._observe(gather_object(rows), gather_object(verdicts), metrics)
         if self.log_completions:
@@ -320,9 +303,9 @@ class PacedTrainer(TeacherStatesTrainer):
         """
         Measure pass rates again if it is time; return this process's part of a generation batch.
 
-        Problems are drawn here, by the weights of this step: the sampler's batches are fetched ahead, and it knows no
-        weights of a resumed run. With weights in the loss, all problems of weight above 0 are drawn alike. Until
-        something is known that was not when the run began, its batches are those of a run without refresh.
+        Problems are drawn here, by the weights of this step: the sampler's batches are fetched ahead, and it does not
+        know the weights of a resumed run. With weights in the loss, all problems of weight above 0 are drawn alike.
+        Until something new is known, batches are those of a run without refresh.
         """
         assert self.refresh is not None
         student = self.accelerator.unwrap_model(self.model)
@@ -367,10 +350,10 @@ class PacedTrainer(TeacherStatesTrainer):
         return problem_weight * mean_length / lengths.clamp(min=1)
 
     def _compute_loss(self, unwrapped_student: Any, inputs: dict[str, Any], num_items_in_batch: Any) -> Any:
-        kl = self.kl_in_force
+        kl = self.current_kl
         self.beta = JSD_COEFFICIENT.get(kl, 0.0)
         divergence = WeightedDivergence(inputs["row_weight"], inputs["completion_mask"], kl, self._vocab_size)
-        with divergence.in_force():
+        with divergence.patched():
             outputs = super()._compute_loss(unwrapped_student, inputs, num_items_in_batch)
         assert divergence.divergence_sums is not None
         self._divergence_sums = divergence.divergence_sums
@@ -384,7 +367,7 @@ class PacedTrainer(TeacherStatesTrainer):
         if not (math.isfinite(divergence) and math.isfinite(weighted)):
             self._stop_with_batch(inputs, divergence, weighted)
         metrics = self._metrics["train" if self.model.training else "eval"]
-        metrics[METRICS[self.kl_in_force]].append(divergence / tokens)
+        metrics[METRICS[self.current_kl]].append(divergence / tokens)
         metrics["paced/weighted_divergence"].append(weighted / tokens)
         return output
 

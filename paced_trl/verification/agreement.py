@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import time
 from collections import Counter
@@ -223,41 +222,3 @@ def verify_completions(
     prompts = [None] * len(verdicts) if problems is None else problems
     rows = zip(range(len(verdicts)), prompts, solutions, completions, verdicts, known, strict=True)
     return VerificationReport(verifier.name, [VerifiedRow(*row) for row in rows], seconds, max_shown)
-
-
-def read_columns(name: str, *, config: str | None = None, split: str = "train") -> dict[str, list[Any]]:
-    """
-    Return the columns of a `.jsonl`, `.json`, `.csv` or `.parquet` file, or of a dataset on the Hub.
-
-    A cell that a row of a JSON file does not have is `None`. Unlike [`load_problems`], many rows may belong to one
-    problem, and one column may hold values of different types.
-
-    Raises:
-        ValueError: If the file holds no rows.
-        FileNotFoundError: If it does not exist.
-    """
-    path = Path(name).expanduser()
-    if path.suffix not in (".jsonl", ".json", ".csv", ".parquet"):
-        from datasets import load_dataset
-
-        return {column: list(values) for column, values in load_dataset(name, config, split=split).to_dict().items()}
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {name!r}. Check the path; relative paths start at {Path.cwd()}.")
-    rows = _read_rows(path)
-    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
-        raise ValueError(f"{name!r} holds no rows. It must hold one object with its columns per completion.")
-    return {column: [row.get(column) for row in rows] for column in dict.fromkeys(key for row in rows for key in row)}
-
-
-def _read_rows(path: Path) -> Any:
-    if path.suffix == ".parquet":
-        import pyarrow.parquet
-
-        return pyarrow.parquet.read_table(path).to_pylist()
-    with open(path, encoding="utf-8", newline="") as file:
-        if path.suffix == ".csv":
-            return list(csv.DictReader(file))
-        try:
-            return json.load(file) if path.suffix == ".json" else [json.loads(line) for line in file if line.strip()]
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{str(path)!r} is not valid JSON: {error}. Mend the file.") from error

@@ -1,14 +1,9 @@
 """
 Adaptive allocation: which problems get the next generations, and when there are enough.
 
-Responsible for the estimated error of problem weights and for spending generations where one more is expected to
-lower it most. Every problem is screened first. Then, round by round, the prior is fitted to what is there, the
-expected drop in error that one more generation of each problem would bring is computed in closed form, and the
-problems with the largest get one. A round depends on the counts before it and on nothing else, so that a run that was
-interrupted, or is shared by several processes, takes the same decisions again.
-
-All of this is ours: the paper (PACED, arXiv 2603.11178) gives every problem the same number of generations. This
-module knows nothing of completions, stores or models.
+Every problem is screened first; then, round by round, those get one where one more lowers the error of the problem
+weights most. A round depends on the counts before it and on nothing else, so that a run that was interrupted, or is
+shared by several processes, takes the same decisions again.
 """
 
 from __future__ import annotations
@@ -22,7 +17,7 @@ import numpy.typing as npt
 
 from .counts import Counts, Floats, check_counts
 from .kernel import kernel_estimates, posterior_mean_weight, unbiased_weight
-from .prior import Prior, States, log_marginal_likelihood, posterior, posterior_mean_pass_rate
+from .prior import DistinctCounts, Prior, log_marginal_likelihood, posterior, posterior_mean_pass_rate
 
 
 # Two generations are the fewest that can disagree. A round of a sixteenth of the problems costs 1 % more generations
@@ -46,29 +41,15 @@ def weight_error(
     num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, *, prior: Prior, weighting: Mapping[str, Any] | None = None
 ) -> float:
     """
-    Return the estimated error of the problem weights of a table: root mean square of estimated minus true weights.
+    Return the root mean square of estimated minus true problem weights, both with mean 1; infinite if all are 0.
 
-    Both have mean 1, so 0.5 is half the mean weight. With t_i the estimate of problem i, m_i and s_i the posterior
-    first and second moment of its kernel, T and M the sums of t_i and m_i over P problems, it is the square root of
-    P sum_i (t_i^2 / T^2 - 2 t_i m_i / (T M) + s_i / M^2).
-
-    Args:
-        num_passed (`ArrayLike`): Generations that passed, per problem, of **shape (P,)**.
-        num_valid (`ArrayLike`): Generations with a valid verdict, per problem, of **shape (P,)**.
-        prior ([`Prior`]): Distribution of pass rates.
-        weighting (`dict`, *optional*):
-            Arguments of [`problem_weights`]: the estimator and exponents in use. The kernel is
-            meant whatever `kind` says.
-
-    Returns:
-        `float`: In units of the mean weight; infinite if all weights are 0.
-
-    Raises:
-        ValueError: If the counts are invalid.
+    With t_i the estimate of problem i, m_i and s_i the posterior first and second moment of its kernel, T and M the
+    sums of t_i and m_i over P problems, it is the square root of P sum_i (t_i^2 / T^2 - 2 t_i m_i / (T M) + s_i /
+    M^2).
     """
-    states = States.of(*check_counts(num_passed, num_valid), prior)
-    moments = _moments(states.passed, states.valid, states.prior, kernel_settings(weighting))
-    return _error(states.multiplicity, *moments)
+    distinct = DistinctCounts.of(*check_counts(num_passed, num_valid), prior)
+    moments = _moments(distinct.passed, distinct.valid, distinct.prior, kernel_settings(weighting))
+    return _error(distinct.multiplicity, *moments)
 
 
 def plugin_weight_error(
@@ -78,18 +59,7 @@ def plugin_weight_error(
     *,
     multiplicity: Floats | None = None,
 ) -> float:
-    """
-    Return the error of [`weight_error`] to be expected of the plug-in estimate with K generations of every problem.
-
-    Args:
-        num_generations (`int`): K, at least 1.
-        prior ([`Prior`]): Distribution of the pass rates, one or several.
-        weighting (`dict`, *optional*): As in [`weight_error`]; its estimator does not matter.
-        multiplicity (`np.ndarray`, *optional*): How many problems have each of several distributions. `None`: one.
-
-    Returns:
-        `float`: In units of the mean weight.
-    """
+    """Return the [`weight_error`] to expect of the plug-in estimate with K generations of each problem."""
     settings = kernel_settings(weighting) | {"estimator": "plugin"}
     num_priors = max(np.size(value) for value in (prior.a0, prior.b0, prior.mass_at_zero, prior.mass_at_one))
     probabilities, moments = [], []
@@ -109,53 +79,28 @@ def attainable_error(
     num_generations: int,
     weighting: Mapping[str, Any] | None = None,
 ) -> float:
-    """
-    Return the error that the plug-in estimate would have with K new generations of each of these problems.
-
-    It rests on what is known of them by now, not on what the prior expected: a prior that fits badly would set a goal
-    that nothing reaches, or everything.
-
-    Args:
-        num_passed (`ArrayLike`): Generations that passed, per problem, of **shape (P,)**.
-        num_valid (`ArrayLike`): Generations with a valid verdict, per problem, of **shape (P,)**.
-        prior ([`Prior`]): Distribution of pass rates.
-        num_generations (`int`): K, at least 1.
-        weighting (`dict`, *optional*): As in [`weight_error`]; its estimator does not matter.
-
-    Returns:
-        `float`: In units of the mean weight.
-    """
-    states = States.of(*check_counts(num_passed, num_valid), prior)
-    known = posterior(states.passed, states.valid, states.prior)
-    return plugin_weight_error(num_generations, known, weighting, multiplicity=states.multiplicity)
+    """Return the error that the plug-in estimate would have with K new generations of each of these problems."""
+    distinct = DistinctCounts.of(*check_counts(num_passed, num_valid), prior)
+    # What is known of them by now, not what the prior expected: a prior that fits badly would set a goal that nothing
+    # reaches, or everything.
+    known = posterior(distinct.passed, distinct.valid, distinct.prior)
+    return plugin_weight_error(num_generations, known, weighting, multiplicity=distinct.multiplicity)
 
 
 def expected_gains(
     num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, *, prior: Prior, weighting: Mapping[str, Any] | None = None
 ) -> Floats:
     """
-    Return by how much the squared [`weight_error`] is expected to drop if a problem gets one more valid generation.
+    Return how much the squared [`weight_error`] should drop if a problem gets one more valid generation, **shape
+    (P,)**.
 
     One-step look-ahead in closed form: the next generation passes with the posterior mean of the pass rate. The effect
-    of a problem on the normalisation of all others is taken to first order. For the posterior mean without a gate
-    this is the expected drop in the posterior variance of the weight.
-
-    Args:
-        num_passed (`ArrayLike`): Generations that passed, per problem, of **shape (P,)**.
-        num_valid (`ArrayLike`): Generations with a valid verdict, per problem, of **shape (P,)**.
-        prior ([`Prior`]): Distribution of pass rates.
-        weighting (`dict`, *optional*): As in [`weight_error`].
-
-    Returns:
-        `np.ndarray`: Gains, float64 of **shape (P,)**; they can be negative.
-
-    Raises:
-        ValueError: If the counts are invalid.
+    of a problem on the normalisation of all others is taken to first order. Gains can be negative.
     """
-    states = States.of(*check_counts(num_passed, num_valid), prior)
-    passed, valid, count = states.passed, states.valid, states.multiplicity
+    distinct = DistinctCounts.of(*check_counts(num_passed, num_valid), prior)
+    passed, valid, count = distinct.passed, distinct.valid, distinct.multiplicity
     settings = kernel_settings(weighting)
-    estimate, mean, _ = _moments(passed, valid, states.prior, settings)
+    estimate, mean, _ = _moments(passed, valid, distinct.prior, settings)
     if not estimate.any():
         # There is nothing yet to lower the error of: look for problems that deserve weight.
         settings = settings | {"estimator": "posterior", "gate": False}
@@ -165,12 +110,12 @@ def expected_gains(
     per_total = 2.0 * products / (total**2 * true_total) - 2.0 * squares / total**3
 
     def contribution(passed: Counts, valid: Counts) -> Floats:
-        estimate, mean, _ = _moments(passed, valid, states.prior, settings)
+        estimate, mean, _ = _moments(passed, valid, distinct.prior, settings)
         return estimate**2 / total**2 - 2.0 * estimate * mean / (total * true_total) + per_total * estimate
 
-    probability = posterior_mean_pass_rate(passed, valid, states.prior)
+    probability = posterior_mean_pass_rate(passed, valid, distinct.prior)
     after = probability * contribution(passed + 1, valid + 1) + (1.0 - probability) * contribution(passed, valid + 1)
-    return count.sum() * (contribution(passed, valid) - after)[states.rows]
+    return count.sum() * (contribution(passed, valid) - after)[distinct.rows]
 
 
 @dataclass(frozen=True)
@@ -215,16 +160,7 @@ class AdaptiveAllocation:
         self, targets: Counts, num_passed: Counts, num_valid: Counts, is_usable: npt.NDArray[np.bool_], prior: Prior
     ) -> Counts | None:
         """
-        Return how many generations each problem shall have next.
-
-        Args:
-            targets (`np.ndarray` of **shape (P,)**): Generations that each problem has.
-            num_passed, num_valid (`np.ndarray` of **shape (P,)**): What became of them.
-            is_usable (`np.ndarray` of **shape (P,)**): False for problems that never get generations.
-            prior ([`Prior`]): Fitted to these counts.
-
-        Returns:
-            `np.ndarray` of **shape (P,)** or `None`: `None` when there are enough.
+        Return how many generations each problem shall have next, **shape (P,)**, or `None` when there are enough.
         """
         rows = np.flatnonzero(is_usable)
         generated, passed, valid = targets[rows], num_passed[rows], num_valid[rows]

@@ -1,9 +1,7 @@
 """
 The Beta kernel w(p) = p^weight_alpha (1 - p)^weight_beta, and its estimates from c passes in K generations.
 
-Responsible for one problem's weight before it is normalised, which is `weighting.py`'s business. The kernel and its
-plug-in estimate are the paper's (PACED, arXiv 2603.11178; `weight_alpha` and `weight_beta` are its exponents, 1 by
-default); the unbiased and the posterior estimate are ours. Knows nothing of data, losses or models.
+It is one problem's weight before it is normalised, which is the business of `weights.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import betaln
 
-from .counts import Counts, Floats, check_counts, check_evidence
+from .counts import Counts, Floats, check_counts, check_evidence, pass_rates
 from .prior import Prior, as_prior, posterior_point_masses
 
 
@@ -32,21 +30,13 @@ def beta_kernel(p: npt.ArrayLike, weight_alpha: float = 1.0, weight_beta: float 
 
     Args:
         p (`ArrayLike`): Pass rates in [0, 1], of any shape; nan stays nan.
-        weight_alpha (`float`, *optional*, defaults to `1.0`): Exponent of the pass rate, at least 0.
-        weight_beta (`float`, *optional*, defaults to `1.0`): Exponent of the failure rate, at least 0.
+        weight_alpha, weight_beta (`float`, *optional*, defaults to `1.0`): Exponents of p and of 1 - p, at least 0.
 
     Returns:
         `np.ndarray`: Kernel values in [0, 1], float64 of the shape of `p`, not normalised.
 
     Raises:
         ValueError: If a pass rate is outside [0, 1], or an exponent negative or not finite.
-
-    Example:
-
-    ```python
-    >>> beta_kernel([0.0, 0.25, 0.5, 1.0])
-    array([0.    , 0.1875, 0.25  , 0.    ])
-    ```
     """
     check_exponents(weight_alpha, weight_beta)
     rates = np.asarray(p, dtype=np.float64)
@@ -67,29 +57,14 @@ def kernel_estimates(
     gate: bool = True,
 ) -> Floats:
     """
-    Return an estimate of the kernel at each problem's pass rate: the problem weight before it is normalised.
-
-    Args:
-        num_passed (`ArrayLike`): Generations that passed, per problem, of **shape (P,)**.
-        num_valid (`ArrayLike`): Generations with a valid verdict, per problem, of **shape (P,)**.
-        weight_alpha, weight_beta, estimator, gate: As in [`problem_weights`].
-        prior ([`Prior`] or pair of `float`, *optional*):
-            Distribution of pass rates; `"posterior"` needs it.
-
-    Returns:
-        `np.ndarray`: Estimates in [0, 1], float64 of **shape (P,)**. A problem without a valid generation has 0, but
-        with `"posterior"` and no gate the prior's mean.
-
-    Raises:
-        ValueError: If the counts or a setting are invalid.
+    Return estimates of the kernel, **shape (P,)**, 0 where nothing was measured but by `"posterior"` without a gate.
     """
     if estimator == "unbiased":
         passed, valid = check_counts(num_passed, num_valid)
         return _unbiased_where_it_exists(passed, valid, weight_alpha, weight_beta)
     observed, total = check_evidence(num_passed, num_valid)
     if estimator == "plugin":
-        rates = np.divide(observed, total, out=np.zeros(observed.shape), where=total > 0)
-        return np.where(total > 0, beta_kernel(rates, weight_alpha, weight_beta), 0.0)
+        return np.where(total > 0, beta_kernel(pass_rates(observed, total), weight_alpha, weight_beta), 0.0)
     if prior is None:
         raise ValueError("`estimator` is 'posterior', which starts from a `prior`, and none is given. Fit one.")
     mean = posterior_mean_weight(observed, total, weight_alpha=weight_alpha, weight_beta=weight_beta, prior=prior)
@@ -108,23 +83,14 @@ def unbiased_weight(
     an unbiased estimate exists, and it is this one, if and only if a and b are whole numbers and a + b is at most K.
 
     Args:
-        num_passed (`ArrayLike`): Generations that passed, c, per problem, of **shape (P,)**.
-        num_valid (`ArrayLike`): Generations with a valid verdict, K, per problem, of **shape (P,)**.
-        weight_alpha (`float`, *optional*, defaults to `1.0`): Exponent of the pass rate, a whole number.
-        weight_beta (`float`, *optional*, defaults to `1.0`): Exponent of the failure rate, a whole number.
+        num_passed, num_valid (`ArrayLike`): Passes c and valid generations K of each problem, **shape (P,)** each.
+        weight_alpha, weight_beta (`float`, *optional*, defaults to `1.0`): Exponents, whole numbers.
 
     Returns:
         `np.ndarray`: Estimates in [0, 1], not normalised; float64 of **shape (P,)**; nan where K < a + b.
 
     Raises:
         ValueError: If the counts are invalid, or an exponent is negative or no whole number.
-
-    Example:
-
-    ```python
-    >>> unbiased_weight([2, 2], [4, 8])
-    array([0.33333333, 0.21428571])
-    ```
     """
     passed, valid = check_counts(num_passed, num_valid)
     check_exponents(weight_alpha, weight_beta)
@@ -163,11 +129,8 @@ def posterior_mean_weight(
     variance is closed too.
 
     Args:
-        num_passed (`ArrayLike`):
-            Generations that passed, c, per problem, of **shape (P,)**; discounted ones need not be whole.
-        num_valid (`ArrayLike`): Generations with a valid verdict, K, per problem, of **shape (P,)**; likewise.
-        weight_alpha (`float`, *optional*, defaults to `1.0`): Exponent of the pass rate, at least 0.
-        weight_beta (`float`, *optional*, defaults to `1.0`): Exponent of the failure rate, at least 0.
+        num_passed, num_valid (`ArrayLike`): Passes c, valid generations K, **shape (P,)** each, whole or discounted.
+        weight_alpha, weight_beta (`float`, *optional*, defaults to `1.0`): Exponents of p and of 1 - p, at least 0.
         prior ([`Prior`] or pair of `float`): Distribution of pass rates, or plain `(a0, b0)`.
 
     Returns:
@@ -176,13 +139,6 @@ def posterior_mean_weight(
 
     Raises:
         ValueError: If the counts or the prior are invalid, or an exponent is negative or not finite.
-
-    Example:
-
-    ```python
-    >>> posterior_mean_weight([0, 1, 2], [4, 4, 4], prior=(1, 1)).round(3)
-    array([0.119, 0.19 , 0.214])
-    ```
     """
     passed, valid = check_evidence(num_passed, num_valid)
     check_exponents(weight_alpha, weight_beta)

@@ -1,11 +1,8 @@
 """
 The distribution of pass rates over a table's problems, and what it says about one problem after some generations.
 
-Responsible for the prior, a Beta with point masses at 0 and 1, and for posteriors and intervals in closed form. Every
-parameter may be one number for all problems or one per problem. How a prior is fitted to a table is in `prior_fit.py`.
-All of it is ours: the paper (PACED, arXiv 2603.11178) takes the pass rate as counted.
-
-This module knows nothing of weights, of verdicts, or of where the counts come from.
+The prior is a Beta with point masses at 0 and 1; posteriors and intervals are closed. Every parameter may be one
+number for all problems or one per problem. How a prior is fitted to a table is in `prior_fit.py`.
 """
 
 from __future__ import annotations
@@ -29,16 +26,13 @@ class Prior:
     Zero-one-inflated Beta distribution of pass rates.
 
     A pass rate is 0 with probability `mass_at_zero`, 1 with probability `mass_at_one`, and otherwise drawn from
-    Beta(`a0`, `b0`). Without masses it is the plain Beta. Each parameter is one number, or an array of **shape (P,)**
-    where problems have priors of their own.
+    Beta(`a0`, `b0`). Each parameter is one number, or an array of **shape (P,)** where problems have priors of their
+    own.
 
     Args:
-        a0 (`float` or `np.ndarray`): First shape parameter of the Beta, above 0.
-        b0 (`float` or `np.ndarray`): Second shape parameter of the Beta, above 0.
-        mass_at_zero (`float` or `np.ndarray`, *optional*, defaults to `0.0`):
-            Probability, in [0, 1), that a problem never passes.
-        mass_at_one (`float` or `np.ndarray`, *optional*, defaults to `0.0`):
-            Probability, in [0, 1), that a problem always passes.
+        a0, b0 (`float` or `np.ndarray`): Shape parameters of the Beta, above 0.
+        mass_at_zero, mass_at_one (`float` or `np.ndarray`, *optional*, defaults to `0.0`):
+            Probabilities, in [0, 1), that a problem never and always passes; their sum is below 1.
 
     Raises:
         ValueError: If a shape parameter is not positive and finite, a mass is negative, or the masses reach 1.
@@ -70,17 +64,11 @@ class Prior:
 
 
 @dataclass(frozen=True)
-class States:
+class DistinctCounts:
     """
-    What there is to know of a table's problems, each distinct thing once: a million problems have few distinct counts.
+    The S distinct counts of P problems, `multiplicity` of each, and the row of each problem among them.
 
-    Where problems have priors of their own, each problem is a state.
-
-    Args:
-        passed, valid (`np.ndarray` of **shape (S,)**): Counts of the states.
-        prior ([`Prior`]): Their prior.
-        multiplicity (`np.ndarray` of **shape (S,)**): How many problems are in each state.
-        rows (`np.ndarray` of **shape (P,)**): The state of each problem.
+    Where problems have priors of their own, each problem is a row.
     """
 
     passed: Counts
@@ -90,8 +78,8 @@ class States:
     rows: npt.NDArray[np.int64]
 
     @classmethod
-    def of(cls, passed: Counts, valid: Counts, prior: Prior) -> States:
-        """Return the states of problems with these counts."""
+    def of(cls, passed: Counts, valid: Counts, prior: Prior) -> DistinctCounts:
+        """Return the distinct counts: a million problems have few."""
         if any(np.ndim(value) for value in astuple(prior)):
             return cls(passed, valid, prior, np.ones(passed.size), np.arange(passed.size))
         base = int(valid.max()) + 1  # below 2^31 + 1, so that the codes fit into 64 bits
@@ -100,12 +88,7 @@ class States:
 
 
 def as_prior(prior: Prior | Sequence[float]) -> Prior:
-    """
-    Return a [`Prior`] from what users may give for one: a `Prior`, or a plain pair `(a0, b0)`.
-
-    Raises:
-        ValueError: If it is neither, or not a distribution.
-    """
+    """Return a [`Prior`] from what users may give for one: a `Prior`, or a plain pair `(a0, b0)`."""
     if isinstance(prior, Prior):
         return prior
     try:
@@ -121,28 +104,10 @@ def log_marginal_likelihood(
     num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, prior: Prior | Sequence[float]
 ) -> Floats:
     """
-    Return the log-probability of each problem's passes under a prior: the zero-one-inflated beta-binomial.
+    Return the log-probability of each problem's passes under a prior, **shape (P,)**, in nats.
 
-    P(c | K) = C(K, c) (m B(c + a0, K - c + b0) / B(a0, b0) + mass_at_zero [c = 0] + mass_at_one [c = K]) with
-    m = 1 - mass_at_zero - mass_at_one and B the Beta function.
-
-    Args:
-        num_passed (`ArrayLike`): Generations that passed, per problem, of **shape (P,)**.
-        num_valid (`ArrayLike`): Generations with a valid verdict, per problem, of **shape (P,)**.
-        prior ([`Prior`] or pair of `float`): Distribution of pass rates, or plain `(a0, b0)`.
-
-    Returns:
-        `np.ndarray`: Nats, float64 of **shape (P,)**; 0 for problems without a valid generation.
-
-    Raises:
-        ValueError: If the counts or the prior are invalid.
-
-    Example:
-
-    ```python
-    >>> np.exp(log_marginal_likelihood([0, 1, 2], [2, 2, 2], (1, 1))).round(3)
-    array([0.333, 0.333, 0.333])
-    ```
+    P(c | K) = C(K, c) (m B(c + a0, K - c + b0) / B(a0, b0) + mass_at_zero [c = 0] + mass_at_one [c = K]) with m = 1 -
+    mass_at_zero - mass_at_one and B the Beta function: the zero-one-inflated beta-binomial.
     """
     passed, valid = check_counts(num_passed, num_valid)
     log_choose = gammaln(valid + 1.0) - gammaln(passed + 1.0) - gammaln(valid - passed + 1.0)
@@ -153,19 +118,7 @@ def posterior_point_masses(
     num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, prior: Prior | Sequence[float]
 ) -> tuple[Floats, Floats]:
     """
-    Return the posterior probabilities that a problem's pass rate is exactly 0 and exactly 1.
-
-    Args:
-        num_passed (`ArrayLike`): Generations that passed, per problem, of **shape (P,)**.
-        num_valid (`ArrayLike`): Generations with a valid verdict, per problem, of **shape (P,)**.
-        prior ([`Prior`] or pair of `float`): Distribution of pass rates, or plain `(a0, b0)`.
-
-    Returns:
-        `tuple[np.ndarray, np.ndarray]`: Probabilities of 0 and of 1, float64 of **shape (P,)** each. A problem without
-        a valid generation has the prior's.
-
-    Raises:
-        ValueError: If the counts or the prior are invalid.
+    Return the posterior probabilities that a problem's pass rate is exactly 0 and exactly 1, **shape (P,)** each.
     """
     passed, valid = check_evidence(num_passed, num_valid)
     parts = log_joint(passed, valid, as_prior(prior))
@@ -174,20 +127,7 @@ def posterior_point_masses(
 
 
 def posterior(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, prior: Prior | Sequence[float]) -> Prior:
-    """
-    Return each problem's posterior, which is of the prior's own form: conjugacy.
-
-    Args:
-        num_passed (`ArrayLike`): Generations that passed, per problem, of **shape (P,)**.
-        num_valid (`ArrayLike`): Generations with a valid verdict, per problem, of **shape (P,)**.
-        prior ([`Prior`] or pair of `float`): Distribution of pass rates, or plain `(a0, b0)`.
-
-    Returns:
-        [`Prior`]: With parameters of **shape (P,)**.
-
-    Raises:
-        ValueError: If the counts or the prior are invalid.
-    """
+    """Return each problem's posterior, parameters of **shape (P,)**: of the prior's own form, by conjugacy."""
     passed, valid = check_evidence(num_passed, num_valid)
     prior = as_prior(prior)
     at_zero, at_one = posterior_point_masses(passed, valid, prior)
@@ -200,20 +140,7 @@ def posterior(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, prior: Prior 
 def posterior_mean_pass_rate(
     num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, prior: Prior | Sequence[float]
 ) -> Floats:
-    """
-    Return the posterior mean of each pass rate: the probability that the problem's next valid generation passes.
-
-    Args:
-        num_passed (`ArrayLike`): Generations that passed, per problem, of **shape (P,)**.
-        num_valid (`ArrayLike`): Generations with a valid verdict, per problem, of **shape (P,)**.
-        prior ([`Prior`] or pair of `float`): Distribution of pass rates, or plain `(a0, b0)`.
-
-    Returns:
-        `np.ndarray`: Probabilities, float64 of **shape (P,)**. A problem without a valid generation has the prior's.
-
-    Raises:
-        ValueError: If the counts or the prior are invalid.
-    """
+    """Return the probability that a problem's next valid generation passes, **shape (P,)**: the posterior mean."""
     passed, valid = check_evidence(num_passed, num_valid)
     prior = as_prior(prior)
     at_zero, at_one = posterior_point_masses(passed, valid, prior)
@@ -227,52 +154,27 @@ def credible_intervals(
     *,
     level: float = 0.95,
 ) -> tuple[Floats, Floats]:
-    """
-    Return equal-tailed credible intervals of pass rates.
-
-    As in the Jeffreys interval (Brown, Cai and DasGupta, 2001), the lower end is 0 where nothing passed and the upper
-    end 1 where nothing failed: such counts never speak against the end itself.
-
-    Args:
-        num_passed (`ArrayLike`): Generations that passed, per problem, of **shape (P,)**.
-        num_valid (`ArrayLike`): Generations with a valid verdict, per problem, of **shape (P,)**.
-        prior ([`Prior`] or pair of `float`): Distribution of pass rates, or plain `(a0, b0)`.
-        level (`float`, *optional*, defaults to `0.95`): Probability of an interval, in (0, 1).
-
-    Returns:
-        `tuple[np.ndarray, np.ndarray]`: Lower and upper ends in [0, 1], float64 of **shape (P,)** each.
-
-    Raises:
-        ValueError: If the counts, the prior or the level are invalid.
-
-    Example:
-
-    ```python
-    >>> low, high = credible_intervals([0, 2, 4], [4, 4, 4], prior=(1, 1))
-    >>> low.round(2), high.round(2)
-    (array([0.  , 0.15, 0.48]), array([0.52, 0.85, 1.  ]))
-    ```
-    """
+    """Return the lower and upper ends of equal-tailed credible intervals of pass rates, **shape (P,)** each."""
     if not 0.0 < level < 1.0:
         raise ValueError(f"`level` is {level}; the probability of an interval lies between 0 and 1, such as 0.95.")
-    states = States.of(*check_counts(num_passed, num_valid), as_prior(prior))
-    passed, valid = states.passed, states.valid
-    at_zero, at_one = posterior_point_masses(passed, valid, states.prior)
+    distinct = DistinctCounts.of(*check_counts(num_passed, num_valid), as_prior(prior))
+    passed, valid = distinct.passed, distinct.valid
+    at_zero, at_one = posterior_point_masses(passed, valid, distinct.prior)
     in_between = np.maximum(1.0 - at_zero - at_one, np.finfo(float).tiny)
     ends = []
     for probability in ((1.0 - level) / 2.0, (1.0 + level) / 2.0):
         within = np.clip((probability - at_zero) / in_between, 0.0, 1.0)
-        ends.append(betaincinv(passed + states.prior.a0, valid - passed + states.prior.b0, within))
+        ends.append(betaincinv(passed + distinct.prior.a0, valid - passed + distinct.prior.b0, within))
+    # As in the Jeffreys interval (Brown, Cai and DasGupta, 2001): such counts never speak against the end itself.
     low, high = np.where(passed == 0, 0.0, ends[0]), np.where(passed == valid, 1.0, ends[1])
-    return low[states.rows], high[states.rows]
+    return low[distinct.rows], high[distinct.rows]
 
 
 def log_joint(passed: Counts | Floats, valid: Counts | Floats, prior: Prior) -> Floats:
     """
-    Return log P(part, c | K), without the binomial coefficient, of the parts p = 0, p = 1 and Beta: **shape (3, P)**.
-
-    The coefficient is 1 wherever a point mass can be, and cancels in posteriors elsewhere.
+    Return log P(part, c | K) of the parts p = 0, p = 1 and Beta, **shape (3, P)**, without the binomial coefficient.
     """
+    # The coefficient is 1 wherever a point mass can be, and cancels in posteriors elsewhere.
     with np.errstate(divide="ignore"):
         at_zero = np.where(passed == 0, np.log(prior.mass_at_zero), -np.inf)
         at_one = np.where(passed == valid, np.log(prior.mass_at_one), -np.inf)

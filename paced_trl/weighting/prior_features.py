@@ -1,12 +1,8 @@
 """
 A prior of each problem's own: what is known before generating, such as the prompt's length, moves its expectation.
 
-Responsible for turning columns of the problems into features and for fitting the prior to them as counts arrive: the
-logit of the Beta's mean, the logarithm of its concentration and the log-odds of the point masses are linear in the
-features, with a normal prior on the slopes. The fit is used only where it explains the table better than one prior
-for all problems does, by Schwarz's criterion (BIC), so that a useless feature costs nothing.
-
-Ours; the paper (PACED, arXiv 2603.11178) has no prior. Knows nothing of weights or of models.
+The parameters are linear in features, with a normal prior on the slopes. The fit is used only where it explains the
+table better than one prior for all problems by Schwarz's criterion (BIC): a useless feature costs nothing.
 """
 
 from __future__ import annotations
@@ -48,15 +44,14 @@ def problem_features(problems: Dataset, names: Sequence[str]) -> Floats:
     Make features of columns: numbers as linear splines that bend at their quartiles, text as one indicator per level.
 
     Args:
-        problems (`datasets.Dataset`):
-            P problems.
+        problems (`datasets.Dataset`): P problems.
         names (`Sequence[str]`):
             Columns, of numbers, booleans or text; and `"prompt_length"`, the logarithm of the prompt's characters,
             where there is no such column. A missing number counts as the mean.
 
     Returns:
-        `np.ndarray`: Features of mean 0 and standard deviation 1, at most 3 from 0, of **shape (P, F)**; columns that
-        do not vary are left out.
+        `np.ndarray`: Features of mean 0 and standard deviation 1, at most 3 from 0, **shape (P, F)**; columns that do
+        not vary are left out.
 
     Raises:
         ValueError: If a column does not exist, or is neither of numbers nor of text.
@@ -76,26 +71,13 @@ def problem_features(problems: Dataset, names: Sequence[str]) -> Floats:
                 f"`prior_features` has {name!r}, which is no column of the problems: they have "
                 f"{', '.join(problems.column_names)}. {advice}"
             )
-    standardised = [_standardised(column) for column in columns]
-    varying = [column for column in standardised if column is not None]
+    varying = [column for column in map(_standardised, columns) if column is not None]
     return np.column_stack(varying) if varying else np.zeros((len(problems), 0))
 
 
 def fit_feature_prior(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, features: Floats) -> Prior:
     """
-    Fit a prior for every problem, measured or not, to a table and features by penalised maximum likelihood.
-
-    Args:
-        num_passed (`ArrayLike`): Generations that passed, per problem, of **shape (P,)**.
-        num_valid (`ArrayLike`): Generations with a valid verdict, per problem, of **shape (P,)**.
-        features (`np.ndarray` of **shape (P, F)**): See [`problem_features`].
-
-    Returns:
-        [`Prior`]: Parameters of **shape (P,)**; or one prior for all, as [`fit_prior`] returns it, where the features
-        do not explain the table better.
-
-    Raises:
-        ValueError: If the counts are invalid, no problem has a valid generation, or the shapes do not fit.
+    Fit a prior with parameters of **shape (P,)** to a table and its features; one for all where they explain nothing.
     """
     passed, valid = check_counts(num_passed, num_valid)
     if features.ndim != 2 or len(features) != passed.size:
@@ -120,19 +102,12 @@ def fit_feature_prior(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, featu
     num_masses = bool(common.mass_at_zero) + bool(common.mass_at_one)
     price = 0.5 * np.log(multiplicity.sum())  # of a parameter, in nats
     highest = float(multiplicity @ log_marginal_likelihood(passed, valid, common)) - price * (2 + num_masses)
-    for has_zero, has_one in possible_masses(valid):
+    for masses in possible_masses(valid):
         coefficients, _ = maximize_likelihood(
-            passed,
-            valid,
-            multiplicity,
-            distinct,
-            has_zero=has_zero,
-            has_one=has_one,
-            ridge=_RIDGE,
-            tolerance=_TOLERANCE,
+            passed, valid, multiplicity, distinct, masses, ridge=_RIDGE, tolerance=_TOLERANCE
         )
         likelihoods = log_marginal_likelihood(passed, valid, _bounded(prior_of(coefficients, distinct)))
-        criterion = float(multiplicity @ likelihoods) - price * (2 + has_zero + has_one) * (1 + num_features)
+        criterion = float(multiplicity @ likelihoods) - price * (2 + sum(masses)) * (1 + num_features)
         if criterion > highest:
             best, highest = _bounded(prior_of(coefficients, design)), criterion
     return best

@@ -1,11 +1,8 @@
 """
 The prior that a table of counts makes likeliest: empirical Bayes.
 
-Responsible for maximum likelihood of the zero-one-inflated beta-binomial, for one prior of all problems or with
-parameters that are linear in features (`feature_prior.py` makes those). What a prior is, and what it says after some
-generations, is in `prior.py`. Ours; the paper (PACED, arXiv 2603.11178) has no prior.
-
-This module knows nothing of weights, of verdicts, or of where the counts come from.
+Maximum likelihood of the zero-one-inflated beta-binomial, with one prior for all problems or with parameters that are
+linear in features (`prior_features.py` makes those).
 """
 
 from __future__ import annotations
@@ -18,7 +15,7 @@ from scipy.optimize import Bounds, minimize
 from scipy.special import expit, logit, psi, softmax
 
 from .counts import Counts, Floats, check_counts, check_evidence
-from .prior import Prior, States, log_joint
+from .prior import DistinctCounts, Prior, log_joint
 
 
 # The likelihood of some tables (all passed; no more spread than a coin's) only grows as the Beta's mean tends to 0 or
@@ -37,6 +34,7 @@ _UNIDENTIFIED_CONCENTRATION = 2.0
 # A slope is the effect of one standard deviation of a feature, on a logit or logarithm.
 _SLOPE_BOUNDS = (-5.0, 5.0)
 
+Array = Counts | Floats
 Vector = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 
@@ -50,25 +48,15 @@ def fit_beta_prior(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike) -> tuple
     table determines the mean only, and the concentration is 2, the uniform prior's.
 
     Args:
-        num_passed (`ArrayLike`): Generations that passed, per problem, of **shape (P,)**.
-        num_valid (`ArrayLike`): Generations with a valid verdict, per problem, of **shape (P,)**; problems with 0 do
-            not enter.
+        num_passed, num_valid (`ArrayLike`): Passes and valid generations of each problem, **shape (P,)** each.
 
     Returns:
         `tuple[float, float]`: `(a0, b0)`.
 
     Raises:
         ValueError: If the counts are invalid, or no problem has a valid generation.
-
-    Example:
-
-    ```python
-    >>> a0, b0 = fit_beta_prior([0, 0, 1, 3, 4, 4], [4, 4, 4, 4, 4, 4])
-    >>> round(a0, 2), round(b0, 2)
-    (0.28, 0.28)
-    ```
     """
-    prior = _prior_for_all(_distinct_counts(num_passed, num_valid), has_zero=False, has_one=False)[0]
+    prior = _prior_for_all(_distinct_counts(num_passed, num_valid), (False, False))[0]
     return float(prior.a0), float(prior.b0)
 
 
@@ -77,15 +65,12 @@ def fit_prior(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, *, discounted
     Fit a zero-one-inflated Beta prior to a table by maximum likelihood.
 
     The plain Beta is fitted too, as are the priors with one of the two masses; of those within 1e-3 nats of the
-    highest log-likelihood of the table, the one with the fewest masses is returned. So the fit is never less likely
-    than the plain Beta, and a mass is either exactly 0 or does something. If no problem has four valid generations,
-    the table cannot tell the four parameters apart and the plain Beta is returned; its limits are those of
-    [`fit_beta_prior`].
+    highest log-likelihood of the table, the one with the fewest masses is returned. So a mass is either exactly 0 or
+    does something. If no problem has four valid generations, the table cannot tell the four parameters apart and the
+    plain Beta is returned; its limits are those of [`fit_beta_prior`].
 
     Args:
-        num_passed (`ArrayLike`): Generations that passed, per problem, of **shape (P,)**.
-        num_valid (`ArrayLike`): Generations with a valid verdict, per problem, of **shape (P,)**; problems with 0 do
-            not enter.
+        num_passed, num_valid (`ArrayLike`): Passes and valid generations of each problem, **shape (P,)** each.
         discounted (`bool`, *optional*, defaults to `False`): Whether counts may be fractions, as faded evidence is.
 
     Returns:
@@ -102,14 +87,12 @@ def fit_prior(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, *, discounted
     ```
     """
     counts = _distinct_counts(num_passed, num_valid, discounted=discounted)
-    fits = [
-        _prior_for_all(counts, has_zero=has_zero, has_one=has_one) for has_zero, has_one in possible_masses(counts[1])
-    ]
+    fits = [_prior_for_all(counts, masses) for masses in possible_masses(counts[1])]
     highest = max(log_likelihood for _, log_likelihood in fits)
     return next(prior for prior, log_likelihood in fits if log_likelihood >= highest - _MIN_GAIN)
 
 
-def possible_masses(valid: Counts | Floats) -> list[tuple[bool, bool]]:
+def possible_masses(valid: Array) -> list[tuple[bool, bool]]:
     """Return which point masses (at 0, at 1) a fit to these counts may have, fewest first."""
     if valid.max() < _MIN_GENERATIONS_FOR_MASSES:
         return [(False, False)]
@@ -117,39 +100,29 @@ def possible_masses(valid: Counts | Floats) -> list[tuple[bool, bool]]:
 
 
 def maximize_likelihood(
-    passed: Counts | Floats,
-    valid: Counts | Floats,
-    multiplicity: Counts | Floats,
+    passed: Array,
+    valid: Array,
+    multiplicity: Array,
     design: Floats,
+    masses: tuple[bool, bool],
     *,
-    has_zero: bool,
-    has_one: bool,
     ridge: float = 0.0,
     tolerance: float = 1e-12,
 ) -> tuple[Floats, float]:
     """
-    Return the most likely coefficients of a prior with the given point masses, and the table's log-likelihood.
+    Return the coefficients, **shape (4, F)**, of the likeliest prior with these masses at 0 and 1, and its nats.
 
-    The logit of the Beta's mean, the logarithm of its concentration and the log-odds of each point mass to the Beta
-    are linear in the columns of `design`.
-
-    Args:
-        passed, valid (`np.ndarray` of **shape (U,)**): Counts, all valid ones above 0.
-        multiplicity (`np.ndarray` of **shape (U,)**): How many problems have each pair of counts.
-        design (`np.ndarray` of **shape (U, F)**): A column of ones, then standardised features.
-        has_zero, has_one (`bool`): Whether there is a point mass at 0, at 1.
-        ridge (`float`, *optional*, defaults to `0.0`): Nats that a slope of 1 costs, twice.
-        tolerance (`float`, *optional*, defaults to `1e-12`): Relative change at which the search ends.
-
-    Returns:
-        `tuple[np.ndarray, float]`: Coefficients of **shape (4, F)** for [`prior_of`], and nats.
+    The logit of the Beta's mean, the logarithm of its concentration and the log-odds of each mass to the Beta are
+    linear in `design`, **shape (U, F)**: a column of ones, then standardised features. A slope of 1 costs `ridge` / 2
+    nats.
     """
     total = float(multiplicity.sum())
     shape = (4, design.shape[1])
     absent = (_ABSENT_LOG_ODDS, _ABSENT_LOG_ODDS)
     concentrations = (_UNIDENTIFIED_CONCENTRATION,) * 2 if valid.max() <= 1 else _CONCENTRATION_BOUNDS
-    masses = [_LOG_ODDS_BOUNDS if has else absent for has in (has_zero, has_one)]
-    box = np.array([logit(_MEAN_BOUNDS), np.log(concentrations), *masses])
+    box = np.array(
+        [logit(_MEAN_BOUNDS), np.log(concentrations), *(_LOG_ODDS_BOUNDS if mass else absent for mass in masses)]
+    )
     # Where a parameter is fixed, so are its slopes.
     slopes = np.where((box[:, 0] < box[:, 1])[:, None], [_SLOPE_BOUNDS], 0.0)
     low, high = (np.column_stack([box[:, side], *[slopes[:, side]] * (shape[1] - 1)]).ravel() for side in (0, 1))
@@ -183,28 +156,15 @@ def maximize_likelihood(
     for start in _starts(passed, valid, multiplicity):
         first = np.zeros(shape)
         first[:, 0] = start
+        first = first.ravel().clip(low, high)
         bounds = Bounds(low, high)
-        results.append(
-            minimize(
-                objective,
-                first.ravel().clip(low, high),
-                jac=True,
-                method="L-BFGS-B",
-                bounds=bounds,
-                tol=tolerance,
-            )
-        )
+        results.append(minimize(objective, first, jac=True, method="L-BFGS-B", bounds=bounds, tol=tolerance))
     best = min(results, key=lambda result: result.fun)
     return best.x.reshape(shape), -float(best.fun) * total
 
 
 def prior_of(coefficients: Floats, design: Floats) -> Prior:
-    """
-    Return the prior that coefficients of **shape (4, F)** give to rows of **shape (U, F)**.
-
-    The rows of `coefficients` belong to the logit of the mean, the log of the concentration and the log-odds of the
-    masses at 0 and 1 to the Beta.
-    """
+    """Return the prior that coefficients of [`maximize_likelihood`] give to rows of features, **shape (U, F)**."""
     predictors = design @ coefficients.T
     limits = np.array([logit(_MEAN_BOUNDS), np.log(_CONCENTRATION_BOUNDS)])
     mean, concentration = predictors[:, :2].clip(limits[:, 0], limits[:, 1]).T
@@ -214,30 +174,29 @@ def prior_of(coefficients: Floats, design: Floats) -> Prior:
     return Prior(concentration * mean, concentration * (1.0 - mean), mass_at_zero, mass_at_one)
 
 
-def _prior_for_all(
-    counts: tuple[Counts | Floats, Counts | Floats, Floats], *, has_zero: bool, has_one: bool
-) -> tuple[Prior, float]:
+def _prior_for_all(counts: tuple[Array, Array, Floats], masses: tuple[bool, bool]) -> tuple[Prior, float]:
     """Fit one prior for all problems; return it with the table's log-likelihood."""
     ones = np.ones((len(counts[0]), 1))
-    coefficients, log_likelihood = maximize_likelihood(*counts, ones, has_zero=has_zero, has_one=has_one)
+    coefficients, log_likelihood = maximize_likelihood(*counts, ones, masses)
     prior = prior_of(coefficients, ones[:1])
     return Prior(*(float(np.asarray(value)[0]) for value in astuple(prior))), log_likelihood
 
 
 def _distinct_counts(
     num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, *, discounted: bool = False
-) -> tuple[Counts | Floats, Counts | Floats, Floats]:
+) -> tuple[Array, Array, Floats]:
     """Return the distinct (c, K) of the measured problems, each of **shape (U,)**, and how many problems have them."""
-    passed, valid = (check_evidence if discounted else check_counts)(num_passed, num_valid)
-    check_measured(valid)
     if discounted:
-        measured = valid > 0
-        return passed[measured], valid[measured], np.ones(int(measured.sum()))
-    states = States.of(passed[valid > 0].astype(np.int64), valid[valid > 0].astype(np.int64), Prior(1.0, 1.0))
-    return states.passed, states.valid, states.multiplicity
+        observed, total = check_evidence(num_passed, num_valid)
+        check_measured(total)
+        return observed[total > 0], total[total > 0], np.ones(int((total > 0).sum()))
+    passed, valid = check_counts(num_passed, num_valid)
+    check_measured(valid)
+    distinct = DistinctCounts.of(passed[valid > 0], valid[valid > 0], Prior(1.0, 1.0))
+    return distinct.passed, distinct.valid, distinct.multiplicity
 
 
-def check_measured(valid: Counts | Floats) -> None:
+def check_measured(valid: Array) -> None:
     """Refuse a table without any valid generation."""
     if not valid.any():
         raise ValueError(
@@ -246,13 +205,10 @@ def check_measured(valid: Counts | Floats) -> None:
         )
 
 
-def _starts(passed: Counts | Floats, valid: Counts | Floats, multiplicity: Counts | Floats) -> list[Vector]:
-    """
-    Return where to start the search.
-
-    The likelihood can have several maxima. From a small share of the extreme counts in the masses the search sometimes
-    ends in a lower one; from these two it found the highest in each of 600 simulated fits.
-    """
+def _starts(passed: Array, valid: Array, multiplicity: Array) -> list[Vector]:
+    """Return where to start the search: the likelihood can have several maxima."""
+    # From a small share of the extreme counts in the masses the search sometimes ends in a lower one; from these two
+    # it found the highest in each of 600 simulated fits.
     inner = multiplicity * ((passed > 0) & (passed < valid))
     inner_mean = inner @ passed / (inner @ valid) if inner.any() else 0.5
     extremes = np.array([multiplicity[passed == 0].sum(), multiplicity[passed == valid].sum()]) / multiplicity.sum()

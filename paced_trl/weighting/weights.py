@@ -1,25 +1,21 @@
 """
-How much each problem counts: problem weights from counts of passes.
+The weights of a data set from counts of passes: the kernel or a control, replayed mastered problems, mean 1.
 
-Responsible for the weightings there are, the paper's kernel and the two controls it is compared with, for a share of
-replayed mastered problems, and for the one normalisation there is: to mean 1 over the whole dataset. Weights are never
-normalised over a batch, where one row per micro-batch would make w / w = 1 and silently turn the method off. How the
-kernel is estimated is in `kernel.py`. This module knows nothing of losses, batches or models.
+Weights are never normalised over a batch, where one row per micro-batch would make w / w = 1 and silently turn the
+method off. How the kernel is estimated is in `kernel.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import astuple
 from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from .counts import Counts, Floats, check_counts, check_evidence
+from .counts import Counts, Floats, check_counts, check_evidence, frontier_shares, pass_rates
 from .kernel import WeightEstimator, check_exponents, kernel_estimates
-from .kernel import beta_kernel as beta_kernel
-from .kernel import posterior_mean_weight as posterior_mean_weight
-from .kernel import unbiased_weight as unbiased_weight
 from .prior import Prior, as_prior
 from .prior_fit import fit_prior
 
@@ -49,32 +45,29 @@ def problem_weights(
     the others weigh n / (n - u).
 
     Args:
-        num_passed (`ArrayLike`): Generations that passed, c, per problem, of **shape (P,)**.
-        num_valid (`ArrayLike`): Generations with a valid verdict, K, per problem, of **shape (P,)**; 0 is unmeasured.
+        num_passed, num_valid (`ArrayLike`):
+            Generations that passed, c, and with a valid verdict, K, of each problem, **shape (P,)** each.
         kind (`str`, *optional*, defaults to `"beta"`):
-            `"beta"` is the paper's kernel p^weight_alpha (1 - p)^weight_beta. `"uniform"` weights all measured
-            problems alike and `"hard_filter"` those whose pass rate c / K lies in `band`: the controls. Both ignore
-            the exponents and the estimator.
-        weight_alpha (`float`, *optional*, defaults to `1.0`): Exponent of the pass rate, at least 0.
-        weight_beta (`float`, *optional*, defaults to `1.0`): Exponent of the failure rate, at least 0.
+            `"beta"` is the kernel p^weight_alpha (1 - p)^weight_beta. `"uniform"` weights all measured problems alike
+            and `"hard_filter"` those whose pass rate c / K lies in `band`: the controls, which ignore the estimator.
+        weight_alpha, weight_beta (`float`, *optional*, defaults to `1.0`):
+            Exponents of the pass rate and of the failure rate, at least 0.
         estimator (`str`, *optional*, defaults to `"plugin"`):
-            How the kernel is estimated. `"plugin"` takes it at c / K, as the paper does. `"unbiased"` is right on
-            average over repeated measurements (see [`unbiased_weight`]); a problem with fewer than
-            weight_alpha + weight_beta generations has no such estimate and gets weight 0, with a warning.
-            `"posterior"` is [`posterior_mean_weight`].
+            How the kernel is estimated. `"plugin"` takes it at c / K. `"unbiased"` is right on average over repeated
+            measurements (see [`unbiased_weight`]); a problem with fewer than weight_alpha + weight_beta generations
+            has no such estimate and gets weight 0, with a warning. `"posterior"` is [`posterior_mean_weight`].
         prior ([`Prior`] or pair of `float`, *optional*):
             Distribution of pass rates that `"posterior"` starts from. If `None`, [`fit_prior`] of this table.
         gate (`bool`, *optional*, defaults to `True`):
-            Whether `"posterior"` gives weight 0 where only failures or only passes were seen, whatever the exponents.
-            A prototype that spent 15 % of its draws on problems never solved trained clearly worse.
+            Whether `"posterior"` gives weight 0 where only failures or only passes were seen. A prototype that spent
+            15 % of its draws on problems never solved trained clearly worse.
         band (pair of `float`, *optional*, defaults to `(0.2, 0.8)`):
             Lowest and highest pass rate that `"hard_filter"` keeps, both included.
         replay_share (`float`, *optional*, defaults to `0.0`):
             Share of all weight that mastered problems (all generations passed) have together, each as much: what the
             student can do is rehearsed. If 0, they have the weight of `kind`. `"uniform"` takes none.
         discounted (`bool`, *optional*, defaults to `False`):
-            Whether counts may be fractions, as evidence that has faded is; see
-            [`OnlinePassRates`].
+            Whether counts may be fractions, as evidence that has faded is; see [`OnlinePassRates`].
 
     Returns:
         `np.ndarray`: Problem weights, at least 0, with mean 1; float64 of **shape (P,)**.
@@ -98,7 +91,7 @@ def problem_weights(
     if kind == "uniform":
         weights = measured.astype(np.float64)
     elif kind == "hard_filter":
-        rates = np.divide(passed, valid, out=np.full(passed.shape, np.nan), where=measured)
+        rates = pass_rates(passed, valid)
         weights = ((band[0] <= rates) & (rates <= band[1])).astype(np.float64)
     elif measured.any():
         weights = kernel_estimates(
@@ -204,10 +197,8 @@ def _all_zero_message(
     band: Sequence[float],
 ) -> str:
     """Return what the table looks like and what can be done, where no problem has weight."""
-    unmeasured = int((valid == 0).sum())
-    mastered = int(((passed == valid) & (valid > 0)).sum())
-    out_of_reach = int(((passed == 0) & (valid > 0)).sum())
-    frontier = valid.size - unmeasured - mastered - out_of_reach
+    shares = astuple(frontier_shares(passed, valid))
+    mastered, frontier, out_of_reach, unmeasured = (round(share * valid.size) for share in shares)
     table = (
         f"All {valid.size} problem weights are 0, so there is nothing to train on: {mastered} problems are mastered "
         f"(all generations passed), {out_of_reach} out of reach (none passed), {frontier} on the frontier (some "

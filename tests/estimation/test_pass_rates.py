@@ -499,7 +499,7 @@ def test_progress_shows_rates_and_the_first_completion(is_terminal: bool, monkey
         progress.show_example("2+2=", "[bold]\x1b[2J4", "passed")
         progress.show_example("2+2=", "5", "failed")  # shown once
     text = output.getvalue()
-    assert "First prompt:\n  2+2=\nFirst completion (passed):\n  [bold]\N{REPLACEMENT CHARACTER}[2J4" in text
+    assert "First prompt:\n  2+2=\nFirst completion (passed):\n  [bold]\\x1b[2J4" in text
     assert text.count("First prompt") == 1
     assert re.search(r"Pass rates.*30/40.*completions/s, .*tokens/s, 0:00:0\d left", text)
     quiet = io.StringIO()

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from paced_trl.commands.parsing import parse
-from paced_trl.evaluation.arms import DEFAULT_ARMS, TWO_STAGES, ComparisonArguments, arm_config, named_arms
+from paced_trl.evaluation.arms import DEFAULT_ARMS, PRESETS, TWO_STAGES, ComparisonArguments, arm_config, named_arms
 from paced_trl.evaluation.comparison import BASE, ArmRun, Comparison
 from paced_trl.evaluation.differences import compare_runs
 from paced_trl.evaluation.evaluation import Evaluation
@@ -20,7 +20,7 @@ from paced_trl.evaluation.run_comparison import arms_so_far, run_comparison
 from paced_trl.evaluation.tables import comparison_markdown, comparison_rows, curve_rows
 from paced_trl.report import read_run, write_report
 from paced_trl.report.charts import charts
-from paced_trl.training.config import PRESETS, PacedConfig
+from paced_trl.training.config import PacedConfig
 from paced_trl.training.run import Distilled
 
 

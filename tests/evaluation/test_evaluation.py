@@ -255,7 +255,7 @@ def test_a_file_without_an_evaluation_is_refused_by_name(tmp_path, text, message
     ("changes", "message"),
     [
         ({"problem_ids": ["a"]}, "has 1 problem ids and counts of 2 problems"),
-        ({"problem_ids": ["a", "a"]}, "has the problem id 'a' more than once"),
+        ({"problem_ids": ["a", "a"]}, "Rows 0 and 1 of the evaluation on .* have the same `problem_id` 'a'"),
         ({"num_passed": [5, 0]}, "`num_passed` is 5 and `num_valid` 4 in row 0"),
         ({"num_passed": [0, 0], "num_valid": [0, 0]}, "No completion of the 2 problems .*'timeout': 1.*verifier"),
     ],
@@ -406,7 +406,7 @@ def test_an_evaluation_counts_votes_where_the_verifier_can():
         assert all_right.maj_at_k == 1.0
     old = {key: value for key, value in skipped.to_dict().items() if key != "majority"}
     assert Evaluation.from_dict(old) == skipped
-    with load_verifier("json") as verifier:
+    with load_verifier("helpers.rewards:reward_by_text") as verifier:
         assert verifier.answers(["1"]) is None
         assert evaluate_model(PROBLEMS, generator, verifier, name="sums", progress=False).maj_at_k is None
 

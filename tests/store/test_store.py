@@ -18,11 +18,12 @@ import polars
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from datasets import load_dataset
+from datasets import Dataset, load_dataset
 
 from helpers.paths import ROOT
 from paced_trl.store import shards
-from paced_trl.store.manifest import differing_fields
+from paced_trl.store.counts import OncePerGeneration, verdict_totals
+from paced_trl.store.manifest import differing_fields, dotted
 from paced_trl.store.store import SCHEMA, VERDICTS, PassRateStore
 
 
@@ -89,11 +90,31 @@ def test_counts_equal_a_naive_count(store: PassRateStore) -> None:
         for problem_id, count in naive.items()
     }
     assert store.num_generations() == {problem_id: count.total() for problem_id, count in naive.items()}
+    assert verdict_totals(store.counts()) == {
+        verdict: sum(count[verdict] for count in naive.values()) for verdict in VERDICTS
+    }
+    assert verdict_totals(Dataset(store.counts())) == verdict_totals(store.counts())
     following = {line["problem_id"]: line["next_generation_index"] for line in store.generation_counts().to_pylist()}
     highest: dict[str, int] = {}
     for line in store.completions().to_pylist():
         highest[line["problem_id"]] = max(highest.get(line["problem_id"], -1), line["generation_index"])
     assert following == {problem_id: index + 1 for problem_id, index in highest.items()}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_of_each_generation_the_first_row_is_kept(seed: int) -> None:
+    rng = random.Random(seed)
+    once, seen = OncePerGeneration(), set()
+    for _ in range(12):
+        # Small numbers, so that generations come again; with an odd seed, one far up among them.
+        rows = [(f"p{rng.randrange(4)}", rng.choice([rng.randrange(9), 2**31 - 1][: 1 + seed % 2])) for _ in range(6)]
+        table = pa.table(
+            {"problem_id": [p for p, _ in rows], "generation_index": pa.array([i for _, i in rows], pa.int32())}
+        )
+        kept = [(row["problem_id"], row["generation_index"]) for row in once(table).to_pylist()]
+        assert kept == [key for number, key in enumerate(rows) if key not in seen and key not in rows[:number]]
+        seen.update(rows)
+    assert len(seen) > 12
 
 
 def test_an_empty_store_counts_nothing(store: PassRateStore) -> None:
@@ -253,7 +274,7 @@ def test_lone_surrogates_and_control_characters_do_not_end_a_run(store: PassRate
         ({"seed": 1}, r"seed: 0 in the store, 1 now"),
         ({"generator": {"model": "other", "sampling": {"temperature": 0.7}}}, r"generator\.model: 'student'.*'other'"),
         ({"generator": {"model": "student", "sampling": {"temperature": 1.0}}}, r"sampling\.temperature: 0\.7.*1\.0"),
-        ({"verifier": {"name": "math"}}, r"verifier: absent in the store, \{'name': 'math'\} now"),
+        ({"verifier": {"name": "math"}}, r"verifier\.name: absent in the store, 'math' now"),
     ],
 )
 def test_other_settings_are_refused_by_field_and_value(
@@ -285,6 +306,13 @@ def test_differing_fields_are_found_at_any_depth() -> None:
         ("g", "absent", "1"),
     ]
     assert differing_fields(old, old) == []
+    assert differing_fields({"a": {}}, {"a": {"b": None}}) == [("a", "{}", "absent"), ("a.b", "absent", "None")]
+    assert differing_fields({"a": {"temperature": 1.0}}, {"a": {"temperature": 1}}) == []
+
+
+def test_nested_settings_have_dotted_names() -> None:
+    record = {"a": {"b": {"c": 1, "d": [1, {"e": 2}]}, "f": {}}, "g": None}
+    assert dotted(record) == {"a.b.c": 1, "a.b.d": [1, {"e": 2}], "a.f": {}, "g": None}
 
 
 def test_a_path_that_is_no_store_is_refused(tmp_path: Path) -> None:
@@ -356,7 +384,7 @@ def test_the_lock_of_another_process_holds_until_it_is_killed(store: PassRateSto
         holder.send_signal(signal.SIGKILL)
         holder.communicate()
     # The process id that it left in the file does not make it a writer.
-    assert (store.path / ".lock").read_text() == f"{holder.pid}\n"
+    assert (store.path / ".writer").read_text() == f"{holder.pid}\n"
     assert store.lock_holder() is None
     store.append([row("a", 0)])
     assert store.num_generations() == {"a": 1}

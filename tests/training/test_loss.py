@@ -10,8 +10,8 @@ import torch
 from trl.kernels.chunked_divergence import ChunkedDivergenceFunction
 
 from helpers.naive_definitions import naive_adaptive_kl
-from paced_trl.training import adaptive_kl
-from paced_trl.training.adaptive_kl import adaptive_divergence, forward_shares, head_of
+from paced_trl.training import loss
+from paced_trl.training.loss import Predictions, adaptive_divergence, forward_shares, head_of
 
 
 VOCABULARY, HIDDEN, POSITIONS = 300, 16, 7
@@ -59,7 +59,7 @@ RULES: dict[str, dict[str, Any]] = {
 def test_value_and_gradient_are_those_of_the_definition(
     monkeypatch: pytest.MonkeyPatch, rules: dict[str, Any], max_logits: int
 ) -> None:
-    monkeypatch.setattr(adaptive_kl, "_MAX_LOGITS", max_logits)
+    monkeypatch.setattr(loss, "_MAX_LOGITS", max_logits)
     rules = {
         "temperature": 1.0,
         "student_logit_scale": 1.0,
@@ -122,18 +122,19 @@ def test_equal_models_have_no_divergence_and_finite_gradients() -> None:
     torch.testing.assert_close(divergence, torch.zeros(POSITIONS), atol=1e-5, rtol=0)
     (gradient,) = torch.autograd.grad(divergence.sum(), hidden)
     torch.testing.assert_close(gradient, torch.zeros_like(gradient), atol=1e-5, rtol=0)
-    assert forward_shares(hidden, weight, None, *rest).tolist() == [0.5] * POSITIONS
+    assert forward_shares(Predictions(hidden, weight), Predictions(*rest)).tolist() == [0.5] * POSITIONS
 
 
 def test_no_tensor_of_all_positions_and_tokens_exists(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    probabilities: Callable[..., torch.Tensor] = adaptive_kl._probabilities
+    probabilities: Callable[..., torch.Tensor] = loss._probabilities
 
     def record(*args: Any) -> torch.Tensor:
-        sizes.append(len(args[0]))
+        sizes.append(len(args[0].hidden))
         return probabilities(*args)
 
-    monkeypatch.setattr(adaptive_kl, "_MAX_LOGITS", 3 * VOCABULARY)
-    monkeypatch.setattr(adaptive_kl, "_probabilities", record)
-    forward_shares(*random_inputs().values())
+    monkeypatch.setattr(loss, "_MAX_LOGITS", 3 * VOCABULARY)
+    monkeypatch.setattr(loss, "_probabilities", record)
+    inputs = list(random_inputs().values())
+    forward_shares(Predictions(*inputs[:3]), Predictions(*inputs[3:]))
     assert sizes == [3, 3, 3, 3, 1, 1]

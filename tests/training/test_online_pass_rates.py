@@ -7,7 +7,8 @@ import pytest
 
 from paced_trl.training.online_pass_rates import OnlinePassRates
 from paced_trl.verification.verdict import VALID_VERDICTS, Verdict
-from paced_trl.weighting.weights import kernel_estimates, problem_weights
+from paced_trl.weighting.kernel import kernel_estimates
+from paced_trl.weighting.weights import problem_weights
 
 
 IDS = [f"p{i}" for i in range(30)]

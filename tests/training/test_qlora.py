@@ -185,7 +185,6 @@ def test_a_teacher_of_four_bits_teaches_and_writes_its_references_so(make: Calla
     ("options", "message"),
     [
         ({"self_distillation": "base"}, "`self_distillation` is 'base'"),
-        ({"teacher_offload": True}, "`teacher_offload` is True"),
         ({"teacher_model_init_kwargs": {"quantization_config": {"load_in_8bit": True}}}, "as well"),
     ],
 )

@@ -28,7 +28,7 @@ from helpers.training import (
     problems,
 )
 from paced_trl import PacedConfig, PacedTrainer, PassRateStore, Verdict
-from paced_trl.training.config import PRESETS
+from paced_trl.evaluation.arms import PRESETS
 from paced_trl.training.online_pass_rates import OnlinePassRates
 from paced_trl.training.schedule import JSD_COEFFICIENT
 
@@ -554,55 +554,12 @@ def test_a_resumed_run_goes_on_with_its_re_estimated_pass_rates(
         assert logged(resumed, f"paced/{key}") == logged(whole, f"paced/{key}")
 
 
-FLAT = ESTIMATE | {
-    "kl_switch": 6.0,
-    "kl_switch_patience": 1,
-    "kl_switch_threshold": 0.5,  # no log halves the divergence of the one before
-    "refresh_steps": None,
-    "logging_steps": 2,
-}
-
-
-@pytest.mark.parametrize(("stop_at", "estimated"), [(2, [4]), (4, [4]), (6, [])])
-def test_a_flat_divergence_switches_once_and_at_the_same_step_after_a_resume(
-    make_trainer: Callable, tmp_path: Path, stop_at: int, estimated: list[int]
-) -> None:
-    def make(**settings: Any) -> tuple[PacedTrainer, list[int]]:
-        trainer, steps = make_trainer(**FLAT | settings), []
-        estimate = trainer.refresh.estimate_if_due
-        trainer.refresh.estimate_if_due = lambda *args, **kw: estimate(*args, **kw) and not steps.append(kw["step"])
-        return trainer, steps
-
-    whole, steps = make()
-    saving = {"save_strategy": "steps", "save_steps": stop_at, "output_dir": str(tmp_path / "stopped")}
-    whole.train()
-    # The first log cannot be worse than what was before, the second is.
-    assert steps == [4] and whole._switch == 4
-    stages = [[key for key in entry if key.endswith("_kl")] for entry in whole.state.log_history if "loss" in entry]
-    assert stages == [["paced/forward_kl"]] * 2 + [["paced/reverse_kl"]] * 2
-    make(**saving)[0].train()
-    resumed, steps = make(**saving)
-    resumed.train(resume_from_checkpoint=str(tmp_path / "stopped" / f"checkpoint-{stop_at}"))
-    assert steps == estimated
-    assert logged(resumed, "loss") == logged(whole, "loss")
-    if stop_at == 2:
-        patient, steps = make(kl_switch_patience=3)
-        patient.train()
-        assert steps == [6] and patient._switch == 6
-
-
 @pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"kl": "reverse"}, "there is one stage and no switch"),
-        ({"kl_switch": 1.0}, "there is one stage and no switch"),
-        ({"kl_switch_patience": 0}, "the patience is a number of logs from 1"),
-        ({"kl_switch_threshold": 1.0}, "`kl_switch_threshold` is 1.0"),
-    ],
+    ("name", "value"), [("kl_switch_patience", 2), ("kl_switch_threshold", 0.1), ("teacher_offload", True)]
 )
-def test_patience_that_cannot_work_is_refused(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        PacedConfig(output_dir=str(tmp_path), **CPU, **({"kl_switch_patience": 2} | settings))
+def test_a_dropped_setting_is_refused_with_what_to_do_instead(tmp_path: Path, name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"`{name}` is given, which was dropped in 0.2: .*Remove it"):
+        PacedConfig(output_dir=str(tmp_path), **CPU, **{name: value})
 
 
 @pytest.mark.parametrize(
@@ -611,7 +568,7 @@ def test_patience_that_cannot_work_is_refused(tmp_path: Path, settings: dict[str
         ({"kl": "reverse", "refresh": "estimate"}, "has no switch to do it at, and `refresh_steps` is not given"),
         ({"refresh": "estimate", "refresh_steps": 0}, "`refresh_steps` is 0"),
         ({"refresh": "estimate", "refresh_steps": 5, "refresh_share": 0.0}, "`refresh_share` is 0"),
-        ({"refresh": "estimate", "refresh_steps": 5, "refresh_num_generations": 1}, "at least 2 generations"),
+        ({"refresh": "estimate", "refresh_steps": 5, "refresh_num_generations": 1}, "is 1, but it must be at least 2"),
         ({"kl": "forward"}, "the student makes no completions to learn pass rates from"),
         ({"weighting": "uniform"}, "takes no fading pass rates"),
         ({"weight_estimator": "unbiased"}, "takes no fading pass rates"),

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from paced_trl.commands.verify import run
-from paced_trl.verification.agreement import as_label, read_columns, verify_completions
+from paced_trl.problems import read_columns
+from paced_trl.verification.agreement import as_label, verify_completions
 from paced_trl.verification.verdict import Verdict
 from paced_trl.verification.verifier import load_verifier
 
@@ -130,9 +131,10 @@ def test_what_is_wrong_is_named(data: Path, arguments: list[str], message: str) 
 
 
 def test_files_that_hold_no_rows(tmp_path: Path) -> None:
-    for name, content in {"a.jsonl": "", "b.json": "[1]", "c.csv": "a,b\n"}.items():
+    files = {"a.jsonl": ("", "holds no rows"), "b.json": ("[1]", "object 1 is no object with columns, but 1")}
+    for name, (content, message) in {**files, "c.csv": ("a,b\n", "holds no rows")}.items():
         (tmp_path / name).write_text(content)
-        with pytest.raises(ValueError, match="holds no rows"):
+        with pytest.raises(ValueError, match=message):
             read_columns(str(tmp_path / name))
     (tmp_path / "d.jsonl").write_text("{")
     with pytest.raises(ValueError, match="not valid JSON"):

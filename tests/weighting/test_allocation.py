@@ -16,9 +16,10 @@ from paced_trl.weighting.allocation import (
     weight_error,
 )
 from paced_trl.weighting.counts import Counts, Floats
+from paced_trl.weighting.kernel import beta_kernel
 from paced_trl.weighting.prior import Prior, posterior, posterior_mean_pass_rate
 from paced_trl.weighting.prior_fit import fit_prior
-from paced_trl.weighting.weights import beta_kernel, problem_weights
+from paced_trl.weighting.weights import problem_weights
 
 
 PLUGIN: dict[str, Any] = {"estimator": "plugin"}

@@ -5,16 +5,48 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from paced_trl.weighting.counts import FrontierShares, check_counts, frontier_shares, pass_rates
+from paced_trl.weighting.counts import (
+    FrontierShares,
+    bin_labels,
+    check_counts,
+    frontier_shares,
+    pass_rate_bins,
+    pass_rates,
+)
 
 
 def test_pass_rates_are_c_over_k_and_nan_where_unmeasured():
     np.testing.assert_array_equal(pass_rates([0, 3, 0, 2], [4, 4, 0, 2]), [0.0, 0.75, np.nan, 1.0])
+    np.testing.assert_array_equal(pass_rates([0, 3, 0], [4, 4, 0]), [0.0, 0.75, np.nan])
 
 
 def test_shares_are_of_all_problems_and_sum_to_one():
     shares = frontier_shares([0, 0, 2, 4, 4, 1, 0, 0], [4, 4, 4, 4, 4, 1, 0, 0])
     assert shares == FrontierShares(mastered=3 / 8, frontier=1 / 8, out_of_reach=2 / 8, unmeasured=2 / 8)
+    assert frontier_shares([4, 1, 2, 0], [4, 4, 4, 4]) == FrontierShares(0.25, 0.5, 0.25, 0.0)
+
+
+def test_faded_evidence_has_rates_and_shares_as_counts_have():
+    np.testing.assert_array_equal(pass_rates([0.0, 0.3, 0.0], [0.5, 1.2, 0.0]), [0.0, 0.3 / 1.2, np.nan])
+    shares = frontier_shares([0.0, 0.3, 0.7, 0.0], [0.5, 1.2, 0.7, 0.0])
+    assert shares == FrontierShares(mastered=0.25, frontier=0.25, out_of_reach=0.25, unmeasured=0.25)
+
+
+@pytest.mark.parametrize(
+    ("passed", "valid", "bins", "labels"),
+    [
+        ([0, 1, 2, 4, 0], [4, 4, 4, 4, 0], [0, 1, 2, 4], ["0/4", "1/4", "2/4", "3/4", "4/4"]),
+        ([0, 1, 31, 32, 5], [32, 32, 32, 32, 10], [0, 1, 9, 10, 5], None),
+        ([0, 1, 16], [16, 16, 16], [0, 1, 16], [f"{count}/16" for count in range(17)]),
+        ([0, 1, 17], [17, 17, 17], [0, 1, 10], None),
+        ([0, 0], [0, 0], [], None),
+    ],
+)
+def test_a_bin_per_count_where_all_have_one_number_else_tenths(passed, valid, bins, labels):
+    index, last = pass_rate_bins(passed, valid)
+    assert index.tolist() == bins
+    assert bin_labels(valid) == (labels or ["0", *(f"0.{tenths}" for tenths in range(1, 10)), "1"])
+    assert last == len(bin_labels(valid)) - 1
 
 
 @pytest.mark.parametrize(

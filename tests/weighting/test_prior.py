@@ -294,3 +294,12 @@ def test_priors_of_each_problem_give_what_one_for_all_gives():
     for function in (log_marginal_likelihood, posterior_mean_pass_rate, credible_intervals, posterior_point_masses):
         np.testing.assert_array_equal(function(passed, valid, single), function(passed, valid, several))
     assert several.at(np.array([1])).a0 == [0.4] and single.at(np.array([1])).a0 == 0.4
+
+
+def test_small_tables_by_hand():
+    np.testing.assert_array_equal(
+        np.exp(log_marginal_likelihood([0, 1, 2], [2, 2, 2], (1, 1))).round(3), [0.333, 0.333, 0.333]
+    )
+    low, high = credible_intervals([0, 2, 4], [4, 4, 4], prior=(1, 1))
+    np.testing.assert_array_equal(low.round(2), [0.0, 0.15, 0.48])
+    np.testing.assert_array_equal(high.round(2), [0.52, 0.85, 1.0])

@@ -27,9 +27,16 @@ def random_table(seed, num_problems=200):
     return rng.binomial(num_valid, rng.beta(0.5, 0.7, num_problems)), num_valid
 
 
-@pytest.mark.parametrize(
-    ("module", "num_examples"), [("counts", 2), ("prior", 3), ("prior_fit", 3), ("kernel", 3), ("weights", 2)]
-)
+def test_weights_of_small_tables_by_hand():
+    np.testing.assert_array_equal(beta_kernel([0.0, 0.25, 0.5, 1.0]), [0.0, 0.1875, 0.25, 0.0])
+    np.testing.assert_allclose(unbiased_weight([2, 2], [4, 8]), [1 / 3, 3 / 14], rtol=1e-14)
+    np.testing.assert_array_equal(
+        posterior_mean_weight([0, 1, 2], [4] * 3, prior=(1, 1)).round(3), [0.119, 0.19, 0.214]
+    )
+    assert np.round(fit_beta_prior([0, 0, 1, 3, 4, 4], [4] * 6), 2).tolist() == [0.28, 0.28]
+
+
+@pytest.mark.parametrize(("module", "num_examples"), [("prior_fit", 1), ("weights", 2)])
 def test_examples_in_docstrings(module, num_examples):
     module = importlib.import_module(f"paced_trl.weighting.{module}")
     finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner()

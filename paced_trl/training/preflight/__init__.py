@@ -1,1 +1,9 @@
-"""What cannot work is refused before weights load."""
+"""
+What cannot work is refused before weights load.
+
+    before_loading.py  a run as a whole: its two models, its data and its settings together
+    side.py            what is known of a model without its weights
+    trainability.py    number formats, quantisation, adapters, teachers, devices
+    vocabulary.py      whether student and teacher speak of the same tokens
+    lengths.py         whether prompts and completions fit the models
+"""

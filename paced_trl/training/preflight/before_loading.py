@@ -1,30 +1,25 @@
 """
-Pre-flight of a distillation: what would fail late, or train on the wrong thing without a word, is found before weights
-load.
+What would fail late, or silently train on the wrong thing, is found before weights load.
 
-Responsible for what concerns a run as a whole: its two models, its data and its settings together. Each thing works,
-is warned about, or is refused in a sentence. Looks at configs and tokenizers; a model is looked at only where the
-caller gives one. What a single setting may be is checked in `config.py`, what can be trained in `trainability.py`,
-what tokens mean in `vocabulary.py`, what fits in `token_budget.py`. Ours.
+Two models, data and settings together; configs and tokenizers are read, and a model is looked at only where the caller
+gives one. Each thing works, is warned about, or is refused in a sentence.
 """
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from datasets import Dataset
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
-from ...generation.identity import chat_template_checksum, declared_eos_token_ids, eos_token_ids
-from ...generation.models import load_tokenizer, resolve_model_path
+from ...generation.identity import chat_template_checksum
 from ...settings import as_mapping
 from ..dataset import check_training_columns
-from ..teacher_head import own_head_size
 from ..teacher_prompt import check_privileged_context
+from ..teacher_trainer import own_head_size
 from .lengths import check_lengths
+from .side import Side, read_side
 from .trainability import (
     check_adapter,
     check_head,
@@ -41,90 +36,16 @@ if TYPE_CHECKING:
     from ..config import PacedConfig
 
 
-@dataclass(frozen=True)
-class Side:
-    """
-    What is known of the student or the teacher without its weights.
+class HeadSizes(NamedTuple):
+    """Rows of the two heads, and how many of them, from 0, are ids of both."""
 
-    Args:
-        role (`str`): `"student"` or `"teacher"`.
-        config (`PreTrainedConfig`): The model's configuration.
-        tokenizer (`PreTrainedTokenizerBase`, *optional*): Its tokenizer; `None` where none can be found.
-        eos_token_ids (`list[int]`): Every id that ends a completion.
-    """
-
-    role: str
-    config: PreTrainedConfig
-    tokenizer: PreTrainedTokenizerBase | None
-    eos_token_ids: list[int]
-
-    @property
-    def vocab_size(self) -> int:
-        """Rows of the head."""
-        return int(self.config.get_text_config().vocab_size)
-
-    @property
-    def context_length(self) -> int | None:
-        """Most positions, `None` where the model has no such limit."""
-        return getattr(self.config.get_text_config(), "max_position_embeddings", None)
-
-
-def read_side(
-    role: str,
-    model: Any,
-    processing_class: Any = None,
-    *,
-    revision: str | None = None,
-    trust_remote_code: bool = False,
-) -> Side:
-    """
-    Read a model's config and tokenizer.
-
-    Args:
-        role (`str`): `"student"` or `"teacher"`.
-        model (`str` or `PreTrainedModel`): A name as for [`load_model`], or a model.
-        processing_class (`PreTrainedTokenizerBase` or `ProcessorMixin`, *optional*): Where the caller has it.
-        revision (`str`, *optional*): Branch, tag or commit on the Hub, for a name.
-        trust_remote_code (`bool`, *optional*, defaults to `False`): Whether the model's own code may run.
-
-    Raises:
-        OSError: If a name leads to no model.
-    """
-    tokenizer = getattr(processing_class, "tokenizer", processing_class)
-    name = resolve_model_path(model) if isinstance(model, str) else str(model.name_or_path)
-    if isinstance(model, str):
-        config = AutoConfig.from_pretrained(name, revision=revision or "main", trust_remote_code=trust_remote_code)
-    else:
-        config = model.config
-    if tokenizer is None and name:
-        try:
-            tokenizer = load_tokenizer(name, revision=revision, trust_remote_code=trust_remote_code)
-        except (OSError, ValueError):
-            warnings.warn(
-                f"The {role} {name!r} comes without a tokenizer that loads, so whether its tokens are those of the "
-                "other model was not checked. Put the tokenizer's files beside its weights.",
-                stacklevel=2,
-            )
-    if tokenizer is None:
-        ends: list[int] = []
-    elif isinstance(model, str):
-        ends = declared_eos_token_ids(name, revision, tokenizer, trust_remote_code=trust_remote_code)
-    else:
-        ends = eos_token_ids(model, tokenizer)
-    return Side(role, config, tokenizer, ends)
+    student: int
+    teacher: int
+    shared: int
 
 
 def check_chat_templates(student: Side, teacher: Side | None, prompt: Any) -> None:
-    """
-    Refuse messages that no template can render, and warn where student and teacher have different ones.
-
-    Args:
-        student, teacher ([`Side`]): The two models; without a teacher's tokenizer nothing is compared.
-        prompt (`str` or `list[dict]`): One of the prompts. Text needs no template.
-
-    Raises:
-        ValueError: If the prompt is messages and the student's tokenizer has no chat template.
-    """
+    """Refuse messages that no template can render, and warn where student and teacher have different templates."""
     if isinstance(prompt, str) or student.tokenizer is None:
         return
     if student.tokenizer.chat_template is None:
@@ -142,32 +63,36 @@ def check_chat_templates(student: Side, teacher: Side | None, prompt: Any) -> No
         )
 
 
-class HeadSizes(NamedTuple):
-    """Rows of the two heads, and how many of them, from 0, are ids of both."""
-
-    student: int
-    teacher: int
-    shared: int
-
-
-def check_heads(student: Side, teacher: Side | None) -> HeadSizes:
-    """
-    Refuse models whose tokens are not the same.
-
-    Args:
-        student, teacher ([`Side`]): A teacher without a tokenizer is taken to have the student's.
-
-    Raises:
-        ValueError: See [`check_same_vocabulary`].
-    """
-    if teacher is None:
-        return HeadSizes(*[student.vocab_size] * 3)
-    shared = min(student.vocab_size, teacher.vocab_size, own_head_size(teacher.config))
+def check_models(
+    args: PacedConfig,
+    model: Any,
+    teacher_model: Any,
+    *,
+    processing_class: Any = None,
+    quantization_config: Any = None,
+    peft_config: Any = None,
+) -> tuple[Side, Side | None]:
+    """Check what concerns the two models and how they are trained, and return both; needs no data."""
+    check_teacher(model, teacher_model, args, peft_config)
+    check_sharding(args)
+    warn_of_whole_teacher(args)
+    check_student_dtype(args, peft_config)
+    options = as_mapping(args.model_init_kwargs, "model_init_kwargs")
+    check_quantization(args, model, quantization_config or options.get("quantization_config"), peft_config)
+    for role, loaded in (("student", model), ("teacher", teacher_model)):
+        if isinstance(loaded, torch.nn.Module):
+            check_head(role, loaded)
+    code = {"trust_remote_code": args.trust_remote_code}
+    student = read_side("student", model, processing_class, revision=options.get("revision"), **code)
+    check_adapter(student.config, peft_config, **code)
+    if teacher_model is None:
+        return student, None
+    teacher = read_side("teacher", teacher_model, revision=args.teacher_model_revision, **code)
     if student.tokenizer is not None:
         check_same_vocabulary(
             student.tokenizer, teacher.tokenizer or student.tokenizer, student.config, teacher.config
         )
-    return HeadSizes(student.vocab_size, teacher.vocab_size, shared)
+    return student, teacher
 
 
 def check_before_loading(
@@ -183,41 +108,24 @@ def check_before_loading(
     peft_config: Any = None,
 ) -> HeadSizes:
     """
-    Check everything that can be known of a run before its weights load.
+    Check everything that can be known of a run before its weights load: its models, and its data with them.
 
-    Args:
-        args ([`PacedConfig`]): The run.
-        model, teacher_model (`str` or `PreTrainedModel`): Student and teacher; the teacher may be `None`.
-        train_dataset (`datasets.Dataset`): Training problems, whose columns have been checked.
-        eval_dataset (`Dataset` or `dict[str, Dataset]`, *optional*): Held-out problems.
-        needs_solution (`bool`, *optional*, defaults to `False`): Whether completions are verified.
-        processing_class, quantization_config, peft_config (*optional*): As in [`~trl.DistillationTrainer`].
-
-    Returns:
-        [`HeadSizes`]
+    Arguments are those of [`PacedTrainer`]; the columns of `train_dataset` have been checked, and `needs_solution`
+    says whether completions are verified.
 
     Raises:
         ValueError: In one or two sentences each: what was given, why it cannot work, what to do.
     """
-    check_teacher(model, teacher_model, args, peft_config)
     if args.self_distillation != "none":
         check_privileged_context(train_dataset, "train_dataset")
-    check_sharding(args)
-    warn_of_whole_teacher(args)
-    check_adapter(peft_config)
-    check_student_dtype(args, peft_config)
-    given = quantization_config or as_mapping(args.model_init_kwargs, "model_init_kwargs").get("quantization_config")
-    check_quantization(args, model, given, peft_config)
-    for role, loaded in (("student", model), ("teacher", teacher_model)):
-        if isinstance(loaded, torch.nn.Module):
-            check_head(role, loaded)
-    code = {"trust_remote_code": args.trust_remote_code}
-    revision = as_mapping(args.model_init_kwargs, "model_init_kwargs").get("revision")
-    student = read_side("student", model, processing_class, revision=revision, **code)
-    teacher = None
-    if teacher_model is not None:
-        teacher = read_side("teacher", teacher_model, revision=args.teacher_model_revision, **code)
-    sizes = check_heads(student, teacher)
+    student, teacher = check_models(
+        args,
+        model,
+        teacher_model,
+        processing_class=processing_class,
+        quantization_config=quantization_config,
+        peft_config=peft_config,
+    )
     check_chat_templates(student, teacher, train_dataset[0]["prompt"])
     named = {"train_dataset": (train_dataset, args.completion_sources)}
     held_out = eval_dataset if isinstance(eval_dataset, dict) else {"eval_dataset": eval_dataset}
@@ -228,4 +136,7 @@ def check_before_loading(
     for name, (dataset, sources) in named.items():
         if student.tokenizer is not None and not {"image", "images"} & set(dataset.column_names):
             check_lengths(dataset, args, student, teacher, sources=sources, name=name)
-    return sizes
+    if teacher is None:
+        return HeadSizes(*[student.vocab_size] * 3)
+    shared = min(student.vocab_size, teacher.vocab_size, own_head_size(teacher.config))
+    return HeadSizes(student.vocab_size, teacher.vocab_size, shared)

@@ -1,8 +1,5 @@
 """
-Whether prompts and completions fit the models: counted in tokens, before weights load.
-
-Responsible for the lengths of rendered prompts and references against `max_completion_length` and against the
-positions of both models. Renders as training does (`rendering.py`). Ours.
+Whether prompts and completions fit both models: counted in tokens as training renders them, before weights load.
 """
 
 from __future__ import annotations
@@ -22,7 +19,7 @@ from ..teacher_prompt import teacher_prompt
 
 if TYPE_CHECKING:
     from ..config import PacedConfig
-    from .before_loading import Side
+    from .side import Side
 
 Lengths = npt.NDArray[np.int64]
 # Rows tokenised at once, so that no more than their tokens are in memory.
@@ -44,12 +41,7 @@ def prompt_lengths(dataset: Dataset, student: Side, args: PacedConfig, *, privil
 
 
 def reference_lengths(dataset: Dataset, student: Side) -> Lengths:
-    """
-    Return the tokens of each reference, its end included, **shape (P,)**.
-
-    Raises:
-        ValueError: If a reference goes on after its end.
-    """
+    """Return the tokens of each reference, its end included, **shape (P,)**."""
     assert student.tokenizer is not None
     ends = student.eos_token_ids
     end = end_of_completion_id(student.tokenizer, dataset[0]["prompt"], ends)
@@ -66,16 +58,8 @@ def check_lengths(
     """
     Refuse problems that are too long for one of the models, and warn of references that lose their end.
 
-    Args:
-        dataset (`datasets.Dataset`): The problems.
-        args ([`PacedConfig`]): The run; `max_completion_length` (nothing is checked without one) and
-            `chat_template_kwargs`.
-        student, teacher ([`Side`]): The two models, of which the student has a tokenizer.
-        sources (`set[str]`): Where completions come from, of `{"dataset", "student"}`.
-        name (`str`): What the caller calls the dataset.
-
-    Raises:
-        ValueError: If a prompt has no tokens, or with its completion more than one of the models has positions.
+    `sources` says where completions come from, of `{"dataset", "student"}`, and `name` is the caller's for the
+    dataset. Without a `max_completion_length` nothing is checked.
     """
     most = args.max_completion_length
     if most is None:

@@ -1,19 +1,21 @@
 """
 What can be trained: number formats, quantisation, adapters, teachers, and how models are spread over devices.
 
-Responsible for combinations that TRL, accelerate or PEFT would refuse late, or leave out without a word. Looks at
-settings, and at a model only where the caller gives one. Knows no data and no tokenizer. Ours.
+Covers combinations that TRL, accelerate or PEFT would refuse late, or silently leave out. Knows no data.
 """
 
 from __future__ import annotations
 
+import copy
 import os
-import re
 import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate.utils import DistributedType, is_peft_model
+from peft import get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from ...settings import as_mapping
 
@@ -22,53 +24,53 @@ if TYPE_CHECKING:
     from ..config import PacedConfig
 
 
-def check_precision(*, bf16: bool | None, fp16: bool, use_cpu: bool) -> None:
+def check_adapter(config: PreTrainedConfig, peft_config: Any, *, trust_remote_code: bool = False) -> None:
     """
-    Refuse half precision where there is no accelerator to compute in it.
+    Refuse an adapter that reaches no module, or the head; it is put on the student's modules without their weights.
 
-    Raises:
-        ValueError: If `fp16` is set on a CPU, or `bf16` without saying that the CPU is meant.
+    TRL 1.16 refuses one on the head as well, once the student is loaded: its loss reads `lm_head.weight`.
+    `modules_to_save=["lm_head"]` works, since the loss then reads the trained copy.
     """
-    if not use_cpu and torch.accelerator.is_available():
+    targets = getattr(peft_config, "target_modules", None)
+    if not targets:
         return
-    if fp16:
-        raise ValueError(
-            "`fp16` is set, and training is on the CPU, where accelerate leaves it out without a word. Leave `fp16` "
-            "out; the CPU trains in float32."
-        )
-    if bf16 and not use_cpu:
-        raise ValueError(
-            "`bf16` is set, and there is no accelerator. Leave it out, or set `use_cpu` as well if slow bfloat16 on "
-            "the CPU is what you want."
-        )
-
-
-def check_adapter(peft_config: Any) -> None:
-    """
-    Refuse an adapter on the head, which TRL's loss would leave out: it reads `lm_head.weight`.
-
-    `modules_to_save=["lm_head"]` works: the loss then reads the trained copy.
-
-    Raises:
-        ValueError: If `target_modules` names the head.
-    """
-    targets: str | set[str] = getattr(peft_config, "target_modules", None) or set()
-    for head in ("lm_head", "embed_out"):
-        if re.fullmatch(targets, head) if isinstance(targets, str) else head in targets:
+    trial = copy.deepcopy(peft_config)
+    trial.init_lora_weights = True  # other initialisations read the weights
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+        linear = {n.rpartition(".")[2] for n, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+        try:
+            adapted: Any = get_peft_model(model, trial)
+        except ValueError as error:
+            if "target" not in str(error).lower():
+                raise
             raise ValueError(
-                f"`lora_target_modules` names the head ({head!r}), and the loss reads the head's own weight, so an "
-                "adapter there would never be trained. Remove it, or train the head itself: "
-                f"`--lora_modules_to_save {head}`."
-            )
+                f"`lora_target_modules` is {_shown(targets)}, and the student, a {type(model).__name__}, has no such "
+                f"modules. Its linear layers are {_shown(linear)}; name some but the head, or 'all-linear'."
+            ) from error
+    if isinstance(adapted.get_output_embeddings(), BaseTunerLayer):
+        raise ValueError(
+            f"`lora_target_modules` is {_shown(targets)}, which includes the head, and the loss reads the head's own "
+            "weight, so an adapter there would never be trained. Remove it, or train the head itself: "
+            "`--lora_modules_to_save lm_head`."
+        )
+    reached = {name.rpartition(".")[2] for name in adapted.targeted_module_names}
+    unknown = set() if isinstance(targets, str) else {t for t in targets if t.rpartition(".")[2] not in reached}
+    if unknown:
+        warnings.warn(
+            f"`lora_target_modules` names {_shown(unknown)}, which the student has not, so nothing is trained there. "
+            f"Its linear layers are {_shown(linear)}.",
+            stacklevel=2,
+        )
+
+
+def _shown(names: str | set[str] | list[str]) -> str:
+    return repr(names) if isinstance(names, str) else ", ".join(repr(name) for name in sorted(names))
 
 
 def check_student_dtype(args: PacedConfig, peft_config: Any) -> None:
-    """
-    Refuse to train a student's own weights in float16, where updates and gradients underflow.
-
-    Raises:
-        ValueError: If `dtype` is float16 and there is no adapter, whose weights are kept in float32.
-    """
+    """Refuse to train all weights of a student in float16, where updates and gradients underflow."""
     dtype = str(as_mapping(args.model_init_kwargs, "model_init_kwargs").get("dtype")).removeprefix("torch.")
     if dtype == "float16" and peft_config is None:
         raise ValueError(
@@ -78,18 +80,7 @@ def check_student_dtype(args: PacedConfig, peft_config: Any) -> None:
 
 
 def check_quantization(args: PacedConfig, model: Any, quantization_config: Any, peft_config: Any) -> None:
-    """
-    Refuse quantisation that cannot train, or that is left out without a word.
-
-    Args:
-        args ([`PacedConfig`]): The run.
-        model (`str` or `PreTrainedModel`): The student.
-        quantization_config (`BitsAndBytesConfig`, *optional*): As given to the trainer.
-        peft_config (`PeftConfig`, *optional*): As given to the trainer.
-
-    Raises:
-        ValueError: In one sentence each.
-    """
+    """Refuse quantisation that cannot train, or that would be silently left out."""
     is_object = not isinstance(model, str)
     is_quantized = quantization_config is not None or any(
         getattr(model, f"is_loaded_in_{bits}bit", False) for bits in (4, 8)
@@ -120,15 +111,9 @@ def check_quantization(args: PacedConfig, model: Any, quantization_config: Any, 
 
 
 def keep_four_bit_trainable(model: torch.nn.Module) -> None:
-    """
-    Leave the 4-bit weights of a student as they are when it generates on a CPU.
-
-    bitsandbytes 0.50 repacks them in eval mode on CPUs with AVX512-BF16, for a kernel without a backward pass, and
-    leaves them so: once the student has generated, no gradient would pass its layers any more.
-
-    Args:
-        model (`torch.nn.Module`): The student; its layers are told not to repack.
-    """
+    """Leave the 4-bit weights of a student as they are when it generates on a CPU."""
+    # bitsandbytes 0.50 repacks them in eval mode on CPUs with AVX512-BF16, for a kernel without a backward pass, and
+    # leaves them so: once the student has generated, no gradient would pass its layers any more.
     module: Any
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -136,12 +121,7 @@ def keep_four_bit_trainable(model: torch.nn.Module) -> None:
 
 
 def check_head(role: str, model: Any) -> None:
-    """
-    Refuse a loaded model whose head is quantised.
-
-    Raises:
-        ValueError: If the head's weight is no matrix of floating-point numbers.
-    """
+    """Refuse a loaded model whose head is quantised."""
     head = model.get_output_embeddings()
     if head is not None and not head.weight.is_floating_point():
         raise ValueError(
@@ -151,21 +131,16 @@ def check_head(role: str, model: Any) -> None:
 
 
 def check_sharding(args: PacedConfig) -> None:
-    """
-    Refuse to shard on a CPU, where accelerate 1.15 leaves it out without a word and each process holds everything.
-
-    Raises:
-        ValueError: If FSDP or DeepSpeed is asked for and accelerate does neither.
-    """
+    """Refuse to shard on a CPU, where accelerate 1.15 silently leaves it out and each process holds everything."""
     state = args.distributed_state
     if state is None or state.distributed_type not in (DistributedType.MULTI_CPU, DistributedType.NO):
         return
     asked = "DeepSpeed" if args.deepspeed_plugin is not None else "FSDP" if _uses_fsdp(args) else None
     if asked is not None:
         raise ValueError(
-            f"{asked} is asked for, and training is on the CPU or in a single process, where accelerate leaves it out "
-            "without a word. Use one GPU per process, or start it with `recipes/accelerate/cpu.yaml`, which shards "
-            "nothing."
+            f"{asked} is asked for, and training is on the CPU or in a single process, where accelerate "
+            "silently leaves it out. Use one GPU per process, or start it with `recipes/accelerate/cpu.yaml`, which "
+            "shards nothing."
         )
 
 
@@ -191,17 +166,7 @@ def warn_of_whole_teacher(args: PacedConfig) -> None:
 
 
 def check_teacher(model: Any, teacher_model: Any, args: PacedConfig, peft_config: Any) -> None:
-    """
-    Refuse a teacher that cannot be had.
-
-    Args:
-        model, teacher_model (`str`, `PreTrainedModel` or `PeftModel`): What the trainer was given.
-        args ([`PacedConfig`]): Settings.
-        peft_config (`PeftConfig`, *optional*): The student's adapter.
-
-    Raises:
-        ValueError: If there is none, or two, or it could not do what the settings ask of it.
-    """
+    """Refuse a teacher that is missing, or that could not do what the settings ask of it."""
     if args.self_distillation == "none" and teacher_model is None:
         raise ValueError(
             "`teacher_model` is None, so there is nothing to distill from. Give a model or its name, or set "
@@ -217,11 +182,6 @@ def check_teacher(model: Any, teacher_model: Any, args: PacedConfig, peft_config
             f"`self_distillation` is {args.self_distillation!r}, which needs an adapter to switch off or to "
             "average, and all of the student is trained. Set `use_peft` (`peft_config`), or "
             "`self_distillation='copy'`."
-        )
-    if args.teacher_offload and args.distributed_state is not None and args.distributed_state.num_processes > 1:
-        raise ValueError(
-            f"`teacher_offload` is set, and there are {args.distributed_state.num_processes} processes, whose "
-            "students must stay where they are. Use one process, or `teacher_cache`."
         )
     deepspeed = args.deepspeed_plugin
     if args.teacher_cache is not None and deepspeed is not None and deepspeed.zero_stage == 3:

@@ -1,6 +1,5 @@
-"""Pre-flight of a distillation: do student and teacher speak of the same tokens?
-
-Looks at tokenizers and configs only, so that it runs before any weights load. Not part of the paper.
+"""
+Whether student and teacher speak of the same tokens. Looks at tokenizers and configs only.
 """
 
 from __future__ import annotations
@@ -16,26 +15,11 @@ def check_same_vocabulary(
     student_config: PreTrainedConfig,
     teacher_config: PreTrainedConfig,
 ) -> int:
-    """Refuse a student and a teacher whose next-token distributions do not speak of the same tokens.
+    """
+    Refuse a student and a teacher whose next-token distributions do not speak of the same tokens.
 
     TRL 1.16 compares the sizes of the two heads and nothing else, so two unrelated tokenizers of equal size would
-    train a student on noise without a word.
-
-    Args:
-        student_tokenizer (`PreTrainedTokenizerBase`):
-            The student's tokenizer.
-        teacher_tokenizer (`PreTrainedTokenizerBase`):
-            The teacher's tokenizer.
-        student_config (`PreTrainedConfig`):
-            The student's config, for the size of its head and its end-of-sequence tokens.
-        teacher_config (`PreTrainedConfig`):
-            The teacher's.
-
-    Returns:
-        `int`: V, the ids that both heads have. Rows beyond it, in the larger head, are padding: no token has their id.
-
-    Raises:
-        ValueError: If an id means different tokens to the two, or a token has no row in one of the heads.
+    silently train a student on noise. Returns V, the ids that both heads have; rows beyond it are padding.
     """
     student_vocabulary, teacher_vocabulary = student_tokenizer.get_vocab(), teacher_tokenizer.get_vocab()
     _check_token_ids(student_vocabulary, teacher_vocabulary)

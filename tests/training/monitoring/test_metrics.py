@@ -11,8 +11,8 @@ from datasets import Dataset
 
 from helpers.training import COUNTS, ESTIMATE, logged, problems
 from paced_trl import effective_sample_size
-from paced_trl.training.callbacks import Histograms
 from paced_trl.training.monitoring.metrics import ProblemFigures, known_counts, problem_metrics
+from paced_trl.training.monitoring.trackers import Histograms
 from paced_trl.weighting.counts import frontier_shares
 
 

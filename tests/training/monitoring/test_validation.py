@@ -199,5 +199,5 @@ def test_forgetting_needs_something_to_measure_it_with(make_trainer: Callable) -
             ValueError, match=r"`max_forgetting` is 0\.1, and there is no retention set or no verifier"
         ):
             make_trainer(kl="forward", max_forgetting=0.1, trainer_kwargs=given)
-    with pytest.raises(ValueError, match=r"`max_forgetting` is 1\.5; it is a difference"):
+    with pytest.raises(ValueError, match=r"`max_forgetting` is 1\.5, but it must be less than 1"):
         make_trainer(kl="forward", max_forgetting=1.5)

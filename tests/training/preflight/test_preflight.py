@@ -16,12 +16,13 @@ from transformers import BitsAndBytesConfig, PreTrainedModel
 from helpers.tiny_models import build_tiny_model, build_tiny_tokenizer
 from helpers.training import hand_made_inputs, problems, settings
 from paced_trl import PacedTrainer
+from paced_trl.training.config import check_precision
 from paced_trl.training.dataset import reference_token_ids
-from paced_trl.training.preflight.before_loading import check_before_loading, check_chat_templates, read_side
+from paced_trl.training.preflight.before_loading import check_before_loading, check_chat_templates
+from paced_trl.training.preflight.side import read_side
 from paced_trl.training.preflight.trainability import (
     check_adapter,
     check_head,
-    check_precision,
     check_quantization,
     check_student_dtype,
     warn_of_whole_teacher,
@@ -79,16 +80,46 @@ def test_the_config_refuses_what_has_no_accelerator(monkeypatch: pytest.MonkeyPa
         settings(num_validation_generations=0)
 
 
-@pytest.mark.parametrize("targets", [["q_proj", "lm_head"], "lm_head", r".*(q_proj|lm_head)", ["embed_out"]])
+@pytest.mark.parametrize("targets", [["q_proj", "lm_head"], "lm_head", r".*(q_proj|lm_head)"])
 def test_an_adapter_on_the_head_is_refused(targets: Any) -> None:
-    with pytest.raises(ValueError, match=r"names the head .* would never be trained"):
-        check_adapter(LoraConfig(target_modules=targets))
+    with pytest.raises(ValueError, match=r"includes the head, .* would never be trained.*lora_modules_to_save"):
+        check_adapter(build_tiny_model().config, LoraConfig(target_modules=targets))
 
 
 @pytest.mark.parametrize("targets", [None, "all-linear", ["q_proj"], r".*_proj"])
-def test_adapters_elsewhere_are_not(targets: Any) -> None:
-    check_adapter(LoraConfig(target_modules=targets))
-    check_adapter(None)
+@pytest.mark.parametrize("start", [True, "pissa"])
+def test_adapters_elsewhere_are_not(targets: Any, start: Any) -> None:
+    config = build_tiny_model().config
+    check_adapter(config, LoraConfig(target_modules=targets, init_lora_weights=start))
+    check_adapter(config, None)
+
+
+@pytest.mark.parametrize("targets", [["query", "value"], ["embed_out"], "query_key_value", r".*\.attn\..*"])
+def test_an_adapter_that_reaches_nothing_is_refused(targets: Any) -> None:
+    with pytest.raises(ValueError, match=r"has no such modules. Its linear layers are .*'q_proj'"):
+        check_adapter(build_tiny_model().config, LoraConfig(target_modules=targets))
+
+
+def test_an_adapter_that_reaches_some_of_its_targets_is_warned_about() -> None:
+    with pytest.warns(UserWarning, match=r"names 'c_attn', which the student has not, so nothing is trained there"):
+        check_adapter(build_tiny_model().config, LoraConfig(target_modules=["q_proj", "c_attn"]))
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"), [(["lm_head"], "includes the head"), (["query"], "has no such modules")]
+)
+def test_adapters_are_checked_before_weights_load(tmp_path: Path, targets: list[str], message: str) -> None:
+    names = [save_pair(tmp_path, name, build_tiny_model()) for name in ("student", "teacher")]
+    for name in names:
+        Path(name, "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(ValueError, match=message):
+        PacedTrainer(
+            model=names[0],
+            teacher_model=names[1],
+            args=settings(output_dir=str(tmp_path)),
+            train_dataset=problems(),
+            peft_config=LoraConfig(target_modules=targets),
+        )
 
 
 def test_a_head_that_is_trained_itself_is_in_the_loss(tmp_path: Path) -> None:
