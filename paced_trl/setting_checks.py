@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 import operator
@@ -16,12 +17,6 @@ from .names import nearest_name
 def check_settings(settings: Any) -> None:
     """
     Refuse values of the wrong type, outside their choices or their range, in every setting that this package declares.
-
-    A field says its range in its metadata: `at_least`, `more_than`, `at_most`, `less_than`; `unchecked` leaves it to
-    the dataclass.
-
-    Raises:
-        ValueError: Names the setting, the value, what it may be and the nearest choice.
     """
     hints = get_type_hints(type(settings))
     for f in fields(settings):
@@ -29,6 +24,20 @@ def check_settings(settings: Any) -> None:
         if is_own and not f.metadata.get("unchecked"):
             _check_value(f.name, getattr(settings, f.name), hints[f.name])
             _check_range(f.name, getattr(settings, f.name), f.metadata)
+
+
+def check_setting(kind: type, name: str, value: Any) -> None:
+    """Refuse the value that a settings file gives to one setting of a dataclass; text may stand for a number."""
+    field = next(field for field in fields(kind) if field.name == name)
+    if field.metadata.get("unchecked"):
+        return
+    hint = get_type_hints(kind)[name]
+    kinds = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if isinstance(value, str) and str not in kinds and {int, float} & set(kinds):
+        with contextlib.suppress(ValueError):
+            value = int(value) if int in kinds else float(value)
+    _check_value(name, value, hint)
+    _check_range(name, value, field.metadata)
 
 
 def _is_own(declaring: type) -> bool:

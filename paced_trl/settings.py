@@ -23,7 +23,8 @@ DROPPED_SETTINGS = {
 }
 
 
-def _setting(default: Any, text: str, **metadata: Any) -> Any:
+def setting(default: Any, text: str, **metadata: Any) -> Any:
+    """Return a field of a dataclass of settings; see [`check_settings`] for its range."""
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata={"help": text, **metadata})
     return field(default=default, metadata={"help": text, **metadata})
@@ -54,30 +55,28 @@ class ProblemArguments(Settings):
 
     _argument_group_name: ClassVar[str] = "problems"
 
-    dataset_name: str | None = _setting(
+    dataset_name: str | None = setting(
         None,
         "Problems: a .jsonl, .ndjson, .json, .csv, .tsv (each also .gz) or .parquet file, a directory of "
         "save_to_disk, a Hub dataset id, or reasoning_gym:<task>?size=500&seed=0&<knob>=<value>.",
     )
-    dataset_config: str | None = _setting(None, "Configuration name of a Hub dataset.")
-    dataset_train_split: str = _setting("train", "Split of a Hub dataset that holds the problems.")
-    dataset_test_split: str = _setting("test", "Split of a Hub dataset named in eval_sets or retention_sets.")
-    prompt_column: str = _setting("prompt", "Column of the prompt: text or messages. With dots a field: a.b.")
-    solution_column: str = _setting(
+    dataset_config: str | None = setting(None, "Configuration name of a Hub dataset.")
+    dataset_train_split: str = setting("train", "Split of a Hub dataset that holds the problems.")
+    dataset_test_split: str = setting("test", "Split of a Hub dataset named in eval_sets or retention_sets.")
+    prompt_column: str = setting("prompt", "Column of the prompt: text or messages. With dots a field: a.b.")
+    solution_column: str = setting(
         "solution", "Column of the gold solution, which the verifier compares with; '' if the data have none."
     )
-    problem_id_column: str | None = _setting(None, "Column of unique ids. Default: a hash of prompt and solution.")
-    reference_column: str | None = _setting(
+    problem_id_column: str | None = setting(None, "Column of unique ids. Default: a hash of prompt and solution.")
+    reference_column: str | None = setting(
         None, "Column of completions to train on, text or one message. Default: 'reference', else 'completion'."
     )
-    privileged_context_column: str | None = _setting(
+    privileged_context_column: str | None = setting(
         None, "Column of what only the teacher sees in self-distillation: a worked solution, or a hint."
     )
-    system_prompt: str | None = _setting(None, "System message before every prompt; makes prompts chats.")
-    few_shot: str | None = _setting(
-        None, "JSON file with a list of messages before every prompt; makes prompts chats."
-    )
-    as_chat: str = _setting(
+    system_prompt: str | None = setting(None, "System message before every prompt; makes prompts chats.")
+    few_shot: str | None = setting(None, "JSON file with a list of messages before every prompt; makes prompts chats.")
+    as_chat: str = setting(
         "auto",
         "Turn text prompts into a user message, rendered with the chat template: true, false, or 'auto': where the "
         "tokenizer has a template.",
@@ -86,18 +85,18 @@ class ProblemArguments(Settings):
         metavar="auto|true|false",
         unchecked=True,
     )
-    choices_column: str | None = _setting(
+    choices_column: str | None = setting(
         None, "Column of a multiple choice's answers, a list; they follow the prompt as lines 'A. ...'."
     )
-    problem_weight_column: str | None = _setting(
+    problem_weight_column: str | None = setting(
         None, "Column of weights of your own, which are used as they are, with mean 1; nothing needs measuring."
     )
-    pass_rate_column: str | None = _setting(None, "Column of pass rates of your own; nothing needs measuring.")
-    num_passed_column: str | None = _setting(
+    pass_rate_column: str | None = setting(None, "Column of pass rates of your own; nothing needs measuring.")
+    num_passed_column: str | None = setting(
         None, "Column of passes of your own, with num_valid_column; nothing needs measuring."
     )
-    num_valid_column: str | None = _setting(None, "Column of how many generations num_passed_column counts among.")
-    max_problems: int | None = _setting(None, "Use the first so many problems only.", at_least=1)
+    num_valid_column: str | None = setting(None, "Column of how many generations num_passed_column counts among.")
+    max_problems: int | None = setting(None, "Use the first so many problems only.", at_least=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -126,15 +125,13 @@ class ModelArguments(Settings):
 
     _argument_group_name: ClassVar[str] = "student"
 
-    model_name_or_path: str | None = _setting(
-        None, "Student: a Hub id, a local directory, an adapter directory, or a directory with a GGUF file."
-    )
-    model_revision: str = _setting("main", "Branch, tag or commit of a model on the Hub.")
-    dtype: str | None = _setting(
+    model_name_or_path: str | None = setting(None, "Student: a Hub id, a local directory, or an adapter directory.")
+    model_revision: str = setting("main", "Branch, tag or commit of a model on the Hub.")
+    dtype: str | None = setting(
         "auto", "'auto': bfloat16 on a GPU, float32 on a CPU.", choices=["auto", "bfloat16", "float16", "float32"]
     )
-    attn_implementation: str | None = _setting(None, "Attention implementation, e.g. 'sdpa'.")
-    trust_remote_code: bool = _setting(False, "Allow models that ship their own code.")
+    attn_implementation: str | None = setting(None, "Attention implementation, e.g. 'sdpa'.")
+    trust_remote_code: bool = setting(False, "Allow models that ship their own code.")
 
 
 @dataclass
@@ -143,18 +140,18 @@ class SamplingArguments(Settings):
 
     _argument_group_name: ClassVar[str] = "sampling"
 
-    max_completion_length: int = _setting(512, "Most tokens in a completion, end of sequence included.", at_least=1)
-    temperature: float = _setting(1.0, "Sampling temperature; 0 is greedy.", at_least=0)
-    top_p: float = _setting(1.0, "Nucleus sampling: keep tokens up to this probability mass.", more_than=0, at_most=1)
-    top_k: int = _setting(0, "Keep the k likeliest tokens; 0 keeps all.", at_least=0)
-    min_p: float | None = _setting(
+    max_completion_length: int = setting(512, "Most tokens in a completion, end of sequence included.", at_least=1)
+    temperature: float = setting(1.0, "Sampling temperature; 0 is greedy.", at_least=0)
+    top_p: float = setting(1.0, "Nucleus sampling: keep tokens up to this probability mass.", more_than=0, at_most=1)
+    top_k: int = setting(0, "Keep the k likeliest tokens; 0 keeps all.", at_least=0)
+    min_p: float | None = setting(
         None, "Drop tokens below this fraction of the likeliest token's probability.", at_least=0, at_most=1
     )
-    repetition_penalty: float = _setting(1.0, "Penalty on tokens that occurred already; 1 is none.", more_than=0)
-    chat_template_kwargs: dict[str, Any] | str | None = _setting(
+    repetition_penalty: float = setting(1.0, "Penalty on tokens that occurred already; 1 is none.", more_than=0)
+    chat_template_kwargs: dict[str, Any] | str | None = setting(
         None, "Options of the chat template, e.g. '{\"enable_thinking\": false}'."
     )
-    seed: int = _setting(42, "Seed of all draws.", at_least=0)
+    seed: int = setting(42, "Seed of all draws.", at_least=0)
 
 
 # The built-in verifiers, and what each compares a completion with. `NAME` is the class `NameCheck` of
@@ -175,12 +172,12 @@ class VerifierArguments(Settings):
 
     _argument_group_name: ClassVar[str] = "verifier"
 
-    verifier: str = _setting(
+    verifier: str = setting(
         "math",
         "; ".join(f"'{name}': {gold}" for name, gold in VERIFIERS.items())
         + "; or the path of a TRL reward function, 'pkg.module:name'.",
     )
-    verifier_kwargs: dict[str, Any] | str | None = _setting(None, "Options of the verifier, as JSON.")
+    verifier_kwargs: dict[str, Any] | str | None = setting(None, "Options of the verifier, as JSON.")
 
 
 @dataclass
@@ -189,11 +186,11 @@ class VerifyArguments(Settings):
 
     _argument_group_name: ClassVar[str] = "completions to judge"
 
-    completion_column: str = _setting("completion", "Column of the completions: text, or a list of messages.")
-    label_column: str | None = _setting(
+    completion_column: str = setting("completion", "Column of the completions: text, or a list of messages.")
+    label_column: str | None = setting(
         None, "Column that says which completions are right: true/false, 1/0 or passed/failed. Shows the agreement."
     )
-    max_shown: int = _setting(5, "Show the first so many disagreements, and rows without a valid verdict.", at_least=0)
+    max_shown: int = setting(5, "Show the first so many disagreements, and rows without a valid verdict.", at_least=0)
 
 
 @dataclass
@@ -202,7 +199,7 @@ class OutputArguments(Settings):
 
     _argument_group_name: ClassVar[str] = "output"
 
-    output_dir: str | None = _setting(None, "Directory of the run, e.g. runs/my-student.")
+    output_dir: str | None = setting(None, "Directory of the run, e.g. runs/my-student.")
 
 
 @dataclass
@@ -211,28 +208,28 @@ class EstimationArguments(Settings):
 
     _argument_group_name: ClassVar[str] = "pass rates"
 
-    num_generations: int = _setting(8, "Completions per problem (K).", at_least=1)
-    allocation: Literal["fixed", "adaptive"] = _setting(
+    num_generations: int = setting(8, "Completions per problem (K).", at_least=1)
+    allocation: Literal["fixed", "adaptive"] = setting(
         "fixed",
         "'fixed': num_generations for every problem. 'adaptive': two each, then one more where it sharpens the "
         "weights most, num_generations on average at most.",
     )
-    target_error: float | None = _setting(
+    target_error: float | None = setting(
         None,
         "With 'adaptive': stop at this error of the weights (mean 1). Default: that of a plug-in estimate with "
         "num_generations each.",
         more_than=0,
     )
-    generation_batch_size: int = _setting(
+    generation_batch_size: int = setting(
         64, "Completions generated at once; lower it when memory runs out.", at_least=1
     )
-    engine: Literal["transformers", "vllm", "openai"] = _setting(
+    engine: Literal["transformers", "vllm", "openai"] = setting(
         "transformers", "What generates: transformers or vLLM in this process, or OpenAI-compatible servers."
     )
-    engine_kwargs: dict[str, Any] | str | None = _setting(
+    engine_kwargs: dict[str, Any] | str | None = setting(
         None, 'Options of the engine, e.g. \'{"base_urls": ["http://127.0.0.1:8000"]}\' for openai.'
     )
-    pass_rates: str | None = _setting(
+    pass_rates: str | None = setting(
         None,
         "Directory of the pass-rate store: `estimate` writes it, `train` reads it. Default: OUTPUT_DIR/pass_rates. "
         "USER/NAME, where there is no directory USER: published pass rates on the Hub.",
@@ -245,13 +242,13 @@ class WeightArguments(Settings):
 
     _argument_group_name: ClassVar[str] = "problem weights"
 
-    weight_alpha: float = _setting(1.0, "Exponent a of the pass rate in p^a (1-p)^b.", at_least=0)
-    weight_beta: float = _setting(1.0, "Exponent b of the failure rate in p^a (1-p)^b.", at_least=0)
-    weight_estimator: Literal["plugin", "unbiased", "posterior"] = _setting(
+    weight_alpha: float = setting(1.0, "Exponent a of the pass rate in p^a (1-p)^b.", at_least=0)
+    weight_beta: float = setting(1.0, "Exponent b of the failure rate in p^a (1-p)^b.", at_least=0)
+    weight_estimator: Literal["plugin", "unbiased", "posterior"] = setting(
         "plugin", "How weights are estimated from pass counts."
     )
-    weight_gate: bool = _setting(True, "With 'posterior', weight 0 where only passes or only failures were seen.")
-    prior_features: list[str] = _setting(
+    weight_gate: bool = setting(True, "With 'posterior', weight 0 where only passes or only failures were seen.")
+    prior_features: list[str] = setting(
         [],
         "Columns known before generating that may tell how hard a problem is, 'prompt_length' or "
         "'solution_log_probability' (of the student).",
@@ -274,22 +271,22 @@ class TrainArguments(Settings):
 
     _argument_group_name: ClassVar[str] = "references and held-out problems"
 
-    references: str | None = _setting(
+    references: str | None = setting(
         None, "Directory for the teacher's completions, kept and reused. Default: OUTPUT_DIR/references."
     )
-    num_reference_attempts: int = _setting(4, "Completions the teacher may make until one is verified.", at_least=1)
-    unsolved: Literal["drop", "solution", "keep"] = _setting(
+    num_reference_attempts: int = setting(4, "Completions the teacher may make until one is verified.", at_least=1)
+    unsolved: Literal["drop", "solution", "keep"] = setting(
         "drop",
         "Problems the teacher does not solve: left out, trained on the solution text, or on a failed completion.",
     )
-    teacher_engine: Literal["transformers", "vllm", "openai"] = _setting(
+    teacher_engine: Literal["transformers", "vllm", "openai"] = setting(
         "transformers", "As engine, for the teacher's references."
     )
-    teacher_engine_kwargs: dict[str, Any] | str | None = _setting(None, "As engine_kwargs, for teacher_engine.")
-    validation_set: str | None = _setting(
+    teacher_engine_kwargs: dict[str, Any] | str | None = setting(None, "As engine_kwargs, for teacher_engine.")
+    validation_set: str | None = setting(
         None, "Held-out problems for evaluations during training (--eval_strategy), as in --dataset_name."
     )
-    retention_set: str | None = _setting(
+    retention_set: str | None = setting(
         None,
         "Problems of a kind that is not trained, evaluated along with the validation set: mean@k there shows "
         "forgetting, and --max_forgetting ends the run when there is too much.",
@@ -302,21 +299,21 @@ class EvaluateArguments(Settings):
 
     _argument_group_name: ClassVar[str] = "evaluation"
 
-    eval_sets: list[str] = _setting(
+    eval_sets: list[str] = setting(
         [],
         "Held-out problems as NAME=DATA pairs, e.g. test=data/test.jsonl; DATA as in --dataset_name, where a Hub id "
         "may go on with its own split and configuration: org/data?split=train&config=main.",
     )
-    retention_sets: list[str] = _setting(
+    retention_sets: list[str] = setting(
         [], "Problems the run does not train on, as NAME=DATA pairs: accuracy there shows forgetting."
     )
-    training_problems: bool = _setting(
+    training_problems: bool = setting(
         False,
         "Evaluate on the training problems (--dataset_name) as well, as the set 'training': what training changed "
         "there, for the report's figures and its table of problems.",
     )
-    num_eval_generations: int = _setting(4, "Completions per held-out problem (k of mean@k).", at_least=1)
-    baseline: list[str] = _setting(
+    num_eval_generations: int = setting(4, "Completions per held-out problem (k of mean@k).", at_least=1)
+    baseline: list[str] = setting(
         [], "Evaluation directories to compare with, problem by problem (several: seeds of one run)."
     )
 
@@ -327,13 +324,19 @@ class PlanArguments(Settings):
 
     _argument_group_name: ClassVar[str] = "plan"
 
-    card: Literal[8, 12, 16, 24, 48, 80] = _setting(24, "Memory of the GPU in GB: 8, 12, 16, 24, 48 or 80.")
-    num_problems: int | None = _setting(None, "How many problems, where they are not on this disk.", at_least=1)
-    prompt_tokens: int = _setting(256, "Tokens of the longest prompt.", at_least=1)
-    autocast: bool = _setting(
+    card: int = setting(24, "Memory of the GPU in GB.", at_least=1)
+    num_problems: int | None = setting(None, "How many problems, where they are not on this disk.", at_least=1)
+    prompt_tokens: int = setting(256, "Tokens of the longest prompt.", at_least=1)
+    autocast: bool = setting(
         True, "Whether matrices are multiplied in half precision, as TRL does on a GPU, here where there may be none."
     )
-    completion_share: float = _setting(
+    tokens_per_second: float | None = setting(
+        None, "Tokens that the engine generates in a second on that card, as you measured, for hours.", more_than=0
+    )
+    trained_tokens_per_second: float | None = setting(
+        None, "Tokens that training takes in a second on that card, prompts included, as you measured.", more_than=0
+    )
+    completion_share: float = setting(
         0.5, "Mean length of completions, as a share of max_completion_length.", more_than=0, at_most=1
     )
 
@@ -344,7 +347,7 @@ class TeacherGapArguments(Settings):
 
     _argument_group_name: ClassVar[str] = "teacher gap"
 
-    num_gap_references: int = _setting(
+    num_gap_references: int = setting(
         64, "Compare the two teachers on so many references, drawn at random.", at_least=1
     )
 
@@ -355,8 +358,8 @@ class DiagnoseArguments(Settings):
 
     _argument_group_name: ClassVar[str] = "diagnosis"
 
-    problems_per_pass_rate: int = _setting(32, "Most problems per pass rate; one gradient each.", at_least=2)
-    sketch_size: int = _setting(
+    problems_per_pass_rate: int = setting(32, "Most problems per pass rate; one gradient each.", at_least=2)
+    sketch_size: int = setting(
         8192, "Numbers kept of each gradient: all where it has no more, else a random projection.", at_least=1
     )
 
@@ -367,21 +370,21 @@ class PublishArguments(Settings):
 
     _argument_group_name: ClassVar[str] = "publishing"
 
-    base_model: str | None = _setting(
+    base_model: str | None = setting(
         None, "Hub id of the student before training, for runs that loaded it from a directory."
     )
-    license: str | None = _setting(
+    license: str | None = setting(
         None,
         "License of the student, e.g. apache-2.0. Default: that of the student before training, where it is known.",
     )
-    merge: bool = _setting(
+    merge: bool = setting(
         False, "Publish the adapter merged into its 16-bit base, after checking that it is the same model."
     )
-    pass_rates_repo: str | None = _setting(
+    pass_rates_repo: str | None = setting(
         None, "Publish the pass rates too, as the Hub dataset USER/NAME; `train --pass_rates USER/NAME` reads it."
     )
-    publish_completions: bool = _setting(False, "With pass_rates_repo, publish the student's completions too.")
-    not_private: list[str] = _setting(
+    publish_completions: bool = setting(False, "With pass_rates_repo, publish the student's completions too.")
+    not_private: list[str] = setting(
         [], "Texts that look private and are meant to be published, such as an address in a problem."
     )
 
@@ -392,7 +395,7 @@ class RepositoryArguments(Settings):
 
     _argument_group_name: ClassVar[str] = "repository"
 
-    run: str | None = _setting(None, "Directory of a finished run, e.g. runs/mine.")
-    repo: str | None = _setting(None, "Repository on the Hub, USER/NAME; made if there is none.")
-    public: bool = _setting(False, "Let everybody see the repository. Default: private.")
-    dry_run: bool = _setting(False, "Write what would be published to RUN/publish, and upload nothing.")
+    run: str | None = setting(None, "Directory of a finished run, e.g. runs/mine.")
+    repo: str | None = setting(None, "Repository on the Hub, USER/NAME; made if there is none.")
+    public: bool = setting(False, "Let everybody see the repository. Default: private.")
+    dry_run: bool = setting(False, "Write what would be published to RUN/publish, and upload nothing.")

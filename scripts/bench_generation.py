@@ -7,7 +7,7 @@ and a logits processor ends it there, and only there. `--variants` measures othe
 
     OMP_NUM_THREADS=1 python scripts/bench_generation.py --json bench.json
     OMP_NUM_THREADS=1 python scripts/bench_generation.py --variants --num-prompts 20 --batch-size 32 --pairs 1
-    OMP_NUM_THREADS=1 python scripts/bench_generation.py --model runs/smollm2/converted --num-prompts 16 --pairs 2
+    OMP_NUM_THREADS=1 python scripts/bench_generation.py --model runs/smollm2/model --num-prompts 16 --pairs 2
 
 One run of the first on two cores that were shared with other work (`scripts/results/bench_generation.json`): 315
 tokens/s against 83, a median ratio of 3.78 (3.18 to 4.55 in 5 pairs). Other ways against the engine, one run of the
@@ -43,7 +43,7 @@ from transformers import (
 
 from paced_trl import SamplingParameters, TransformersGenerator
 from paced_trl.generation import transformers_engine as generation
-from paced_trl.generation.batching import Row
+from paced_trl.generation.batching import PromptRow
 from paced_trl.generation.continuous_batch import ContinuousBatch
 from paced_trl.generation.padded_batch import PaddedBatch, attention_mask, left_padded
 
@@ -114,7 +114,7 @@ def ours(
     """The engine, or a variant of it: another kind of batch, no shared prefill, other points of refilling."""
 
     class Scheduled(kind):  # type: ignore[misc, valid-type]
-        def admit(self, rows: list[Row]) -> None:
+        def admit(self, rows: list[PromptRow]) -> None:
             super().admit(rows if is_shared else [single for row in rows for single in row.singles()])
 
         def processors(self, uniforms: Any, padding: torch.Tensor, starts: torch.Tensor) -> LogitsProcessorList:

@@ -15,7 +15,7 @@ import yaml
 
 from helpers.paths import ROOT
 from paced_trl.commands import COMMANDS
-from paced_trl.commands.parsing import known_settings
+from paced_trl.commands.early_checks import known_settings
 from paced_trl.commands.recipe import Recipe
 
 

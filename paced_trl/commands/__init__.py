@@ -71,12 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run_command(command: str, arguments: Sequence[str] | None = None) -> None:
-    """
-    Run a command on its arguments, those of the process if None, and turn errors into one line.
-
-    Of several processes the first one works alone, and the others leave, unless the command divides its work.
-    """
+    """Run a command on its arguments, those of the process if None, and turn errors into one line."""
     from ..processes import run_on_first_process_only
+    from .early_checks import check_arguments
     from .exits import clean_exit
 
     num_others = 0 if command in DISTRIBUTED_COMMANDS else run_on_first_process_only()
@@ -86,8 +83,10 @@ def run_command(command: str, arguments: Sequence[str] | None = None) -> None:
         print(f"paced-trl {command}: works in one process; the other {num_others} left.", file=sys.stderr)
     with clean_exit(command):
         _quieten_libraries()
+        given = sys.argv[1:] if arguments is None else list(arguments)
+        check_arguments(given)
         module = importlib.import_module(f"{__name__}.{command.replace('-', '_')}")
-        module.run(sys.argv[1:] if arguments is None else arguments)
+        module.run(given)
 
 
 def _quieten_libraries() -> None:

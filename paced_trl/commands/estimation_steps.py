@@ -20,11 +20,7 @@ from .recipe import Recipe
 
 
 def estimate_student(recipe: Recipe, problems: Dataset, verifier: Verifier) -> Dataset:
-    """
-    Measure the student's pass rates, or read published ones; what the store holds is not generated again.
-
-    Beside the store, `<store>.parquet` gets the problems with `num_passed`, `num_valid` and `pass_rate`.
-    """
+    """Measure the student's pass rates, or read published ones; what the store holds is not generated again."""
     if recipe.published_pass_rates is not None:
         return published_pass_rates(recipe, problems)
     settings = recipe.estimation
@@ -56,11 +52,7 @@ def published_pass_rates(recipe: Recipe, problems: Dataset) -> Dataset:
 
 
 def with_prior_features(recipe: Recipe, problems: Dataset, generator: Generator | None = None) -> Dataset:
-    """
-    Add the log-probability of each solution, if it is a feature of the prior and no column yet.
-
-    It is computed once: beside the store, `<store>.parquet` keeps it.
-    """
+    """Add the log-probability of each solution, if it is a feature of the prior and no column yet."""
     name = SOLUTION_LOG_PROBABILITY
     if name not in recipe.weights.prior_features or name in problems.column_names:
         return problems

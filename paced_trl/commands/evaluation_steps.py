@@ -22,12 +22,8 @@ if TYPE_CHECKING:
 def evaluate_sets(
     recipe: Recipe, verifier: Verifier, directory: Path, *, name_or_path: str | None = None
 ) -> dict[str, Evaluation]:
-    """
-    Evaluate a model on all evaluation and retention sets, on the training problems if that is asked for.
-
-    A finished evaluation is read from `directory`. `name_or_path` is the model, if it is not the recipe's student.
-    """
-    from ..generation.models import weights_fingerprint
+    """Evaluate a model on all evaluation and retention sets, on the training problems if that is asked for."""
+    from ..generation.identity import weights_fingerprint
 
     held_out = recipe.held_out_sets()
     sets = held_out | ({TRAINING: recipe.data.dataset_name} if recipe.evaluation.training_problems else {})

@@ -7,7 +7,6 @@ import dataclasses
 import inspect
 import re
 import shutil
-from collections.abc import Iterator
 from typing import Any, get_type_hints
 
 from trl import TrlParser
@@ -117,9 +116,3 @@ def _show_once(actions: list[argparse.Action], *, is_of_trl: bool) -> None:
         if action.option_strings[0].startswith("--no_") and action.nargs == 0:
             action.help = argparse.SUPPRESS
         action.is_of_trl = is_of_trl and action.help is not argparse.SUPPRESS  # type: ignore[attr-defined]
-
-
-def settings_of(dataclass_types: list[type]) -> Iterator[str]:
-    """Yield the names of all settings of some dataclasses."""
-    for dtype in dataclass_types:
-        yield from (field.name for field in dataclasses.fields(dtype))

@@ -5,63 +5,34 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from dataclasses import fields
+from typing import Any
 
-from .. import settings as own_settings
-from ..names import nearest_name
-from ..settings import DROPPED_SETTINGS
 from .config_files import take_config
+from .early_checks import check_file, refuse_unknown
 
 
 def parse(command: str, dataclasses: Sequence[type], arguments: Sequence[str], *, description: str) -> tuple[Any, ...]:
-    """
-    Parse a command's YAML file (`--config`) and flags into its dataclasses, with TRL's parser; flags win.
-
-    Args:
-        command (`str`): Name of the command, for the help.
-        dataclasses (`Sequence[type]`): Dataclasses to fill.
-        arguments (`Sequence[str]`): The command line after the command's name.
-        description (`str`): What `--help` shows above the options; teaches by example.
-
-    Returns:
-        `tuple`: One instance per dataclass.
-
-    Raises:
-        ValueError: If the file or the command line names a setting that does not exist; the nearest one is named.
-    """
+    """Parse a command's YAML file (`--config`) and flags into its dataclasses, with TRL's parser; flags win."""
     rest, settings = take_config(list(arguments))
+    environment = settings.pop("env", None)
+    own = {f.name for dataclass in dataclasses for f in fields(dataclass)}
+    check_file(settings, own)
     from transformers.utils.logging import disable_progress_bar
 
-    from .help import SettingsParser, settings_of
+    from .help import SettingsParser
 
     disable_progress_bar()  # a bar per file of weights hides this program's own
     parser = SettingsParser(list(dataclasses), command=command, description=description)
-    own = set(settings_of(list(dataclasses)))
-    _set_environment(settings.pop("env", None))
-    foreign = settings.keys() - own
-    known = own | known_settings() if foreign else own
-    for key in sorted(foreign - known):
-        _refuse_unknown(key, known, f"The configuration file has the key {key!r}")
+    _set_environment(environment)
     parser.set_defaults_with_config(**{key: value for key, value in settings.items() if key in own})
     *parsed, _, unknown = parser.parse_args_into_dataclasses(args=rest, return_remaining_strings=True)
     flags = [argument for argument in unknown if argument.startswith("-")]
     if flags:
-        _refuse_unknown(flags[0].lstrip("-").split("=")[0].replace("-", "_"), own, f"The flag {flags[0]!r} was given")
+        refuse_unknown(flags[0].lstrip("-").split("=")[0].replace("-", "_"), own, f"The flag {flags[0]!r} was given")
     if unknown:
         raise ValueError(f"{unknown[0]!r} was given without a flag in front of it. Put `--option` before each value.")
     return tuple(parsed)
-
-
-def known_settings() -> set[str]:
-    """Return the settings of all commands: one YAML file may serve several, so a key of another is no mistake."""
-    from trl import ModelConfig
-
-    from ..evaluation.arms import ComparisonArguments
-    from ..training.config import PacedConfig
-    from .help import settings_of
-
-    kinds = [value for name, value in vars(own_settings).items() if name.endswith("Arguments")]
-    return set(settings_of([*kinds, ComparisonArguments, PacedConfig, ModelConfig]))
 
 
 def positional_parser(command: str, description: str) -> argparse.ArgumentParser:
@@ -78,11 +49,3 @@ def _set_environment(variables: Any) -> None:
     if variables is not None and not isinstance(variables, dict):
         raise ValueError(f"`env` is {variables!r}, which is no mapping. Write `env: {{NAME: value}}`.")
     os.environ.update({str(name): str(value) for name, value in (variables or {}).items()})
-
-
-def _refuse_unknown(key: str, known: set[str], given: str) -> NoReturn:
-    if key in DROPPED_SETTINGS:
-        raise ValueError(f"{given}, which was dropped: {DROPPED_SETTINGS[key]}")
-    nearest = nearest_name(key, known, cutoff=0.5)
-    hint = f" Did you mean `{nearest}`?" if nearest else " `--help` lists the settings."
-    raise ValueError(f"{given}, which is no setting of this command.{hint}")

@@ -87,12 +87,7 @@ _SECTIONS = {
 
 
 class Recipe:
-    """
-    The settings of a run, by section, and what they name.
-
-    A command has the sections that it parses; another is an `AttributeError`. With training, [`PacedConfig`] is also
-    the section of sampling, verifier, weights and output.
-    """
+    """The settings of a run, by section, and what they name."""
 
     data: ProblemArguments
     model: ModelArguments | ModelConfig
@@ -258,18 +253,16 @@ class Recipe:
         *,
         engine: str = "transformers",
         engine_kwargs: dict[str, Any] | str | None = None,
-        **model_options: Any,
+        **options: Any,
     ) -> Generator:
-        from ..generation.engines import load_generator
+        from ..generation.engines import load_generator, model_options
 
-        # What the other engines decide themselves, and servers have decided.
-        own = {"vllm": ("attn_implementation",), "openai": ("attn_implementation", "dtype")}
         return load_generator(
             engine,
             model_name_or_path=require_model(name_or_path, setting),
             sampling=SamplingParameters.of(self.sampling),
             chat_template_kwargs=self.chat_template_kwargs,
-            **{name: value for name, value in model_options.items() if name not in own.get(engine, ())},
+            **model_options(engine, options),
             **{"batch_size": self.estimation.generation_batch_size} | as_mapping(engine_kwargs, "engine_kwargs"),
         )
 

@@ -3,8 +3,6 @@ The key-value cache as rows: made once per prompt and copied for its K continuat
 
 `num_return_sequences=K` runs every prompt K times. Here a prompt runs once and its key-value cache is copied, which
 was 2.3 times as fast for 128-token prompts, 24 new tokens and K = 8, with equal greedy completions.
-
-Knows caches and the models that they fit; refuses to know sampling.
 """
 
 from __future__ import annotations
@@ -45,18 +43,9 @@ def prefill_once(
 
     `generate` gets the cache together with the full prompts, and begins with their last token.
 
-    Args:
-        model (`PreTrainedModel` or `PeftModel`):
-            The model to run, in eval mode and without gradients.
-        base_model (`PreTrainedModel`):
-            `model`, or what it wraps; its signature tells what `forward` accepts.
-        ids, mask (`torch.Tensor` of shape `(P, L)`):
-            Token ids and attention mask of left-padded prompts, last token included; L > 1.
-        owner (`torch.Tensor` of shape `(B,)`):
-            Which prompt each of the B continuations belongs to.
-
-    Returns:
-        `DynamicCache` of B rows and L - 1 positions
+    `ids` and `mask` of shape (P, L), L > 1, are left-padded prompts, last token included; `owner` of shape (B,) says
+    which prompt each of the B continuations belongs to. The result has B rows and L - 1 positions. `base_model` is
+    `model` or what PEFT wraps: its signature tells what `forward` accepts.
     """
     ids, mask = ids[:, :-1], mask[:, :-1]
     cache = DynamicCache(config=base_model.config.get_text_config(decoder=True))
@@ -77,11 +66,7 @@ def set_width(cache: DynamicCache, width: int) -> None:
     """
     Change the number of positions of a cache at its beginning, where every row has padding.
 
-    Args:
-        cache (`DynamicCache`):
-            Of a model for which `can_cut_cache` holds.
-        width (`int`):
-            Wanted number of positions. New ones are 0, and the attention mask must hide them.
+    New positions are 0, and the attention mask must hide them.
     """
     for layer in cache.layers:
         if isinstance(layer, DynamicLayer) and layer.is_initialized:

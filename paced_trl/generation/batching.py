@@ -1,49 +1,53 @@
 """
-Which completions are generated together: bounded in rows and in tokens, so that the key-value cache fits.
+Rows: a prompt with some of its generations. Which of them are generated together, and the seed of each.
 
-Pure; knows nothing of models.
+Pure; does not depend on models.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
-class Row:
-    """
-    One prompt in a batch, and which of its generations the batch makes.
-
-    Args:
-        prompt_index (`int`):
-            The caller's number of the prompt.
-        prompt_ids (`list[int]`):
-            Its token ids, without padding.
-        first_generation (`int`):
-            Number of the first of its generations.
-        num_generations (`int`):
-            How many of them.
-    """
+class PromptRow:
+    """A prompt by the caller's number, its token ids without padding, and which of its generations are to be made."""
 
     prompt_index: int
     prompt_ids: list[int]
     first_generation: int
     num_generations: int
 
-    def singles(self) -> list[Row]:
+    def singles(self) -> list[PromptRow]:
         """Return one row per generation."""
         first = self.first_generation
         return [replace(self, first_generation=first + g, num_generations=1) for g in range(self.num_generations)]
 
+    def cut(self, num_generations: int) -> tuple[PromptRow, list[PromptRow]]:
+        """Return the first generations, and what is left of the row."""
+        if self.num_generations <= num_generations:
+            return self, []
+        rest = replace(
+            self,
+            first_generation=self.first_generation + num_generations,
+            num_generations=self.num_generations - num_generations,
+        )
+        return replace(self, num_generations=num_generations), [rest]
+
+    def seed_digest(self, seed: int) -> bytes:
+        """Return 32 bytes that depend on the seed of a call, the prompt, and the number of the first generation."""
+        text = f"{seed}|{self.first_generation}|{','.join(map(str, self.prompt_ids))}"
+        return hashlib.sha256(text.encode()).digest()
+
+    def seed(self, seed: int) -> int:
+        """Return the seed of the row in a call with a seed, for engines that draw themselves: 31 bits."""
+        return int.from_bytes(self.seed_digest(seed)[:4], "little") >> 1
+
 
 def per_prompt(num_generations: int | Sequence[int], num_prompts: int) -> list[int]:
-    """
-    Return the number of generations of each prompt.
-
-    Raises:
-        ValueError: If there is not one number per prompt, or one is negative.
-    """
+    """Return the number of generations of each prompt; raises ValueError where there is not one, or it is negative."""
     counts = [num_generations] * num_prompts if isinstance(num_generations, int) else [int(n) for n in num_generations]
     if len(counts) != num_prompts or min(counts, default=0) < 0:
         raise ValueError(
@@ -53,49 +57,26 @@ def per_prompt(num_generations: int | Sequence[int], num_prompts: int) -> list[i
     return counts
 
 
-def capacity(rows: Sequence[Row], batch_size: int, batch_tokens: int, max_completion_length: int) -> int:
+def capacity(rows: Sequence[PromptRow], batch_size: int, batch_tokens: int, max_completion_length: int) -> int:
     """
-    Return how many completions fit into a batch.
+    Return how many completions of some rows (not none) fit into a batch, at least 1.
 
-    Args:
-        rows (`Sequence[Row]`):
-            What the batch may hold; not empty.
-        batch_size (`int`):
-            Most completions in a batch.
-        batch_tokens (`int`):
-            Most tokens in a batch, each completion counted with its padded prompt and `max_completion_length`.
-        max_completion_length (`int`):
-            Most tokens of a completion.
-
-    Returns:
-        `int`, at least 1
+    A batch has at most `batch_size` completions and `batch_tokens` tokens, each completion being counted with its
+    padded prompt and `max_completion_length`.
     """
     tokens_per_completion = max(len(row.prompt_ids) for row in rows) + max_completion_length
     return max(1, min(batch_size, batch_tokens // tokens_per_completion))
 
 
-def split_off(rows: list[Row], room: int) -> tuple[list[Row], list[Row]]:
+def split_off(rows: list[PromptRow], room: int) -> tuple[list[PromptRow], list[PromptRow]]:
     """
-    Split off as many rows as there is room for.
+    Return the rows, never none, for which there is room (completions, at least 1), and the rest.
 
-    Args:
-        rows (`list[Row]`):
-            What is to be generated; not empty.
-        room (`int`):
-            Most completions, at least 1.
-
-    Returns:
-        `tuple[list[Row], list[Row]]`: The rows that fit, never none, and the rest. Prompts stay whole, but for a first
-        one that has more generations than there is room.
+    Prompts stay whole, but for a first one that has more generations than there is room.
     """
     if rows[0].num_generations > room:
-        head = replace(rows[0], num_generations=room)
-        tail = replace(
-            rows[0],
-            first_generation=rows[0].first_generation + room,
-            num_generations=rows[0].num_generations - room,
-        )
-        return [head], [tail, *rows[1:]]
+        head, rest = rows[0].cut(room)
+        return [head], [*rest, *rows[1:]]
     for position, row in enumerate(rows):
         room -= row.num_generations
         if room < 0:

@@ -4,9 +4,6 @@ A batch that finished rows leave and waiting rows enter, so that a step costs wh
 `generate` runs a batch until its longest row has ended. Here it runs in segments: it stops when enough rows have
 ended, their keys and values are dropped, new prompts are run once and their caches appended, and it goes on from
 there. Rows are aligned on the right, and padding that no row needs any more is cut off.
-
-Knows token ids, caches and `generate`; refuses to know text, which rows wait, and what to do when memory runs out.
-How completions are made is not the paper's subject (arXiv 2603.11178).
 """
 
 from __future__ import annotations
@@ -18,24 +15,16 @@ import torch
 from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList
 
 from .attention_cache import append_rows, prefill_once, set_width
-from .batching import Row
+from .batching import PromptRow
 from .padded_batch import PaddedBatch, attention_mask, left_padded
 
 
 class EnoughRowsFinished(StoppingCriteria):
     """
-    End the rows that are finished, and the segment when they are many.
+    End the rows that are finished, and the segment when they are `num_rows`.
 
-    Args:
-        ends (`torch.Tensor` of shape `(B,)`):
-            Positions, padding included, at which rows have their full length.
-        eos_token_ids (`torch.Tensor`):
-            Tokens that end a row.
-        num_rows (`int`):
-            How many rows must be finished.
-
-    Attributes:
-        finished (`torch.Tensor` of shape `(B,)`, bool): Which rows are.
+    `ends` of shape (B,): positions, padding included, at which rows have their full length. `finished` of shape (B,):
+    which rows are.
     """
 
     def __init__(self, ends: torch.Tensor, eos_token_ids: torch.Tensor, num_rows: int):
@@ -51,21 +40,13 @@ class EnoughRowsFinished(StoppingCriteria):
 
 @dataclass
 class _Tensors:
-    """
-    What `generate` is given. B rows of one completion each, W positions.
+    """What `generate` is given: B rows of one completion each, W positions."""
 
-    Attributes:
-        ids (`torch.Tensor` of shape `(B, W)`): Left padding, prompt, and what has been generated.
-        padding, starts (`torch.Tensor` of shape `(B,)`): Where a row's prompt and completion begin.
-        uniforms (`torch.Tensor` of shape `(B, C)`, *optional*): Random numbers; `None` if greedy.
-        cache (`DynamicCache`): Keys and values of the first W - 1 positions.
-    """
-
-    ids: torch.Tensor
-    padding: torch.Tensor
-    starts: torch.Tensor
-    uniforms: torch.Tensor | None
-    cache: DynamicCache
+    ids: torch.Tensor  # (B, W): left padding, prompt, and what has been generated
+    padding: torch.Tensor  # (B,): where a row's prompt begins
+    starts: torch.Tensor  # (B,): where its completion begins
+    uniforms: torch.Tensor | None  # (B, C): random numbers; None if greedy
+    cache: DynamicCache  # keys and values of the first W - 1 positions
 
     def set_width(self, width: int, pad_token_id: int) -> None:
         """Put padding before all rows, or cut off what all of them have."""
@@ -93,25 +74,12 @@ class _Tensors:
 
 
 class ContinuousBatch(PaddedBatch):
-    """
-    Rows that are being generated, of a model for which [`can_cut_cache`] holds.
-
-    Example:
-
-    ```python
-    >>> batch.admit([Row(0, prompt_ids, first_generation=0, num_generations=8)])
-    >>> while batch.rows:
-    ...     for row, token_ids in batch.advance(stop_at=2):
-    ...         print(row.prompt_index, row.first_generation, token_ids)
-    ```
-
-    Arguments are those of [`PaddedBatch`].
-    """
+    """Rows that are being generated, of a model for which [`can_cut_cache`] holds; made as a [`PaddedBatch`]."""
 
     _tensors: _Tensors | None = None
 
     @torch.no_grad()
-    def admit(self, rows: list[Row]) -> None:
+    def admit(self, rows: list[PromptRow]) -> None:
         """Let rows enter: each prompt runs once, whatever its number of generations."""
         # At least two positions: the cache then has one, though every prompt be of one token.
         ids, padding = left_padded([row.prompt_ids for row in rows], self.pad_token_id, min_width=2)
@@ -136,17 +104,12 @@ class ContinuousBatch(PaddedBatch):
         self.rows += singles
 
     @torch.no_grad()
-    def advance(self, stop_at: int) -> list[tuple[Row, list[int]]]:
+    def advance(self, stop_at: int) -> list[tuple[PromptRow, list[int]]]:
         """
-        Generate until some rows are finished, and drop these.
+        Generate until `stop_at` rows are finished, drop these, and return them with their token ids.
 
-        Args:
-            stop_at (`int`):
-                How many rows. Fewer may have finished when a call returns: no row shall hold keys and values of more
-                positions than its prompt and completion can have.
-
-        Returns:
-            `list[tuple[Row, list[int]]]`: The finished rows with their token ids, end-of-sequence token included.
+        Fewer may have finished when a call returns: no row shall hold keys and values of more positions than its
+        prompt and completion can have.
         """
         tensors = self._tensors
         assert tensors is not None
@@ -166,7 +129,7 @@ class ContinuousBatch(PaddedBatch):
         )
         return self._drop(criterion.finished)
 
-    def _drop(self, finished: torch.Tensor) -> list[tuple[Row, list[int]]]:
+    def _drop(self, finished: torch.Tensor) -> list[tuple[PromptRow, list[int]]]:
         tensors = self._tensors
         assert tensors is not None
         limit = self.sampling.max_completion_length

@@ -1,8 +1,4 @@
-"""
-A generator by the name of its engine.
-
-Refuses to know how any of them generates, and loads none before it is asked for.
-"""
+"""A generator by the name of its engine, and which of a model's options an engine decides itself."""
 
 from __future__ import annotations
 
@@ -18,6 +14,8 @@ _LOADERS = {
     "vllm": ("vllm_engine", "load_vllm_generator"),
     "openai": ("openai_engine", "load_openai_generator"),
 }
+# vLLM chooses the kernel of attention; servers have loaded their model.
+_DECIDED_BY_ENGINE = {"vllm": ("attn_implementation",), "openai": ("attn_implementation", "dtype")}
 
 
 def load_generator(engine: str = "transformers", **options: Any) -> Generator:
@@ -35,8 +33,7 @@ def load_generator(engine: str = "transformers", **options: Any) -> Generator:
         engine (`str`, *optional*, defaults to `"transformers"`):
             `"transformers"` generates in this process, `"vllm"` too, with vLLM's engine, `"openai"` on servers.
         **options (`Any`):
-            Those of [`load_transformers_generator`],
-            [`load_vllm_generator`] or [`load_openai_generator`].
+            Those of [`load_transformers_generator`], [`load_vllm_generator`] or [`load_openai_generator`].
 
     Returns:
         `Generator`
@@ -50,3 +47,8 @@ def load_generator(engine: str = "transformers", **options: Any) -> Generator:
     module, loader = _LOADERS[engine]
     generator: Generator = getattr(importlib.import_module(f".{module}", __package__), loader)(**options)
     return generator
+
+
+def model_options(engine: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Return those options of a model that an engine takes: without what it decides itself."""
+    return {name: value for name, value in options.items() if name not in _DECIDED_BY_ENGINE.get(engine, ())}

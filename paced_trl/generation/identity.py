@@ -14,6 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from huggingface_hub import try_to_load_from_cache
+from transformers.utils import ADAPTER_CONFIG_NAME, CONFIG_NAME
+
+from .models import adapter_base, is_path, resolve_model_path, weight_files
 
 
 if TYPE_CHECKING:
@@ -21,6 +25,10 @@ if TYPE_CHECKING:
 
 # Digits before a line break, leading spaces and capitals: where tokenizers with one vocabulary were seen to differ.
 _PROBE = "Answer:\n\n12 + 345 = 357\n  The END, naïve\t{x}"
+# Larger files are hashed by 64 evenly spaced blocks, so that it stays a matter of seconds.
+_HASHED_WHOLE_BYTES = 10**9
+_BLOCK_BYTES = 2**20
+_NUM_BLOCKS = 64
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -28,6 +36,51 @@ def model_name(name_or_path: str | os.PathLike[str]) -> str:
     """Return a Hub id as it is, and of a local path its last component: moving a model does not make it another."""
     path = Path(name_or_path).expanduser()
     return path.resolve().name if path.exists() else os.fspath(name_or_path)
+
+
+def weights_fingerprint(name_or_path: str | os.PathLike[str], *, revision: str | None = None) -> str:
+    """
+    Identify a model's weights, so that pass rates of one student are never taken for another's.
+
+    A directory is `sha256:...` over its config and the content of its weight files, wherever it lies; an adapter the
+    same over its config, its weights and its base's fingerprint; a Hub id `id@commit` if the local cache knows the
+    commit, which it does once the model was loaded, else `id@revision`.
+    """
+    if not is_path(name_or_path):
+        return _hub_fingerprint(os.fspath(name_or_path), revision or "main")
+    path = Path(resolve_model_path(name_or_path))
+    record: dict[str, Any] = {file.name: content_hash(file) for file in weight_files(path)}
+    adapter_config = path / ADAPTER_CONFIG_NAME
+    if adapter_config.is_file():
+        options = json.loads(adapter_config.read_text(encoding="utf-8"))
+        base_name, base_revision = adapter_base(str(path), None)
+        # The base counts by its weights: where it lies is no property of the model.
+        options["base_model_name_or_path"] = weights_fingerprint(base_name, revision=base_revision)
+        record[ADAPTER_CONFIG_NAME] = options
+    else:
+        record[CONFIG_NAME] = content_hash(path / CONFIG_NAME)
+    return _sha256(json.dumps(record, sort_keys=True))
+
+
+def content_hash(path: str | os.PathLike[str]) -> str:
+    """
+    Return the SHA-256 of a file's size and content, 64 hexadecimal digits.
+
+    Files above 1 GB are hashed by their size and 64 blocks of 1 MiB, first and last byte included: an edit that
+    touches none of these goes unseen. A training step touches them all.
+    """
+    path = Path(path)
+    size = path.stat().st_size
+    digest = hashlib.sha256(f"{size}:".encode())
+    with path.open("rb") as file:
+        if size <= _HASHED_WHOLE_BYTES:
+            while block := file.read(_BLOCK_BYTES):
+                digest.update(block)
+        else:
+            for index in range(_NUM_BLOCKS):
+                file.seek((size - _BLOCK_BYTES) * index // (_NUM_BLOCKS - 1))
+                digest.update(file.read(_BLOCK_BYTES))
+    return digest.hexdigest()
 
 
 def memory_checksum(model: PreTrainedModel) -> str:
@@ -105,6 +158,15 @@ def _merged_eos_token_ids(generation_config: GenerationConfig | None, tokenizer:
             "completion would run to its full length. Set `tokenizer.eos_token`."
         )
     return ids
+
+
+def _hub_fingerprint(repo_id: str, revision: str) -> str:
+    for file in (CONFIG_NAME, ADAPTER_CONFIG_NAME):
+        cached = try_to_load_from_cache(repo_id, file, revision=revision)
+        if isinstance(cached, str):
+            parts = Path(cached).parts
+            return f"{repo_id}@{parts[len(parts) - 1 - parts[::-1].index('snapshots') + 1]}"
+    return f"{repo_id}@{revision}"
 
 
 def _sha256(text: str) -> str:

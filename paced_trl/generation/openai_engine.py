@@ -3,33 +3,35 @@ Completions from servers with an OpenAI-compatible route `/v1/completions`: vLLM
 
 Prompts are rendered here and sent as token ids, so that the template is the trainer's and not the server's, and no
 server adds a second beginning-of-sequence token. What servers do differently is checked in every answer, not looked
-up: how many completions a request returns, why one ended, how many tokens it has.
-
-Refuses to know HTTP (`servers.py`). Not from the paper.
+up: how many completions a request returns, why one ended, how many tokens it has. `servers.py` asks them.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
+import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
-from .batching import Row
+from .batching import PromptRow
 from .completions import Completion, SamplingParameters
 from .identity import model_name
-from .prompt_generator import PromptGenerator
-from .prompts import PromptRenderer
-from .servers import NonsenseError, RefusedError, Server, ServerPool
+from .prompts import PromptGenerator, PromptRenderer
+from .servers import InvalidResponseError, RefusedError, Server, ServerPool
 
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# TGI says "eos_token" where OpenAI says "stop".
-_FINISH_REASONS: dict[str, Literal["stop", "length"]] = {"stop": "stop", "eos_token": "stop", "length": "length"}
+# What TGI says is here too.
+_FINISH_REASONS: dict[Any, Literal["stop", "length"]] = {
+    "stop": "stop",
+    "eos_token": "stop",
+    "stop_sequence": "stop",
+    "length": "length",
+}
 
 
 class OpenAIGenerator(PromptGenerator):
@@ -47,48 +49,16 @@ class OpenAIGenerator(PromptGenerator):
     ...     print(index, [completion.text for completion in completions])
     ```
 
-    Args:
-        base_urls (`Sequence[str]`):
-            Servers of one and the same model, with or without `/v1`.
-        model (`str`):
-            How the servers call it.
-        tokenizer (`PreTrainedTokenizerBase`):
-            Its tokenizer.
-        sampling (`SamplingParameters`):
-            How completions are drawn.
-        model_record (`dict`, *optional*):
-            What identifies the weights in a store's record beside the name, such as `{"weights": "step-500"}`: a
-            server does not tell.
-        chat_template_kwargs (`dict`, *optional*):
-            Further variables of the chat template.
-        batch_size (`int`, *optional*, defaults to `256`):
-            Completions that the caller should ask for at once, at least; several times what is in flight.
-        concurrency (`int`, *optional*, defaults to `16`):
-            Requests in flight per server.
-        timeout (`float`, *optional*, defaults to `600.0`):
-            Seconds until a request counts as failed.
-        max_failures (`int`, *optional*, defaults to `6`):
-            Failures in a row after which a server is dropped.
-        backoff (`float`, *optional*, defaults to `0.5`):
-            Seconds of pause after a failure; doubled with each further one.
-        send_seed (`bool`, *optional*, defaults to `True`):
-            Give each request a seed. Set to `False` for servers that do not survive it, such as vLLM 0.32 on a CPU,
-            whose engine ends where a prompt is prefilled in parts.
-        prompt_format (`"ids"` or `"text"`, *optional*, defaults to `"ids"`):
-            `"text"` is for servers that do not take token ids; these may add special tokens.
-        openai_parameters_only (`bool`, *optional*, defaults to `False`):
-            Leave out `top_k`, `min_p`, `repetition_penalty` and `stop_token_ids`, for servers that refuse what
-            OpenAI's own does not know. Others would take a missing one from the checkpoint's `generation_config`.
-        extra_body (`dict`, *optional*):
-            Further fields of every request, such as `{"return_token_ids": True}`, with which vLLM counts tokens.
-        context_length (`int`, *optional*):
-            Most tokens that the server takes; longer prompts are then refused before anything is generated.
-        api_key_variable (`str`, *optional*):
-            Environment variable that holds the API key. `None` sends none.
-
-    Raises:
-        ValueError: If there is no server, a limit is below 1, the variable of the API key is not set, or the sampling
-            parameters cannot be said with `openai_parameters_only`.
+    `base_urls` are servers of one and the same model, with or without `/v1`, and `model` is how they call it. What
+    identifies its weights in a store's record (`model_record`, such as `{"weights": "step-500"}`) a server does not
+    tell. `concurrency` is the number of requests in flight per server, `timeout` the seconds until an attempt counts
+    as failed, `max_failures` the attempts of a request, after which its server is dropped or the request tried
+    elsewhere. `send_seed=False` is for servers that do not survive a seed, such as vLLM 0.32 on a CPU;
+    `prompt_format="text"` for those that take no token ids, which may then add special tokens;
+    `openai_parameters_only` for those that refuse `top_k`, `min_p`, `repetition_penalty` and `stop_token_ids`: others
+    would take a missing one from the checkpoint's `generation_config`. `extra_body` are further fields of a request,
+    such as `{"return_token_ids": True}`, with which vLLM counts tokens; `context_length` the most tokens that a server
+    takes; `api_key_variable` the environment variable that holds the API key, None to send none.
     """
 
     def __init__(
@@ -104,7 +74,7 @@ class OpenAIGenerator(PromptGenerator):
         concurrency: int = 16,
         timeout: float = 600.0,
         max_failures: int = 6,
-        backoff: float = 0.5,
+        backoff: float | None = None,
         send_seed: bool = True,
         prompt_format: Literal["ids", "text"] = "ids",
         openai_parameters_only: bool = False,
@@ -125,13 +95,19 @@ class OpenAIGenerator(PromptGenerator):
             **_sampling_body(sampling, tokenizer, openai_parameters_only=openai_parameters_only),
             **(extra_body or {}),
         }
-        self._pool: ServerPool[Row, list[Completion]] = ServerPool(
-            [_completions_url(url) for url in ([base_urls] if isinstance(base_urls, str) else base_urls)],
+        if backoff is not None:
+            warnings.warn(
+                f"`backoff` is {backoff} and has no effect since version 0.2: the client pauses for 0.5 s, doubled up "
+                "to 8 s, or as long as a server asks. Leave it out.",
+                UserWarning,
+                stacklevel=2,
+            )
+        self._pool = ServerPool(
+            [_api_url(url) for url in ([base_urls] if isinstance(base_urls, str) else base_urls)],
             concurrency=concurrency,
             timeout=timeout,
             max_failures=max_failures,
-            backoff=backoff,
-            headers=_authorization(api_key_variable),
+            api_key=_api_key(api_key_variable),
         )
 
     @property
@@ -148,13 +124,13 @@ class OpenAIGenerator(PromptGenerator):
         }
 
     @property
-    def num_nonsense(self) -> int:
+    def num_invalid_responses(self) -> int:
         """How many answers of servers were none."""
-        return sum(server.num_nonsense for server in self._pool.servers)
+        return sum(server.num_invalid for server in self._pool.servers)
 
-    def _generate_rows(self, rows: list[Row], seed: int) -> Iterator[tuple[Row, Completion]]:
-        def prepare(row: Row, server: Server) -> tuple[Row, dict[str, Any], list[Row]]:
-            sent, rest = _cut(row, server.most_choices or row.num_generations)
+    def _generate_rows(self, rows: list[PromptRow], seed: int) -> Iterator[tuple[PromptRow, Completion]]:
+        def prepare(row: PromptRow, server: Server) -> tuple[PromptRow, dict[str, Any], list[PromptRow]]:
+            sent, rest = row.cut(server.most_choices or row.num_generations)
             return sent, self._body(sent, seed), rest
 
         try:
@@ -166,19 +142,18 @@ class OpenAIGenerator(PromptGenerator):
                 "`prompt_format='text'`, those that know OpenAI's parameters only `openai_parameters_only=True`."
             ) from error
 
-    def _body(self, row: Row, seed: int) -> dict[str, Any]:
+    def _body(self, row: PromptRow, seed: int) -> dict[str, Any]:
         prompt = row.prompt_ids if self.prompt_format == "ids" else self.tokenizer.decode(row.prompt_ids)
         body = {"model": self.model, "prompt": prompt, "n": row.num_generations, **self._fixed_body}
         if self.send_seed:
-            text = f"{seed}|{row.first_generation}|{','.join(map(str, row.prompt_ids))}"
-            body["seed"] = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little") >> 1
+            body["seed"] = row.seed(seed)
         return body
 
-    def _read(self, row: Row, answer: Any, server: Server) -> tuple[list[Completion], list[Row]]:
+    def _read(self, row: PromptRow, answer: Any, server: Server) -> tuple[list[Completion], list[PromptRow]]:
         """Return the completions of an answer and what they leave of a row."""
         choices = answer.get("choices") if isinstance(answer, dict) else None
         if not isinstance(choices, list) or not choices:
-            raise NonsenseError(f"answered no choices but {str(answer)[:80]!r}")
+            raise InvalidResponseError(f"answered no choices but {str(answer)[:80]!r}")
         choices = choices[: row.num_generations]
         usage = answer.get("usage")
         total = usage.get("completion_tokens") if isinstance(usage, dict) and len(choices) == 1 else None
@@ -186,20 +161,22 @@ class OpenAIGenerator(PromptGenerator):
         if len(completions) < row.num_generations:
             # It ignores `n` or bounds it: from now on it is asked for no more.
             server.most_choices = len(completions)
-        return completions, _cut(row, len(completions))[1]
+        return completions, row.cut(len(completions))[1]
 
     def _completion(self, choice: Any, num_tokens: Any) -> Completion:
         text = choice.get("text") if isinstance(choice, dict) else None
         finish_reason = choice.get("finish_reason") if isinstance(choice, dict) else None
-        if not isinstance(text, str) or finish_reason not in _FINISH_REASONS:
-            raise NonsenseError(f"answered a choice without text or finish reason: {str(choice)[:80]!r}")
+        if not isinstance(text, str) or not isinstance(finish_reason, str) or finish_reason not in _FINISH_REASONS:
+            raise InvalidResponseError(f"answered a choice without text or finish reason: {str(choice)[:80]!r}")
+        # Half a character, which JSON allows, can be neither stored nor verified.
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         reason = _FINISH_REASONS[finish_reason]
+        most = self.sampling.max_completion_length
         if isinstance(choice.get("token_ids"), list):
             num_tokens = len(choice["token_ids"])
-        elif not isinstance(num_tokens, int):
+        if not isinstance(num_tokens, int) or isinstance(num_tokens, bool) or not 0 < num_tokens <= most:
             ids: Any = self.tokenizer(text=text, add_special_tokens=False)["input_ids"]
             # Text does not always give back the tokens it was made of.
-            most = self.sampling.max_completion_length
             num_tokens = most if reason == "length" else min(len(ids) + 1, most)
         return Completion(text, num_tokens, reason)
 
@@ -217,22 +194,8 @@ def load_openai_generator(
     """
     Load a tokenizer and make an [`OpenAIGenerator`]; no weights are loaded.
 
-    Args:
-        model_name_or_path (`str`):
-            How the servers call the model.
-        base_urls (`Sequence[str]`):
-            The servers.
-        tokenizer_name_or_path (`str`, *optional*):
-            Where the tokenizer is. `None` takes `model_name_or_path`.
-        revision, trust_remote_code:
-            Of the tokenizer, as in [`load_tokenizer`].
-        sampling (`SamplingParameters`, *optional*):
-            `None` takes the defaults of [`SamplingParameters`].
-        **options (`Any`):
-            As in [`OpenAIGenerator`].
-
-    Returns:
-        `OpenAIGenerator`
+    `tokenizer_name_or_path=None` takes the tokenizer of `model_name_or_path`, `sampling=None` the defaults of
+    [`SamplingParameters`]; `options` are those of the generator.
     """
     from .models import load_tokenizer
 
@@ -241,31 +204,17 @@ def load_openai_generator(
     return OpenAIGenerator(base_urls, model_name_or_path, tokenizer, sampling or SamplingParameters(), **options)
 
 
-def _cut(row: Row, num_generations: int) -> tuple[Row, list[Row]]:
-    """Return the first generations of a row, and what is left of it."""
-    if row.num_generations <= num_generations:
-        return row, []
-    rest = replace(
-        row,
-        first_generation=row.first_generation + num_generations,
-        num_generations=row.num_generations - num_generations,
-    )
-    return replace(row, num_generations=num_generations), [rest]
-
-
-def _completions_url(base_url: str) -> str:
+def _api_url(base_url: str) -> str:
     base = base_url.rstrip("/")
-    return f"{base if base.endswith('/v1') else base + '/v1'}/completions"
+    return base if base.endswith("/v1") else f"{base}/v1"
 
 
-def _authorization(variable: str | None) -> dict[str, str]:
-    if variable is None:
-        return {}
-    if not os.environ.get(variable):
+def _api_key(variable: str | None) -> str | None:
+    if variable is not None and not os.environ.get(variable):
         raise ValueError(
             f"`api_key_variable` is {variable!r}, and there is no such environment variable. Set it to the API key."
         )
-    return {"Authorization": f"Bearer {os.environ[variable]}"}
+    return None if variable is None else os.environ[variable]
 
 
 def _sampling_body(

@@ -2,8 +2,6 @@
 One padded batch that runs until its longest row has ended: what every model can do.
 
 For models whose cache cannot be cut (recurrent states, encoder-decoders); `continuous_batch.py` is for all others.
-
-Knows token ids and `generate`; refuses to know text, which rows wait, and what to do when memory runs out.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ import numpy as np
 import torch
 from transformers import GenerationConfig, LogitsProcessorList
 
-from .batching import Row
+from .batching import PromptRow
 from .completions import SamplingParameters
 from .seeded_sampling import row_uniforms, sampling_processors
 
@@ -28,20 +26,8 @@ class PaddedBatch:
     """
     Rows that are generated together, each prompt once per generation.
 
-    Args:
-        model (`PreTrainedModel` or `PeftModel`):
-            The model, in eval mode.
-        base_model (`PreTrainedModel`):
-            `model`, or what it wraps.
-        generation_config (`GenerationConfig`):
-            Greedy, with `pad_token_id` and `eos_token_id` (a list) set.
-        sampling (`SamplingParameters`):
-            How completions are drawn.
-        seed (`int`):
-            Seed of the draws.
-
-    Attributes:
-        rows (`list[Row]`): What is not finished, one completion each.
+    `model`, in eval mode, is `base_model` or what PEFT makes of it; `generation_config` is greedy and has
+    `pad_token_id` and `eos_token_id` (a list). `rows` is what is not finished, one completion each.
     """
 
     def __init__(
@@ -58,24 +44,18 @@ class PaddedBatch:
         self.sampling = sampling
         self.seed = seed
         self.pad_token_id: int = generation_config.pad_token_id
-        self.rows: list[Row] = []
+        self.rows: list[PromptRow] = []
 
-    def admit(self, rows: list[Row]) -> None:
+    def admit(self, rows: list[PromptRow]) -> None:
         """Let rows enter."""
         self.rows += [single for row in rows for single in row.singles()]
 
     @torch.no_grad()
-    def advance(self, stop_at: int) -> list[tuple[Row, list[int]]]:
+    def advance(self, stop_at: int) -> list[tuple[PromptRow, list[int]]]:
         """
-        Generate.
+        Return the finished rows with their token ids, and padding after an end-of-sequence token.
 
-        Args:
-            stop_at (`int`):
-                At how many finished rows the caller would like to have them. Here none is given back before all are.
-
-        Returns:
-            `list[tuple[Row, list[int]]]`: The finished rows with their token ids: as many as the longest completion
-            has, what follows an end-of-sequence token being padding.
+        `stop_at` is at how many finished rows the caller would like to have them: here not before all are.
         """
         ids, padding = left_padded([row.prompt_ids for row in self.rows], self.pad_token_id)
         ids, padding = ids.to(self.model.device), padding.to(self.model.device)
@@ -100,12 +80,12 @@ class PaddedBatch:
         """Return what shapes the scores of `self.rows`, in their order."""
         return sampling_processors(self.sampling, uniforms, padding, starts)
 
-    def uniforms(self, rows: list[Row]) -> torch.Tensor | None:
+    def uniforms(self, rows: list[PromptRow]) -> torch.Tensor | None:
         """Return the random numbers of rows of one completion, **shape (B, C)**; `None` if greedy."""
         if self.sampling.temperature == 0:
             return None
         length = self.sampling.max_completion_length
-        streams = [row_uniforms(self.seed, row.prompt_ids, row.first_generation, length) for row in rows]
+        streams = [row_uniforms(row, self.seed, length) for row in rows]
         return torch.from_numpy(np.stack(streams)).to(self.model.device)
 
 

@@ -6,14 +6,9 @@ the batch it is in, and a rerun after a kill, with other batches, gives other co
 own numbers, derived from (seed, prompt, generation index), and the draw is done by a logits processor: it picks the
 token by inverting the cumulative distribution and leaves `generate` an argmax. What remains of the neighbours is
 rounding in the model's forward pass.
-
-Refuses to know prompts as text, models and how batches are formed. Nothing here is from the paper.
 """
 
 from __future__ import annotations
-
-import hashlib
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -27,6 +22,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from .batching import PromptRow
 from .completions import SamplingParameters
 
 
@@ -39,11 +35,8 @@ class DrawFromRowStream(LogitsProcessor):
     Must come after all processors that shape the distribution, and needs `do_sample=False`: the drawn token keeps the
     score 0 and every other token gets -inf.
 
-    Args:
-        uniforms (`torch.Tensor` of shape `(B, C)`, float32):
-            One number in [0, 1) per row and completion position.
-        starts (`torch.Tensor` of shape `(B,)`):
-            Number of positions before each row's completion, padding included.
+    `uniforms` of shape (B, C), float32, holds a number in [0, 1) per row and completion position; `starts` of shape
+    (B,) the number of positions before each row's completion, padding included.
     """
 
     def __init__(self, uniforms: torch.Tensor, starts: torch.Tensor):
@@ -83,18 +76,8 @@ def sampling_processors(
     """
     List what shapes the scores, in the order of transformers' `_get_logits_processor`, and the draw at the end.
 
-    Args:
-        sampling (`SamplingParameters`):
-            How completions are drawn.
-        uniforms (`torch.Tensor` of shape `(B, C)`, *optional*):
-            As in [`DrawFromRowStream`]. `None` leaves the choice to argmax: greedy.
-        padding (`torch.Tensor` of shape `(B,)`):
-            Number of padding tokens before each row's prompt.
-        starts (`torch.Tensor` of shape `(B,)`):
-            Number of positions before each row's completion, padding included.
-
-    Returns:
-        `LogitsProcessorList`
+    `uniforms` of shape (B, C) as in [`DrawFromRowStream`], None for greedy; `padding` and `starts` of shape (B,): the
+    number of positions before each row's prompt and before its completion.
     """
     processors = LogitsProcessorList([RefuseNaN()])
     if sampling.repetition_penalty != 1.0:
@@ -115,23 +98,7 @@ def sampling_processors(
     return processors
 
 
-def row_uniforms(seed: int, prompt_ids: Sequence[int], generation_index: int, length: int) -> np.ndarray:
-    """
-    Return the random numbers of one completion.
-
-    Args:
-        seed (`int`):
-            Seed of the call.
-        prompt_ids (`Sequence[int]`):
-            Token ids of the prompt, without padding.
-        generation_index (`int`):
-            Number of the completion among those of its prompt, from 0.
-        length (`int`):
-            Most tokens that the completion may have.
-
-    Returns:
-        `np.ndarray` of shape `(length,)`, float32, in [0, 1): a longer array begins with the shorter one.
-    """
-    text = f"{seed}|{generation_index}|{','.join(map(str, prompt_ids))}"
-    key = np.frombuffer(hashlib.sha256(text.encode()).digest()[:16], dtype=np.uint64)
+def row_uniforms(row: PromptRow, seed: int, length: int) -> np.ndarray:
+    """Return the random numbers of a row's first generation, float32 in [0, 1); a longer array begins with these."""
+    key = np.frombuffer(row.seed_digest(seed)[:16], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=key)).random(length, dtype=np.float32)

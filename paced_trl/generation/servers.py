@@ -1,113 +1,86 @@
 """
-Requests to one or several HTTP servers that may fail.
+Work spread over OpenAI-compatible servers that may fail: one `openai.AsyncOpenAI` client per server.
 
-Responsible for bounded concurrency, retries, waiting as long as a server asks for, and servers that die: these are
-dropped, and their requests go to the others. A server is judged by what it does, not by what it says of itself: it is
-dead when nothing but errors came back for several rounds.
-
-Refuses to know what is asked. The client is `httpx2`, which huggingface_hub brings along: the `openai` package retries
-too, but against one server, and which request goes where is what this module is about.
+The client retries, waits as long as a `Retry-After` asks, and times out. What is left to do here: who asks which
+server, what becomes of the work of a server that fails for good, and answers that are none, too large or without end.
 """
 
 from __future__ import annotations
 
-import json
+import asyncio
 import queue
 import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from typing import Any
 
 import httpx2
+import openai
+
+from ..text import one_line
+from .batching import PromptRow
+from .completions import Completion
 
 
-RequestT = TypeVar("RequestT")
-ResultT = TypeVar("ResultT")
-
-# Answers that another attempt may not get: the server is there, but not now, or not for this client.
+# A server that answers nothing else meanwhile is dropped after so many requests that failed for good.
+_MOST_FAILED_REQUESTS = 3
+# Refusals before any answer, from which on the requests are taken to be wrong, and not some of the prompts.
+_MOST_REFUSALS = 3
+_REFUSED_PROMPT = {400, 413, 422}
 _RETRIED_STATUS = {408, 409, 425, 429}
-_LONGEST_PAUSE = 60.0
+# Seconds, as the client's own.
+_PAUSE, _LONGEST_PAUSE = 0.5, 8.0
+_LARGEST_ANSWER = 64 * 2**20
 
-
-class NonsenseError(Exception):
-    """An answer that is none: no JSON, or not of the expected form."""
+Prepared = tuple[PromptRow, dict[str, Any], list[PromptRow]]
+Prepare = Callable[[PromptRow, "Server"], Prepared]
+Read = Callable[[PromptRow, Any, "Server"], tuple[list[Completion], list[PromptRow]]]
 
 
 class RefusedError(Exception):
-    """A request that is wrong: another attempt or server would refuse it too."""
+    """A request that is wrong: another attempt would be refused too."""
+
+
+class InvalidResponseError(Exception):
+    """An answer that is none: no JSON, or not of the expected form."""
 
 
 @dataclass(eq=False)
 class Server:
-    """
-    A server and how it has been doing.
-
-    Args:
-        url (`str`): Where requests are posted.
-
-    Attributes:
-        failures (`int`):
-            Rounds of failures since a request that was begun after the last of them succeeded; requests that were in
-            flight together count once.
-        num_nonsense (`int`): Answers of it that were none.
-        most_choices (`int`, *optional*): How many completions a request to it returns at most, once that is known.
-    """
+    """A server, by the URL of its API, and how it has been doing."""
 
     url: str
-    failures: int = 0
-    num_nonsense: int = 0
-    most_choices: int | None = None
-    last_error: str = ""
-    failed_at: float = 0.0
-    ready_at: float = 0.0
+    most_choices: int | None = None  # completions that a request to it returns at most, once that is known
+    num_invalid: int = 0  # answers of it that were none
     num_in_flight: int = 0
+    num_failed: int = 0  # requests that failed for good since one that was begun after the last of them was answered
+    failed_at: float = 0.0
+    last_error: str = ""
+    is_dropped: bool = False
 
 
-@dataclass
-class _Outcome:
-    server: Server
-    request: Any
-    attempts: int
-    started: float
-    response: httpx2.Response | None = None
+@dataclass(eq=False)
+class _Request:
+    row: PromptRow
+    tried: set[Server] = field(default_factory=set)  # where it failed for good
+    started: float = 0.0
     error: Exception | None = None
 
 
-class ServerPool(Generic[RequestT, ResultT]):
+class ServerPool:
     """
-    Answer requests by whichever server is free.
+    Complete rows by whichever server is free.
 
-    Args:
-        urls (`Iterable[str]`):
-            Where requests are posted, one URL per server.
-        concurrency (`int`):
-            Requests in flight per server.
-        timeout (`float`):
-            Seconds until a request counts as failed.
-        max_failures (`int`):
-            Rounds of failures in a row after which a server is dropped; and, times the number of servers, attempts
-            after which a request is given up.
-        backoff (`float`):
-            Seconds of pause after the first failure; doubled with each, unless the server says how long.
-        headers (`dict[str, str]`, *optional*):
-            Sent with every request.
-
-    Raises:
-        ValueError: If there is no server, or a limit is below 1.
+    `urls` are those of the servers' APIs, `concurrency` the requests in flight per server, `timeout` the seconds until
+    an attempt counts as failed, `max_failures` the attempts of a request at a server.
     """
 
     def __init__(
-        self,
-        urls: Iterable[str],
-        *,
-        concurrency: int,
-        timeout: float,
-        max_failures: int,
-        backoff: float,
-        headers: dict[str, str] | None = None,
+        self, urls: Sequence[str], *, concurrency: int, timeout: float, max_failures: int, api_key: str | None = None
     ):
         self.servers = [Server(url) for url in urls]
         if not self.servers:
@@ -119,129 +92,180 @@ class ServerPool(Generic[RequestT, ResultT]):
         self.concurrency = concurrency
         self.timeout = timeout
         self.max_failures = max_failures
-        self.backoff = backoff
-        self.headers = headers
+        # Else the client would send any server what the environment holds for OpenAI's own.
+        self.headers: dict[str, Any] = dict.fromkeys(["OpenAI-Organization", "OpenAI-Project"], openai.Omit())
+        self.headers["Accept-Encoding"] = "identity"
+        self.api_key = api_key
+        if api_key is None:
+            self.headers["Authorization"] = openai.Omit()
 
     @property
     def alive(self) -> list[Server]:
         """The servers that have not been dropped."""
-        return [server for server in self.servers if server.failures < self.max_failures]
+        return [server for server in self.servers if not server.is_dropped]
 
     def run(
-        self,
-        requests: Iterable[RequestT],
-        prepare: Callable[[RequestT, Server], tuple[RequestT, dict[str, Any], list[RequestT]]],
-        read: Callable[[RequestT, Any, Server], tuple[ResultT, list[RequestT]]],
-    ) -> Iterator[tuple[RequestT, ResultT]]:
+        self, rows: Sequence[PromptRow], prepare: Prepare, read: Read
+    ) -> Iterator[tuple[PromptRow, list[Completion]]]:
         """
-        Answer all requests.
+        Yield rows with their completions, as they come; rows in the order in which they shall be begun.
 
-        Args:
-            requests (`Iterable`):
-                What is asked, in the order in which it shall be begun.
-            prepare (`Callable`):
-                From a request and a server to the request that is sent to it, its JSON body, and what is left of the
-                request for others.
-            read (`Callable`):
-                From a request, the JSON answer and the server to the result and what is left of the request; raises
-                [`NonsenseError`] at an answer that is none.
+        `prepare` makes of a row and a server the row that is sent to it, its JSON body, and what is left for others;
+        `read` makes of the row, the JSON answer and the server the completions and what is left of the row, or raises
+        [`InvalidResponseError`].
 
-        Yields:
-            `tuple`: request and result, as they come
-
-        Raises:
-            ConnectionError: If all servers have been dropped, or one request fails again and again.
-            RefusedError: If a server refuses a request as wrong.
+        Raises, after all other rows were answered, ValueError for prompts that every server refuses and
+        ConnectionError for those that fail everywhere; at once where no server is left, or all requests are refused.
         """
-        waiting = deque((request, 0) for request in requests)
-        outcomes: queue.SimpleQueue[_Outcome] = queue.SimpleQueue()
-        num_in_flight = 0
         self._require_alive()
-        with httpx2.Client(timeout=httpx2.Timeout(self.timeout, connect=10.0), headers=self.headers) as client:
-            while waiting or num_in_flight:
-                while waiting and (server := self._free_server()):
-                    whole, attempts = waiting.popleft()
-                    request, body, rest = prepare(whole, server)
-                    waiting.extendleft((request, 0) for request in reversed(rest))
-                    outcome = _Outcome(server, request, attempts, time.monotonic())
-                    self._post(client, body, outcome, outcomes)
-                    num_in_flight += 1
-                try:
-                    outcome = outcomes.get(timeout=self._pause() if waiting else None)
-                except queue.Empty:
-                    continue
-                num_in_flight -= 1
-                outcome.server.num_in_flight -= 1
-                try:
-                    result, rest = read(outcome.request, _json_of(outcome), outcome.server)
-                except (httpx2.HTTPError, NonsenseError) as error:
-                    outcome.server.num_nonsense += isinstance(error, NonsenseError)
-                    attempts = outcome.attempts + self._note_failure(outcome, error)
-                    self._require_alive()
-                    if attempts >= self.max_failures * len(self.servers):
-                        raise ConnectionError(
-                            f"A request failed {attempts} times while others were answered. The last error: "
-                            f"{outcome.server.url}: {outcome.server.last_error}"
-                        ) from error
-                    waiting.appendleft((outcome.request, attempts))
-                    continue
-                # What was begun before the last failure says nothing of the time after it.
-                if outcome.started >= outcome.server.failed_at:
-                    outcome.server.failures = 0
-                waiting.extendleft((request, 0) for request in reversed(rest))
-                yield outcome.request, result
+        results: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(self._answer_all([_Request(row) for row in rows], prepare, read, results))
 
-    def _free_server(self) -> Server | None:
-        now = time.monotonic()
-        free = [s for s in self.alive if s.num_in_flight < self.concurrency and s.ready_at <= now]
-        # A server that fails is tried with one request at a time.
-        free = [s for s in free if not s.failures or not s.num_in_flight]
+        def answer() -> None:
+            try:
+                loop.run_until_complete(task)
+                results.put(None)
+            except BaseException as error:
+                results.put(error)
+            finally:
+                loop.run_until_complete(loop.shutdown_default_executor())
+                loop.close()
+
+        # A thread of its own: servers go on while the caller verifies and stores.
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        try:
+            while (result := results.get()) is not None:
+                if isinstance(result, BaseException):
+                    raise result
+                if isinstance(result, str):
+                    warnings.warn(result, UserWarning, stacklevel=2)
+                else:
+                    yield result
+        finally:
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(task.cancel)
+            thread.join()
+
+    async def _answer_all(
+        self, requests: list[_Request], prepare: Prepare, read: Read, results: queue.SimpleQueue[Any]
+    ) -> None:
+        waiting, given_up = deque(requests), list[_Request]()
+        asked: dict[asyncio.Task[Any], tuple[_Request, Server]] = {}
+        has_answered = False
+        async with AsyncExitStack() as stack:
+            clients = {server: await stack.enter_async_context(self._client(server)) for server in self.alive}
+            try:
+                while waiting or asked:
+                    while waiting and (server := self._free_server(waiting[0])):
+                        request = waiting.popleft()
+                        request.row, body, rest = prepare(request.row, server)
+                        waiting.extendleft(_Request(row) for row in reversed(rest))
+                        request.started = time.monotonic()
+                        server.num_in_flight += 1
+                        task = asyncio.create_task(self._ask(clients[server], server, request, body, read))
+                        asked[task] = request, server
+                    done, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+                    for task in done:
+                        request, server = asked.pop(task)
+                        server.num_in_flight -= 1
+                        if task.cancelled():
+                            waiting.appendleft(request)
+                        elif error := task.exception():
+                            self._note_failure(server, request, error, results)
+                            waiting.append(request)
+                        else:
+                            completions, rest = task.result()
+                            has_answered = True
+                            # What was begun before the last failure says nothing of the time after it.
+                            if request.started >= server.failed_at:
+                                server.num_failed = 0
+                            results.put((request.row, completions))
+                            waiting.extendleft(_Request(row) for row in reversed(rest))
+                    self._require_alive()
+                    for task, (_, server) in asked.items():
+                        if server.is_dropped:
+                            task.cancel()
+                    given_up += [request for request in waiting if not set(self.alive) - request.tried]
+                    waiting = deque(request for request in waiting if set(self.alive) - request.tried)
+                    refused = [request for request in given_up if isinstance(request.error, RefusedError)]
+                    if not has_answered and (len(refused) >= _MOST_REFUSALS or (refused and not (waiting or asked))):
+                        raise RefusedError(str(refused[0].error))
+            finally:
+                for task, (_, server) in asked.items():
+                    task.cancel()
+                    server.num_in_flight -= 1
+                await asyncio.gather(*asked, return_exceptions=True)
+        if refused := [request for request in given_up if isinstance(request.error, RefusedError)]:
+            row = refused[0].row
+            raise ValueError(
+                f"{len(refused)} requests were refused and all others were answered. The first is of prompt "
+                f"{row.prompt_index} with {len(row.prompt_ids)} tokens: {refused[0].error} Remove such prompts, or "
+                "make them shorter."
+            )
+        if given_up:
+            others = " while others were answered" if has_answered else ""
+            raise ConnectionError(
+                f"A request failed {self.max_failures * len(given_up[0].tried)} times{others}. The last error: "
+                f"{given_up[0].error}"
+            )
+
+    def _free_server(self, request: _Request) -> Server | None:
+        free = [s for s in self.alive if s.num_in_flight < self.concurrency and s not in request.tried]
         return min(free, key=lambda server: server.num_in_flight, default=None)
 
-    def _pause(self) -> float | None:
-        """Return the seconds until a server can be sent more; `None` if answers must come first."""
-        now = time.monotonic()
-        idle = [max(0.0, server.ready_at - now) for server in self.alive if not server.num_in_flight]
-        return min(idle) if idle else None
+    def _client(self, server: Server) -> openai.AsyncOpenAI:
+        return openai.AsyncOpenAI(
+            base_url=server.url,
+            api_key=self.api_key or "none",
+            max_retries=self.max_failures - 1,
+            http_client=_BoundedClient(timeout=httpx2.Timeout(self.timeout, connect=10.0), follow_redirects=False),
+        )
 
-    def _post(
-        self,
-        client: httpx2.Client,
-        body: dict[str, Any],
-        outcome: _Outcome,
-        outcomes: queue.SimpleQueue[_Outcome],
-    ) -> None:
-        def post() -> None:
-            try:
-                outcome.response = client.post(outcome.server.url, json=body)
-            except Exception as error:
-                outcome.error = error
-            outcomes.put(outcome)
-
-        outcome.server.num_in_flight += 1
-        # Daemons: whoever interrupts a run does not wait for answers that nobody will read.
-        threading.Thread(target=post, daemon=True).start()
-
-    def _note_failure(self, outcome: _Outcome, error: Exception) -> bool:
-        """Judge the server; returns whether the failure counts."""
-        server, now = outcome.server, time.monotonic()
-        server.last_error = _described(error)
-        # Requests that were in flight together fail together, and say no more than one of them.
-        if outcome.started < server.failed_at:
-            return False
-        server.failures += 1
-        server.failed_at = now
-        pause = _asked_pause(outcome.response)
-        pause = self.backoff * 2 ** (server.failures - 1) if pause is None else pause
-        server.ready_at = now + min(pause, _LONGEST_PAUSE)
-        if server.failures >= self.max_failures and self.alive:
-            warnings.warn(
-                f"{server.url} is dropped after {server.failures} failures in a row ({server.last_error}); going on "
-                f"with {len(self.alive)} of {len(self.servers)} servers.",
-                UserWarning,
-                stacklevel=2,
+    async def _ask(
+        self, client: openai.AsyncOpenAI, server: Server, request: _Request, body: dict[str, Any], read: Read
+    ) -> tuple[list[Completion], list[PromptRow]]:
+        """Return what is read of an answer. The client repeats what fails; answers that are none are repeated here."""
+        for attempt in range(self.max_failures):
+            response = await client.post(
+                "/completions", body=body, cast_to=httpx2.Response, options={"headers": self.headers}
             )
-        return True
+            try:
+                return read(request.row, _json_of(response), server)
+            except InvalidResponseError:
+                server.num_invalid += 1
+                if attempt == self.max_failures - 1:
+                    raise
+            await asyncio.sleep(min(_PAUSE * 2**attempt, _LONGEST_PAUSE))
+        raise AssertionError
+
+    def _note_failure(
+        self, server: Server, request: _Request, error: BaseException, results: queue.SimpleQueue[Any]
+    ) -> None:
+        """Judge a server by a request that failed for good."""
+        status = error.status_code if isinstance(error, openai.APIStatusError) else None
+        if not isinstance(error, openai.APIError | InvalidResponseError):
+            raise error
+        request.tried.add(server)
+        if status is not None and 300 <= status < 500 and status not in _RETRIED_STATUS:
+            request.error = RefusedError(f"{server.url} refuses a request with status {status}: {_described(error)}.")
+            if status not in _REFUSED_PROMPT:
+                raise request.error
+            return
+        server.last_error = _described(error) if status is None else f"status {status}: {_described(error)}"
+        request.error = ConnectionError(f"{server.url}: {server.last_error}")
+        server.num_failed += 1
+        server.failed_at = time.monotonic()
+        # A server that cannot be reached is at fault; any other error may be that of a prompt.
+        is_down = isinstance(error, openai.APIConnectionError)
+        if not server.is_dropped and (is_down or server.num_failed >= _MOST_FAILED_REQUESTS):
+            server.is_dropped = True
+            if self.alive:
+                results.put(
+                    f"{server.url} is dropped after {self.max_failures} failures in a row ({server.last_error}); "
+                    f"going on with {len(self.alive)} of {len(self.servers)} servers."
+                )
 
     def _require_alive(self) -> None:
         if not self.alive:
@@ -252,33 +276,41 @@ class ServerPool(Generic[RequestT, ResultT]):
             )
 
 
-def _json_of(outcome: _Outcome) -> Any:
-    """Return the JSON of a response, or raise what is wrong with it."""
-    if outcome.error is not None:
-        raise outcome.error
-    response = outcome.response
-    assert response is not None
-    if 400 <= response.status_code < 500 and response.status_code not in _RETRIED_STATUS:
-        raise RefusedError(
-            f"{outcome.server.url} refuses a request with status {response.status_code}: {response.text[:500]}."
-        )
-    if response.status_code != 200:
-        raise httpx2.HTTPStatusError(
-            f"status {response.status_code}: {response.text[:200]}", request=response.request, response=response
-        )
+class _BoundedClient(openai.DefaultAsyncHttpxClient):
+    """Ends answers that take longer than a request may (the client's own limit is per read) or are too large."""
+
+    async def send(self, request: httpx2.Request, **kwargs: Any) -> httpx2.Response:
+        try:
+            async with asyncio.timeout(self.timeout.read):
+                response = await super().send(request, **kwargs | {"stream": True})
+                content = bytearray()
+                try:
+                    if response.headers.get("content-encoding", "identity") != "identity":
+                        raise httpx2.RemoteProtocolError("answered compressed, which was not asked for")
+                    async for part in response.aiter_raw():
+                        content += part
+                        if len(content) > _LARGEST_ANSWER:
+                            raise httpx2.RemoteProtocolError(f"answered more than {_LARGEST_ANSWER} bytes")
+                finally:
+                    await response.aclose()
+        except TimeoutError as error:
+            raise httpx2.ReadTimeout(f"no whole answer within {self.timeout.read:g} seconds") from error
+        return httpx2.Response(response.status_code, headers=response.headers, content=bytes(content), request=request)
+
+
+def _json_of(response: httpx2.Response) -> Any:
     try:
         return response.json()
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise NonsenseError(f"answered no JSON but {response.text[:80]!r}") from error
+    except (ValueError, RecursionError) as error:
+        raise InvalidResponseError(f"answered no JSON but {response.text[:80]!r}") from error
 
 
-def _described(error: Exception) -> str:
-    return (
-        str(error) if isinstance(error, NonsenseError | httpx2.HTTPStatusError) else f"{type(error).__name__}: {error}"
-    )
-
-
-def _asked_pause(response: httpx2.Response | None) -> float | None:
-    """Return the seconds of a `Retry-After` header; dates are left to the backoff."""
-    value = "" if response is None else response.headers.get("retry-after", "")
-    return float(value) if value.isdigit() else None
+def _described(error: BaseException) -> str:
+    """Return what went wrong, fit for a terminal: part of it is what a server says."""
+    if isinstance(error, openai.APIStatusError):
+        text = error.response.text
+    elif isinstance(error, openai.APIConnectionError):
+        text = f"{type(error.__cause__).__name__}: {error.__cause__}"
+    else:
+        text = str(error)
+    return one_line(text, 500)

@@ -1,11 +1,8 @@
 """
-Prompts that occur several times in a batch, run once.
+Prompts that occur several times in a batch of TRL's, run once.
 
-Responsible for TRL's generation of n completions per prompt: the prompts' keys and values are computed once per prompt
-and copied. TRL's own path stays what it is, padding, ends and devices included; only the `generate` that it calls is
-given a cache. Ours; the paper (PACED, arXiv 2603.11178) draws one completion per prompt.
-
-Knows models and caches (`attention_cache.py`); refuses to know trainers and sampling.
+TRL's own path stays what it is, padding, ends and devices included; only the `generate` that it calls is given a cache
+with the keys and values of each prompt, computed once and copied.
 """
 
 from __future__ import annotations
@@ -18,21 +15,16 @@ import torch
 from transformers import GenerationConfig
 
 from .attention_cache import can_cut_cache, prefill_once
+from .models import base_model_of
 
 
 def can_share_prefill(model: Any, generation_config: GenerationConfig) -> bool:
-    """
-    Whether the cache of a prompt can be copied for its completions.
-
-    Args:
-        model (`PreTrainedModel` or `PeftModel`): Held whole by this process.
-        generation_config (`GenerationConfig`): How completions are generated.
-    """
+    """Return whether the cache of a prompt can be copied for its completions; this process holds the model whole."""
     # Prompts that PEFT learns are put before the others in its own `forward`.
     if hasattr(model, "get_base_model") and model.active_peft_config.is_prompt_learning:
         return False
     has_own_cache = generation_config.cache_implementation is not None or generation_config.use_cache is False
-    return not has_own_cache and generation_config.num_beams in (None, 1) and can_cut_cache(_base_model(model))
+    return not has_own_cache and generation_config.num_beams in (None, 1) and can_cut_cache(base_model_of(model))
 
 
 @contextmanager
@@ -40,11 +32,9 @@ def shared_prefill(model: Any, num_generations: int) -> Iterator[None]:
     """
     Let `model.generate` run each prompt once, of batches in which each stands `num_generations` times in a row.
 
-    Args:
-        model (`PreTrainedModel` or `PeftModel`): A model for which [`can_share_prefill`] holds.
-        num_generations (`int`): Completions per prompt.
+    [`can_share_prefill`] must hold.
     """
-    generate, base_model = model.generate, _base_model(model)
+    generate, base_model = model.generate, base_model_of(model)
 
     def generate_from_cache(*, input_ids: torch.Tensor, attention_mask: torch.Tensor, **kwargs: Any) -> Any:
         # A prompt of one token has nothing to share.
@@ -64,8 +54,3 @@ def shared_prefill(model: Any, num_generations: int) -> Iterator[None]:
         yield
     finally:
         del model.generate
-
-
-def _base_model(model: Any) -> Any:
-    """Return what a PEFT model wraps, adapters included: `generate` runs that."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model

@@ -1,13 +1,8 @@
 """
-Prompts to completions.
+Generation with transformers in this process.
 
-Responsible for generation with transformers in this process: prompts in order of length, a batch that finished rows
-leave and waiting ones enter, nothing inherited from a checkpoint's `generation_config`, completions that do not depend
-on the batch they are in. The types that every engine speaks are in `completions.py`; `engines.py` makes a generator by
-the name of its engine.
-
-Refuses to know solutions, verdicts, stores and training. The paper (arXiv 2603.11178) asks for K student rollouts per
-problem; how they are made is not its subject.
+Prompts in order of length, a batch that finished rows leave and waiting ones enter, nothing inherited from a
+checkpoint's `generation_config`, completions that do not depend on the batch they are in.
 """
 
 from __future__ import annotations
@@ -22,13 +17,13 @@ import torch
 from transformers import GenerationConfig
 
 from .attention_cache import can_cut_cache
-from .batching import Row, capacity, split_off
+from .batching import PromptRow, capacity, split_off
 from .completions import Completion, SamplingParameters
 from .continuous_batch import ContinuousBatch
-from .identity import eos_token_ids, memory_checksum, model_name
+from .identity import eos_token_ids, memory_checksum, model_name, weights_fingerprint
+from .models import base_model_of, load_model, load_tokenizer
 from .padded_batch import PaddedBatch
-from .prompt_generator import PromptGenerator
-from .prompts import PromptRenderer
+from .prompts import PromptGenerator, PromptRenderer
 
 
 if TYPE_CHECKING:
@@ -92,7 +87,7 @@ class TransformersGenerator(PromptGenerator):
         if batch_tokens < 1:
             raise ValueError(f"`batch_tokens` is {batch_tokens}: it must be at least 1.")
         self.model: Any = model
-        self._base_model: Any = _base_model(model)
+        self._base_model: Any = base_model_of(model)
         super().__init__(
             PromptRenderer(tokenizer, chat_template_kwargs),
             sampling,
@@ -122,13 +117,13 @@ class TransformersGenerator(PromptGenerator):
             "sampling": asdict(self.sampling),
         }
 
-    def _generate_rows(self, rows: list[Row], seed: int) -> Iterator[tuple[Row, Completion]]:
+    def _generate_rows(self, rows: list[PromptRow], seed: int) -> Iterator[tuple[PromptRow, Completion]]:
         """Yield rows of one generation with their completions; where memory runs out, unfinished ones begin anew."""
         waiting, batch = rows, self._new_batch(seed)
         while waiting or batch.rows:
             entering, waiting = self._next_rows(waiting, batch)
             num_rows = len(batch.rows) + sum(row.num_generations for row in entering)
-            finished: list[tuple[Row, list[int]]] | None = None
+            finished: list[tuple[PromptRow, list[int]]] | None = None
             try:
                 with _prepared_for_generation(self.model, self._base_model):
                     if entering:
@@ -152,7 +147,7 @@ class TransformersGenerator(PromptGenerator):
         kind = ContinuousBatch if self._can_cut_cache else PaddedBatch
         return kind(self.model, self._base_model, self._generation_config(), self.sampling, seed)
 
-    def _next_rows(self, waiting: list[Row], batch: PaddedBatch) -> tuple[list[Row], list[Row]]:
+    def _next_rows(self, waiting: list[PromptRow], batch: PaddedBatch) -> tuple[list[PromptRow], list[PromptRow]]:
         """Split off the rows that enter a batch; none while there is room for less than one prompt's generations."""
         if not waiting:
             return [], []
@@ -214,21 +209,9 @@ def load_transformers_generator(
     """
     Load a model and its tokenizer and make a [`TransformersGenerator`] of them.
 
-    Args:
-        model_name_or_path (`str`):
-            A Hub id, a local directory, or a directory with a GGUF file.
-        revision, dtype, device, trust_remote_code, attn_implementation, load_in_4bit:
-            As in [`load_model`].
-        sampling (`SamplingParameters`, *optional*):
-            `None` takes the defaults of [`SamplingParameters`], not the checkpoint's.
-        chat_template_kwargs, batch_size, batch_tokens:
-            As in [`TransformersGenerator`].
-
-    Returns:
-        `TransformersGenerator`
+    Options of the model are those of [`load_model`], the others those of the generator; `sampling=None` takes the
+    defaults of [`SamplingParameters`], not the checkpoint's.
     """
-    from .models import load_model, load_tokenizer, weights_fingerprint
-
     tokenizer = load_tokenizer(model_name_or_path, revision=revision, trust_remote_code=trust_remote_code)
     model = load_model(
         model_name_or_path,
@@ -255,11 +238,6 @@ def load_transformers_generator(
         batch_tokens=batch_tokens,
         record=record,
     )
-
-
-def _base_model(model: Any) -> Any:
-    """Return what a PEFT model wraps: it hides that model's configuration and the signature of its `forward`."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 @contextmanager

@@ -5,20 +5,18 @@ Prompts are rendered here and given as token ids, every sampling parameter is sa
 checkpoint's `generation_config` but its end-of-sequence tokens. Prefix caching makes K completions of a prompt, and
 prompts with the same examples before them, cost one prefill.
 
-vLLM is no dependency of this package: it is imported when a generator is made. Not from the paper.
+vLLM is no dependency of this package: it is imported when a generator is made.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from .batching import Row
+from .batching import PromptRow
 from .completions import Completion, SamplingParameters
-from .prompt_generator import PromptGenerator
-from .prompts import PromptRenderer
+from .prompts import PromptGenerator, PromptRenderer
 
 
 if TYPE_CHECKING:
@@ -40,26 +38,9 @@ class VLLMGenerator(PromptGenerator):
     ...     print(index, [completion.text for completion in completions])
     ```
 
-    Args:
-        llm (`vllm.LLM`):
-            The engine.
-        tokenizer (`PreTrainedTokenizerBase`):
-            The model's tokenizer.
-        sampling (`SamplingParameters`):
-            How completions are drawn.
-        eos_token_ids (`list[int]`):
-            Tokens that end a completion.
-        record (`dict`):
-            What identifies the model in a store's record.
-        chat_template_kwargs (`dict`, *optional*):
-            Further variables of the chat template.
-        batch_size (`int`, *optional*, defaults to `256`):
-            Completions that the caller should ask for at once, at least. vLLM bounds by itself what runs together.
-        send_seed (`bool`, *optional*, defaults to `True`):
-            Give each request a seed. Set to `False` on a CPU: where a prompt is prefilled in parts, a seed ends the
-            engine of vLLM 0.32 ("CPU Generator does not use offset").
-        context_length (`int`, *optional*):
-            Most tokens that the engine takes. `None` asks the engine.
+    `eos_token_ids` end a completion, `record` identifies the model in a store's record. `send_seed=False` is for a
+    CPU: where a prompt is prefilled in parts, a seed ends the engine of vLLM 0.32 ("CPU Generator does not use
+    offset"). vLLM bounds by itself what runs together; `context_length=None` asks it how long a sequence may be.
     """
 
     def __init__(
@@ -97,7 +78,7 @@ class VLLMGenerator(PromptGenerator):
             "sampling": asdict(self.sampling),
         }
 
-    def _generate_rows(self, rows: list[Row], seed: int) -> Iterator[tuple[Row, Completion]]:
+    def _generate_rows(self, rows: list[PromptRow], seed: int) -> Iterator[tuple[PromptRow, Completion]]:
         # vLLM's own loop, `LLM.generate`, gives nothing before everything is done.
         engine = self.llm.llm_engine
         waiting = {str(number): row for number, row in enumerate(rows)}
@@ -120,11 +101,10 @@ class VLLMGenerator(PromptGenerator):
             engine.abort_request(list(waiting))
             raise
 
-    def _parameters(self, row: Row, seed: int) -> Any:
+    def _parameters(self, row: PromptRow, seed: int) -> Any:
         import vllm
 
         sampling = self.sampling
-        text = f"{seed}|{row.first_generation}|{','.join(map(str, row.prompt_ids))}"
         return vllm.SamplingParams(
             n=row.num_generations,
             max_tokens=sampling.max_completion_length,
@@ -133,7 +113,7 @@ class VLLMGenerator(PromptGenerator):
             top_k=sampling.top_k or -1,
             min_p=sampling.min_p or 0.0,
             repetition_penalty=sampling.repetition_penalty,
-            seed=int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little") >> 1 if self.send_seed else None,
+            seed=row.seed(seed) if self.send_seed else None,
             stop_token_ids=self.eos_token_ids,
             skip_special_tokens=True,
             output_kind=vllm.sampling_params.RequestOutputKind.FINAL_ONLY,
@@ -165,20 +145,9 @@ def load_vllm_generator(
     """
     Load a model into vLLM and make a [`VLLMGenerator`] of it.
 
-    Args:
-        model_name_or_path (`str`):
-            A Hub id, a local directory, or a directory with a GGUF file. Not an adapter: merge it first.
-        revision, dtype, trust_remote_code:
-            As in [`load_model`].
-        sampling (`SamplingParameters`, *optional*):
-            `None` takes the defaults of [`SamplingParameters`].
-        chat_template_kwargs, batch_size, send_seed:
-            As in [`VLLMGenerator`].
-        llm_kwargs (`dict`, *optional*):
-            Further arguments of `vllm.LLM`, such as `{"tensor_parallel_size": 2, "gpu_memory_utilization": 0.8}`.
-
-    Returns:
-        `VLLMGenerator`
+    The model is a Hub id or a directory, not an adapter: merge that first. `llm_kwargs` are further arguments of
+    `vllm.LLM`, such as `{"tensor_parallel_size": 2, "gpu_memory_utilization": 0.8}`; `sampling=None` takes the
+    defaults of [`SamplingParameters`].
 
     Raises:
         ImportError: If vLLM is not installed.
@@ -193,8 +162,8 @@ def load_vllm_generator(
         ) from error
     from transformers.utils import find_adapter_config_file
 
-    from .identity import declared_eos_token_ids, model_name
-    from .models import load_tokenizer, resolve_model_path, weights_fingerprint
+    from .identity import declared_eos_token_ids, model_name, weights_fingerprint
+    from .models import load_tokenizer, resolve_model_path
 
     resolved = resolve_model_path(model_name_or_path)
     if find_adapter_config_file(resolved, revision=revision) is not None:

@@ -22,7 +22,7 @@ from transformers.utils import ADAPTER_CONFIG_NAME
 
 from ..evaluation.evaluation import TRAINING, Evaluation
 from ..generation.completions import Prompt
-from ..generation.models import weights_fingerprint
+from ..generation.identity import weights_fingerprint
 from ..names import hub_id, last_part, public_value
 from ..run_directory import MANIFEST
 from ..store.store import PassRateStore

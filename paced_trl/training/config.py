@@ -7,28 +7,25 @@ before any model loads; what depends on data or models is checked in `preflight/
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from trl import DistillationConfig
 
 from ..generation.models import four_bit_settings
 from ..setting_checks import check_settings
-from ..settings import DROPPED_SETTINGS, as_mapping
+from ..settings import DROPPED_SETTINGS, as_mapping, setting
 from ..weighting.weights import check_replay
-from .schedule import JSD_COEFFICIENT, CompletionSourceSchedule, KLSchedule, completion_source_for, stages
-from .teacher_prompt import DEFAULT_TEMPLATE, check_template
-
-
-def _setting(default: Any, text: str, **metadata: Any) -> Any:
-    if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata={"help": text, **metadata})
-    return field(default=default, metadata={"help": text, **metadata})
+from .paced_settings import JudgingSettings, RefreshSettings, ScheduleSettings, TeacherSettings, WeightSettings
+from .schedule import JSD_COEFFICIENT, completion_source_for, stages
+from .teacher_prompt import check_template
 
 
 @dataclass
-class PacedConfig(DistillationConfig):
+class PacedConfig(
+    WeightSettings, ScheduleSettings, TeacherSettings, RefreshSettings, JudgingSettings, DistillationConfig
+):
     r"""
     Configuration class for the [`PacedTrainer`].
 
@@ -141,111 +138,7 @@ class PacedConfig(DistillationConfig):
 
     _VALID_DICT_FIELDS = [*DistillationConfig._VALID_DICT_FIELDS, "verifier_kwargs"]
 
-    weighting: Literal["beta", "uniform", "hard_filter"] = _setting(
-        "beta",
-        "How problems are weighted by the student's pass rate p: 'beta' p^a (1-p)^b, 'uniform' all alike (control), "
-        "'hard_filter' only pass rates within weight_band.",
-    )
-    weight_alpha: float = _setting(1.0, "Exponent a of the pass rate in p^a (1-p)^b.", at_least=0)
-    weight_beta: float = _setting(
-        1.0,
-        "Exponent b of the failure rate in p^a (1-p)^b; larger than weight_alpha favours hard problems.",
-        at_least=0,
-    )
-    weight_estimator: Literal["plugin", "unbiased", "posterior"] = _setting(
-        "plugin",
-        "How weights are estimated from counts: 'plugin' inserts the observed pass rate, 'unbiased' has the right "
-        "mean, 'posterior' averages over a prior fitted to all problems.",
-    )
-    weight_gate: bool = _setting(
-        True, "With 'posterior', weight 0 for problems of which only passes or only failures were seen."
-    )
-    weight_band: list[float] = _setting(
-        [0.2, 0.8], "Lowest and highest pass rate that 'hard_filter' keeps.", at_least=0, at_most=1
-    )
-    replay_share: float = _setting(
-        0.0, "Share of the total weight given to problems the student always passes, so that it does not forget them."
-    )
-    prior_features: list[str] = _setting(
-        [], "With 'posterior', columns that tell how hard a problem may be, or 'prompt_length'; as in `estimate`."
-    )
-    apply_weights: Literal["loss", "sampling"] = _setting(
-        "loss", "Weights multiply the loss, or are the rate at which problems are drawn ('sampling')."
-    )
-    loss_aggregation: Literal["token", "sequence"] = _setting(
-        "token", "Mean over all completion tokens, as in TRL, or over the means of completions ('sequence')."
-    )
-    kl: KLSchedule = _setting(
-        "forward_then_reverse",
-        "Divergence that is minimised: 'forward' KL(teacher || student), 'reverse' KL(student || teacher), 'jsd', "
-        "'akl' (adaptive KL), or forward first and reverse after kl_switch.",
-    )
-    kl_switch: float = _setting(
-        0.5,
-        "Length of the forward stage of 'forward_then_reverse': up to 1 a fraction of the optimizer steps, above 1 "
-        "their number.",
-    )
-    completion_source: CompletionSourceSchedule = _setting(
-        "auto",
-        "Completions trained on: the dataset's references, the student's own, or ('auto') references while the "
-        "divergence is forward or adaptive and the student's own otherwise.",
-    )
-    num_train_generations: int = _setting(1, "Completions per prompt while training on the student's own completions.")
-    self_distillation: Literal["none", "base", "ema", "copy"] = _setting(
-        "none",
-        "The student teaches itself, with privileged_context in the teacher's prompt: 'base' with its adapter off, "
-        "'ema' with a moving average of its adapter, 'copy' a frozen copy. Known to shorten completions and to hurt "
-        "models that think long.",
-    )
-    self_distillation_decay: float = _setting(
-        0.99,
-        "With 'ema', share of the averaged adapter that stays at each optimizer step.",
-        at_least=0,
-        less_than=1,
-    )
-    privileged_template: str = _setting(
-        DEFAULT_TEMPLATE, "The last user turn as the teacher sees it, with {prompt} and {privileged_context}."
-    )
-    teacher_cache: str | None = _setting(
-        None, "Directory that keeps the teacher's hidden states of references, so that they are computed once."
-    )
-    teacher_load_in_4bit: bool = _setting(
-        False, "Quantise the teacher to 4 bits as it loads; `paced-trl teacher-gap` measures what that changes."
-    )
-    refresh: Literal["auto", "never", "online", "estimate"] = _setting(
-        "auto",
-        "Pass rates during training: 'never' updated, 'online' from the student's own verified completions, "
-        "'estimate' measured again at kl_switch and every refresh_steps steps; 'auto' is 'online' where that costs no "
-        "further generation.",
-    )
-    refresh_steps: int | None = _setting(
-        None,
-        "With refresh 'estimate', optimizer steps between re-estimations. Default: at kl_switch only.",
-        at_least=1,
-    )
-    refresh_share: float = _setting(
-        1.0, "With refresh 'estimate', share of the problems measured each time, in turn.", more_than=0, at_most=1
-    )
-    refresh_num_generations: int = _setting(
-        4, "With refresh 'estimate', generations per problem, on average at most (adaptive).", at_least=2
-    )
-    refresh_half_life: float = _setting(
-        100.0, "With refresh 'online', optimizer steps after which an observation counts half.", more_than=0
-    )
-    verifier: str | None = _setting(
-        None, "Verifier that judges the student's own completions during training, e.g. 'math'."
-    )
-    verifier_kwargs: dict[str, Any] | str | None = _setting(None, "Options of the verifier; JSON on the command line.")
-    num_validation_generations: int = _setting(
-        1, "Completions per held-out problem in an evaluation during training (k of mean@k).", at_least=1
-    )
-    max_forgetting: float | None = _setting(
-        None,
-        "End the run when mean@k on retention_set has fallen by more than this, e.g. 0.02.",
-        at_least=0,
-        less_than=1,
-    )
-    beta: float | None = _setting(None, "Not used here: choose the divergence with `kl`.")  # type: ignore[assignment]
+    beta: float | None = setting(None, "Not used here: choose the divergence with `kl`.")  # type: ignore[assignment]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> PacedConfig:
         for name in kwargs.keys() & DROPPED_SETTINGS.keys():
@@ -273,7 +166,7 @@ class PacedConfig(DistillationConfig):
         if self.activation_checkpointing is None:
             # The new name in transformers; TRL 1.16 still sets its default under the deprecated one, with a warning.
             self.activation_checkpointing = self.gradient_checkpointing
-        super().__post_init__()
+        DistillationConfig.__post_init__(self)
         _check_weights(self)
         _check_completions(self)
         _check_refresh(self)

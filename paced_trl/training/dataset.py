@@ -52,12 +52,7 @@ def with_pass_rates(problems: Dataset, table: Dataset) -> Dataset:
 def check_training_columns(
     dataset: Dataset, *, needs_reference: bool, needs_solution: bool, name: str = "train_dataset"
 ) -> None:
-    """
-    Refuse a dataset that lacks what the run needs; `name` is what the caller calls it.
-
-    Raises:
-        ValueError: If the dataset is empty, a needed column is missing, or a reference is empty.
-    """
+    """Refuse an empty dataset, a missing column or an empty reference; `name` is what the caller calls the dataset."""
     if len(dataset) == 0:
         raise ValueError(f"`{name}` is empty, so it holds no problem to work on.")
     needed = {"prompt": "the prompts"}
@@ -82,11 +77,7 @@ def check_training_columns(
 
 
 def numbered(datasets: Any) -> Any:
-    """
-    Return a dataset, or each in a mapping of them, with its rows' numbers in the column `ROW_COLUMN`.
-
-    What has no length (`IterableDataset`) or is a name comes back as it is.
-    """
+    """Return a dataset, or each in a mapping, with its rows' numbers as `ROW_COLUMN`; others come back as they are."""
     if isinstance(datasets, dict):
         return {name: numbered(dataset) for name, dataset in datasets.items()}
     if not isinstance(datasets, Dataset) or ROW_COLUMN in datasets.column_names:
@@ -96,20 +87,10 @@ def numbered(datasets: Any) -> Any:
 
 def problem_weights_of(dataset: Dataset, *, prior_features: Sequence[str] = (), **weighting: Any) -> np.ndarray:
     """
-    Return the weight of each row, **shape (P,)**, mean 1, from whichever columns say how often the student passes.
+    Return the weight of each row, **shape (P,)**, mean 1, from the columns that say how often the student passes.
 
-    `problem_weight` is used as it is; else `num_passed` and `num_valid`; else `pass_rate` alone, taken to three
-    decimals (for estimators that need no counts).
-
-    Args:
-        dataset (`datasets.Dataset`): The training problems.
-        prior_features (`Sequence[str]`, *optional*):
-            What the prior of the estimator `"posterior"` depends on; see
-            [`problem_features`].
-        weighting: Arguments of [`problem_weights`].
-
-    Raises:
-        ValueError: If no such column exists, a pass rate is outside [0, 1], or every weight is 0.
+    `problem_weight` is used as it is; else `num_passed` and `num_valid`; else `pass_rate` alone, to three decimals.
+    `prior_features` and `weighting` are as in [`problem_features`] and [`problem_weights`].
     """
     columns = dataset.column_names
     if "problem_weight" in columns:
@@ -166,19 +147,9 @@ def reference_token_ids(
     tokenizer: PreTrainedTokenizerBase, references: Sequence[str], end: int, eos_token_ids: Sequence[int]
 ) -> list[list[int]]:
     """
-    Return the tokens of references, each with one end: one that is written out in the text is not doubled.
+    Return the tokens of B references, each ended once by `end`: an end that is written out in the text is not doubled.
 
-    Args:
-        tokenizer (`PreTrainedTokenizerBase`): The student's tokenizer.
-        references (`Sequence[str]`, length B): Completions to train on.
-        end (`int`): The token that ends them; see [`end_of_completion_id`].
-        eos_token_ids (`Sequence[int]`): Every id that ends a completion.
-
-    Returns:
-        `list[list[int]]` of length B
-
-    Raises:
-        ValueError: If a text goes on after a token that ends completions.
+    A text that goes on after one of `eos_token_ids` is refused: the student would stop there.
     """
     encoded: Any = tokenizer(list(references), add_special_tokens=False)
     token_ids = []

@@ -76,12 +76,9 @@ def training_in_words(
     settings: Mapping[str, Any], *, problems: str | None = None, has_references: bool = False
 ) -> dict[str, str]:
     """
-    Return how a student was trained, as rows of a table.
+    Return how a student was trained, as rows of a table, from the settings of the run with `num_problems`.
 
-    Args:
-        settings (`Mapping[str, Any]`): Settings of the run, with `num_problems`.
-        problems (`str`, *optional*): What the training problems are called.
-        has_references (`bool`, *optional*, defaults to `False`): Whether the data brought their own references.
+    `problems` is what the training problems are called; `has_references` says whether the data brought their own.
     """
     done = {
         "problems": f"{settings.get('num_problems', '?')} of {problems or 'data that the run does not name'}",

@@ -1,11 +1,8 @@
 """
 Pass rates that follow the student while it trains: every verified completion of its own is one more observation.
 
-Responsible for counts that fade with age, because the student they were made by is no more, and for the problem
-weights they give at any time. Start it from the table that was measured before training; what the student then
-generates anyway costs nothing more. Its state belongs into a checkpoint.
-
-Ours; the paper (PACED, arXiv 2603.11178) measures pass rates once. Knows nothing of models, tokens or trainers.
+Responsible for counts that fade with age, because the student that made them has changed, and for the problem weights
+they give at any time. Knows nothing of models, tokens or trainers.
 """
 
 from __future__ import annotations
@@ -17,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..verification.verdict import Verdict
-from ..weighting.counts import Floats, check_counts
+from ..weighting.counts import Floats, check_counts, frontier_shares, pass_rates
 from ..weighting.prior import Prior
 from ..weighting.prior_fit import fit_prior
 from ..weighting.weights import problem_weights
@@ -95,18 +92,9 @@ class OnlinePassRates:
 
     def observe(self, problem_ids: Sequence[Hashable], verdicts: Sequence[Verdict | str], step: int) -> None:
         """
-        Count verdicts of completions that the student has just made.
+        Count verdicts of completions that the student has made at optimizer step `step`, which never goes back.
 
-        Args:
-            problem_ids (`Sequence[Hashable]`, length B):
-                Whose completions; an id may occur several times.
-            verdicts (`Sequence[Verdict]`, length B):
-                What became of them. Verdicts that are not valid count nothing.
-            step (`int`):
-                Optimizer step of the student that made them; never smaller than before.
-
-        Raises:
-            ValueError: If an id or verdict is unknown, the lengths differ, or the step goes back.
+        Both sequences have length B; an id may occur several times. Verdicts that are not valid count nothing.
         """
         if len(problem_ids) != len(verdicts):
             raise ValueError(f"Got {len(problem_ids)} problem ids and {len(verdicts)} verdicts; give one for each.")
@@ -128,18 +116,9 @@ class OnlinePassRates:
         self, problem_ids: Sequence[Hashable], num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, step: int
     ) -> None:
         """
-        Forget what was observed of some problems, and take these counts for them.
+        Forget what was observed of some problems, and take these counts of **shape (B,)** for them.
 
-        Args:
-            problem_ids (`Sequence[Hashable]`, length B):
-                Problems that were measured again, each once.
-            num_passed, num_valid (`ArrayLike` of **shape (B,)**):
-                Their counts. Problems without a valid generation keep what they have.
-            step (`int`):
-                Optimizer step of the student that was measured; never smaller than before.
-
-        Raises:
-            ValueError: If an id is unknown, counts are invalid, or the step goes back.
+        Problems without a valid generation keep what they have. `step` is that of the student that was measured.
         """
         passed, valid = check_counts(num_passed, num_valid)
         rows = self._rows_of(problem_ids, step)
@@ -163,19 +142,10 @@ class OnlinePassRates:
 
     def pass_rates(self) -> Floats:
         """Return the discounted pass rates, **shape (P,)**; nan for problems without an observation."""
-        passed, valid = self.counts()
-        return np.divide(passed, valid, out=np.full(valid.shape, np.nan), where=valid > 0)
+        return pass_rates(*self.counts())
 
     def weights(self) -> Floats:
-        """
-        Return the problem weights as of the latest step.
-
-        Returns:
-            `np.ndarray`: Weights with mean 1, float64 of **shape (P,)**, in the order of `problem_ids`.
-
-        Raises:
-            ValueError: If all of them are 0.
-        """
+        """Return the problem weights as of the latest step, mean 1, **shape (P,)**; refuse weights that are all 0."""
         passed, valid = self.counts()
         weighting = dict(self.weighting)
         if weighting.get("estimator") == "posterior" and weighting.get("prior") is None and valid.any():
@@ -195,21 +165,18 @@ class OnlinePassRates:
 
     def metrics(self) -> dict[str, float]:
         """
-        Return what is worth logging.
+        Return what is logged: mean pass rate, shares of problems, and how old the evidence is.
 
-        Returns:
-            `dict[str, float]`: Mean pass rate over problems; shares of problems at the frontier, mastered (all
-            evidence passed) and out of reach (none did); staleness, the mean number of steps since a problem was last
-            observed; and evidence, the mean number of generations that a pass rate rests on by now.
+        `staleness` is the mean number of steps since a problem was last observed, `evidence` the mean number of
+        generations that a pass rate rests on by now.
         """
         passed, valid = self.counts()
-        measured = valid > 0
-        rates = self.pass_rates()
+        shares, rates = frontier_shares(passed, valid), self.pass_rates()
         return {
-            "pass_rate": float(np.nanmean(rates)) if measured.any() else float("nan"),
-            "frontier": float(np.mean((passed > 0) & (passed < valid))),
-            "mastered": float(np.mean(measured & (passed == valid))),
-            "out_of_reach": float(np.mean(measured & (passed == 0))),
+            "pass_rate": float(np.nanmean(rates)) if valid.any() else float("nan"),
+            "frontier": shares.frontier,
+            "mastered": shares.mastered,
+            "out_of_reach": shares.out_of_reach,
             "staleness": float(np.mean(self.step - self.last_step)),
             "evidence": float(valid.mean()),
         }
@@ -223,15 +190,7 @@ class OnlinePassRates:
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """
-        Go on from a state.
-
-        Args:
-            state (`Mapping`): What `state_dict` returned for the same problems.
-
-        Raises:
-            ValueError: If it belongs to another number of problems, or a part is missing.
-        """
+        """Go on from what `state_dict` returned for the same problems; refuse the state of another run."""
         missing = [name for name in _STATE if name not in state]
         if missing or len(state["num_valid"]) != self.num_valid.size:
             found = "no counts" if missing else f"counts of {len(state['num_valid'])} problems"

@@ -1,10 +1,9 @@
 """
 Which problems a generation batch holds: all that have a weight in turn, or problems drawn in proportion to it.
 
-Problems of weight 0 are in no batch, either way. Sampling problem i with probability w_i / sum_j w_j and giving it
-loss weight 1 has the same expected gradient as going through all problems alike with loss weight w_i (METHOD.md,
-"ours"), but spends little on problems of little weight. TRL's trainer expects each generation batch to be emitted once
-per accumulation step; that contract of its `RepeatSampler` is kept, only the order of problems differs.
+Problems of weight 0 are in no batch. Drawing problem i with probability w_i / sum_j w_j and loss weight 1 has the same
+expected gradient as going through all problems alike with loss weight w_i, but spends little on problems of little
+weight. TRL's trainer expects each generation batch once per accumulation step; its `RepeatSampler` does that, too.
 """
 
 from __future__ import annotations
@@ -19,23 +18,14 @@ from trl.trainer.utils import RepeatSampler
 
 
 def rows_with_weight(problem_weights: np.ndarray, batch_size: int) -> list[int]:
-    """
-    Return the problems of weight above 0, all of them again and again until they fill a generation batch.
-
-    Args:
-        problem_weights (`np.ndarray`): Weights of **shape (P,)**, not all 0.
-        batch_size (`int`): Problems in a generation batch.
-    """
+    """Return the rows with a weight above 0, all of them repeated until they fill a generation batch."""
     rows = np.flatnonzero(problem_weights > 0)
     return np.tile(rows, max(1, -(-batch_size // len(rows)))).tolist()
 
 
 class ResumableRepeatSampler(RepeatSampler):
     """
-    TRL's `RepeatSampler` over rows of a dataset, whose epochs a resumed run can find again.
-
-    `data_source` are the rows to go through, such as those of [`rows_with_weight`]; an epoch is each of them once,
-    less an incomplete batch at its end.
+    TRL's `RepeatSampler` over the rows in `data_source`, whose epochs a resumed run can find again.
 
     TRL draws each epoch's permutation from one generator, seeded once, so a run that resumes in its second epoch is
     given the first epoch's order. Here epoch e is the e-th permutation of that generator: the same orders as TRL's in
@@ -57,18 +47,10 @@ class ResumableRepeatSampler(RepeatSampler):
 
 def systematic_counts(problem_weights: np.ndarray, num_draws: int, rng: np.random.Generator) -> np.ndarray:
     """
-    Draw how often each problem occurs among `num_draws`, with low variance.
+    Draw how often each of P problems occurs among `num_draws`, with low variance, **shape (P,)**.
 
     Systematic resampling: one uniform number places a comb of `num_draws` equidistant teeth on the cumulated weights;
     problem i occurs floor(e_i) or ceil(e_i) times, with expectation e_i = num_draws * w_i / sum_j w_j exactly.
-
-    Args:
-        problem_weights (`np.ndarray`): Weights of **shape (P,)**, non-negative, not all 0.
-        num_draws (`int`): Draws in total.
-        rng (`np.random.Generator`): Source of the one uniform number and of the order in which problems are laid out.
-
-    Returns:
-        `np.ndarray`: Counts of **shape (P,)** that sum to `num_draws`.
     """
     order = rng.permutation(len(problem_weights))
     cumulated = np.cumsum(problem_weights[order], dtype=np.float64)
@@ -80,17 +62,7 @@ def systematic_counts(problem_weights: np.ndarray, num_draws: int, rng: np.rando
 
 
 def draw_batch(problem_weights: np.ndarray, batch_size: int, rng: np.random.Generator) -> np.ndarray:
-    """
-    Draw one generation batch in proportion to the weights: a problem twice only if its share exceeds one draw.
-
-    Args:
-        problem_weights (`np.ndarray`): Weights of **shape (P,)**, non-negative, not all 0.
-        batch_size (`int`): Problems to draw.
-        rng (`np.random.Generator`): Source of randomness.
-
-    Returns:
-        `np.ndarray`: Problem indices of **shape (batch_size,)**, in random order.
-    """
+    """Draw the rows of one generation batch by weight; a row twice only if its share exceeds one draw."""
     counts = systematic_counts(problem_weights, batch_size, rng)
     return rng.permutation(np.repeat(np.arange(len(counts)), counts))
 

@@ -2,8 +2,7 @@
 Pass rates that keep up with the student: from its own completions, or measured again by the student as it is now.
 
 Responsible for what `PacedConfig.refresh` means: when a re-estimation is due, which problems it covers, how it is made
-(adaptive allocation, in a store of its own, so that what a kill interrupts is not lost), and for what of it belongs to
-a checkpoint. Ours; the paper (PACED, arXiv 2603.11178) measures pass rates once.
+(adaptive allocation, in a store of its own, so that a kill loses nothing), and what of it belongs to a checkpoint.
 """
 
 from __future__ import annotations
@@ -33,14 +32,7 @@ STATE_FILE = "pass_rates.npz"
 
 
 def refresh_in_force(args: PacedConfig, dataset: Dataset, verifier: Verifier | None) -> Refreshing:
-    """
-    Return what `refresh` is in a run: `"auto"` is `"online"` where that is free and sound, and else `"never"`.
-
-    Args:
-        args ([`PacedConfig`]): Settings.
-        dataset (`datasets.Dataset`): The training set.
-        verifier ([`Verifier`], *optional*): Judges completions.
-    """
+    """Return what `refresh` is: `"auto"` is `"online"` where that is sound and adds no generation, else `"never"`."""
     if args.refresh != "auto":
         return args.refresh
     # Pass rates that follow the student know no features.
@@ -58,44 +50,21 @@ def _has_counts(dataset: Dataset) -> bool:
 
 
 def is_due(step: int, *, refresh_steps: int | None, switch: int | None) -> bool:
-    """
-    Return whether pass rates are measured again before an optimizer step.
-
-    Args:
-        step (`int`): Completed optimizer steps.
-        refresh_steps (`int`, *optional*): Steps between re-estimations; `None` for none but at the switch.
-        switch (`int`, *optional*): First step of the second stage, `None` if there is one stage only.
-    """
+    """Return whether pass rates are measured again before `step`; `switch` is the first step of stage 2."""
     return step > 0 and (step == switch or (refresh_steps is not None and step % refresh_steps == 0))
 
 
 def rotating_rows(num_problems: int, share: float, number: int) -> npt.NDArray[np.int64]:
-    """
-    Return the problems that the `number`-th re-estimation covers: every problem once in about 1 / share of them.
-
-    Args:
-        num_problems (`int`): P.
-        share (`float`): Share of the problems per re-estimation, in (0, 1].
-        number (`int`): How many there have been before.
-    """
+    """Return the rows of re-estimation number `number`, from 0: every problem once in about 1 / share of them."""
     num_parts = max(1, round(1.0 / share))
     return np.arange(number % num_parts, num_problems, num_parts)
 
 
 class Refresh:
     """
-    The pass rates of a training run with `refresh` set, by row of its training set.
+    The pass rates of a training run with `refresh` `"online"` or `"estimate"`, by row of its training set.
 
-    Args:
-        args ([`PacedConfig`]): Settings, with `refresh` `"online"` or `"estimate"`.
-        dataset (`datasets.Dataset`): P problems with `num_passed` and `num_valid`, where it starts from.
-        verifier ([`Verifier`], *optional*): Judges completions.
-
-    Attributes:
-        pass_rates ([`OnlinePassRates`]): As of the latest step.
-
-    Raises:
-        ValueError: If there is no verifier, or there are no counts.
+    `dataset` has `num_passed` and `num_valid`, where it starts from. `pass_rates` are those as of the latest step.
     """
 
     def __init__(self, args: PacedConfig, dataset: Dataset, verifier: Verifier | None) -> None:
@@ -131,17 +100,9 @@ class Refresh:
 
     def estimate_if_due(self, problems: Dataset, model: Any, tokenizer: Any, *, step: int, switch: int | None) -> bool:
         """
-        Measure pass rates again if it is time.
+        Measure pass rates again if it is time, and return whether there are new ones.
 
-        Args:
-            problems (`datasets.Dataset`): The training set.
-            model (`PreTrainedModel` or `PeftModel`): The student, unwrapped.
-            tokenizer (`PreTrainedTokenizerBase`): Its tokenizer.
-            step (`int`): Completed optimizer steps.
-            switch (`int`, *optional*): First step of the second stage, as far as it is known by now.
-
-        Returns:
-            `bool`: Whether there are new pass rates.
+        `model` is the student, unwrapped; `step` the completed optimizer steps; `switch` the first step of stage 2.
         """
         args = self.args
         if args.refresh != "estimate" or not is_due(step, refresh_steps=args.refresh_steps, switch=switch):
@@ -185,12 +146,7 @@ class Refresh:
         np.savez(checkpoint / STATE_FILE, allow_pickle=False, counters=counters, **self.pass_rates.state_dict())
 
     def load(self, checkpoint: Path) -> None:
-        """
-        Go on from a checkpoint's state.
-
-        Raises:
-            ValueError: If it has none.
-        """
+        """Go on from the state in a checkpoint's directory; refuse a checkpoint without one."""
         path = checkpoint / STATE_FILE
         if not path.exists():
             raise ValueError(

@@ -90,19 +90,9 @@ def make_trainer(
     callbacks: Sequence[TrainerCallback] = (),
 ) -> PacedTrainer:
     """
-    Return the trainer of a run, models loaded.
+    Return the trainer of a run, models loaded; refuse models and data that do not fit together before weights load.
 
-    Args:
-        args ([`PacedConfig`]): The run; `teacher_model_name_or_path` names the teacher.
-        model_args ([`~trl.ModelConfig`]): The student, and LoRA or quantisation.
-        dataset (`datasets.Dataset`): Training problems, as [`PacedTrainer`] needs them.
-        validation (`datasets.Dataset` or `dict[str, Dataset]`, *optional*):
-            Held-out problems for `args.eval_strategy`; `"retention"` is the set of `args.max_forgetting`.
-        verifier ([`Verifier`], *optional*): Judges the student's own completions while it trains.
-        callbacks (`Sequence[TrainerCallback]`, *optional*): Beside the trainer's own.
-
-    Raises:
-        ValueError: If models and data do not fit together: before weights load.
+    Arguments are those of [`distill`]; `callbacks` are beside the trainer's own.
     """
     student = require_model(model_args.model_name_or_path)
     # A file that serves several runs may name a teacher which this one does not need.
@@ -136,15 +126,7 @@ def make_trainer(
 
 @dataclass
 class Distilled:
-    """
-    A finished distillation.
-
-    Args:
-        path (`Path`): Where the student lies.
-        log_history (`list[dict[str, float]]`): What training logged, one entry per `logging_steps`.
-        costs (`dict[str, float]`): What it cost: see [`training_costs.costs_so_far`].
-        reused (`bool`): Whether it was finished before.
-    """
+    """A finished distillation: the student's directory, what training logged and cost, whether it was done before."""
 
     path: Path
     log_history: list[dict[str, float]]
@@ -217,11 +199,7 @@ def distill(
 
 
 class CompactProgress(ProgressCallback):
-    """
-    transformers' progress bar with a few figures at its end, in place of a line of all of them for every log.
-
-    Everything that is logged is in `trainer_state.json`, and with the trackers of `report_to`.
-    """
+    """transformers' progress bar with a few figures at its end, in place of a line of all of them for every log."""
 
     _SHOWN = {"loss": "loss", "paced/pass_rate": "pass rate"}
 

@@ -1,12 +1,9 @@
 """
-What the teacher says about references, computed once: its final hidden states on disk.
+The teacher's final hidden states of references on disk, computed once.
 
-From the second pass over the problems on, a stage on references then needs of the teacher only its head. Hidden states
-are kept as they came (number format included), so the loss is the same to the last bit, and they are far smaller than
-the logits they stand for: H numbers a token in place of V.
-
-Responsible for the files, their size, and for what they belong to. Refuses to know models and losses. Ours; the paper
-(PACED, arXiv 2603.11178) does not say.
+From the second pass over the problems on, a stage on references needs only the teacher's head. States are kept as they
+came (number format included), so the loss is the same to the last bit, and they take H numbers a token in place of V.
+Responsible for the files, their size, and what they belong to. Knows nothing of models and losses.
 """
 
 from __future__ import annotations
@@ -35,13 +32,9 @@ class HiddenStateCache:
     """
     Hidden states of the completion tokens of P references, by row of the training set.
 
-    Files are made when the first states come, in a directory named after what they belong to: other teachers or
-    references never meet. The whole space is reserved then. Processes of one machine share the files.
-
-    Args:
-        directory (`Path`): Where caches lie, e.g. of several runs with the same teacher and references.
-        teacher (`str`): What identifies the teacher's weights.
-        prompt_ids, completion_ids (`Sequence[list[int]]`): Token ids of each row, as the teacher sees them.
+    Files are made when the first states come, in a subdirectory of `directory` named after a hash of `teacher` (what
+    identifies its weights) and of the token ids: other teachers or references never meet. The whole space is reserved
+    then. Processes of one machine share the files.
     """
 
     def __init__(
@@ -72,13 +65,7 @@ class HiddenStateCache:
         return self._done is not None and bool(self._done[row])
 
     def read(self, rows: Sequence[int], num_tokens: int) -> torch.Tensor:
-        """
-        Return the states of rows that are in the cache, **shape (B, C, H)**, 0 after a row's last token.
-
-        Args:
-            rows (`Sequence[int]`): B rows.
-            num_tokens (`int`): C, at least the length of the longest of them.
-        """
+        """Return the states of B cached rows, **shape (B, C, H)** with C `num_tokens`, 0 after a row's last token."""
         assert self._states is not None
         states = self._states.new_zeros(len(rows), num_tokens, self._states.shape[1])
         for position, row in enumerate(rows):
@@ -87,16 +74,7 @@ class HiddenStateCache:
         return states
 
     def write(self, rows: Sequence[int], states: torch.Tensor) -> None:
-        """
-        Put rows into the cache.
-
-        Args:
-            rows (`Sequence[int]`): B rows.
-            states (`torch.Tensor`): Their states, **shape (B, C, H)**; what follows a row's last token is not kept.
-
-        Raises:
-            ValueError: If they are the first and the disk cannot hold all rows.
-        """
+        """Put the states of B rows into the cache, **shape (B, C, H)**; what follows a row's end is not kept."""
         if self._states is None:
             self._create(states.shape[-1], states.dtype)
         assert self._states is not None and self._done is not None

@@ -2,8 +2,7 @@
 The prompt that only the teacher sees, in self-distillation.
 
 Responsible for how `privileged_context` (a solution, or a hint) enters the teacher's prompt, and for finding it where
-it must not be: in the student's. PACED's self-distillation track (arXiv 2603.11178) lets a model teach itself with the
-reference solution in its prompt; the wording of the template is ours.
+it must not be: in the student's.
 """
 
 from __future__ import annotations
@@ -15,22 +14,13 @@ from datasets import Dataset
 from ..problems import Messages
 
 
-DEFAULT_TEMPLATE = (
-    "{prompt}\n\nHere is a reference solution to this problem:\n{privileged_context}\n\nNow that you have understood "
-    "it, solve the problem in your own words."
-)
 # Shorter contexts, such as the answer "7", occur in prompts by chance.
 _MIN_LEAK_LENGTH = 20
 _PLACEHOLDER = re.compile(r"\{(prompt|privileged_context)\}")
 
 
 def check_template(template: str) -> None:
-    """
-    Refuse a template that lacks a placeholder.
-
-    Raises:
-        ValueError: If `{prompt}` or `{privileged_context}` does not occur in it.
-    """
+    """Refuse a template without `{prompt}` or `{privileged_context}`."""
     missing = {"prompt", "privileged_context"} - set(_PLACEHOLDER.findall(template))
     if missing:
         raise ValueError(
@@ -41,14 +31,7 @@ def check_template(template: str) -> None:
 
 def teacher_prompt(prompt: str | Messages, privileged_context: str | None, template: str) -> str | Messages:
     """
-    Return the teacher's prompt: the student's, with the privileged context in its last user turn.
-
-    Args:
-        prompt (`str` or `list[dict[str, str]]`): The student's prompt.
-        privileged_context (`str`, *optional*): What the student does not see; without any, the prompt stays.
-        template (`str`): With the placeholders `{prompt}` and `{privileged_context}`.
-
-    Example:
+    Return the teacher's prompt: the student's, with the privileged context, if there is any, in its last user turn.
 
     ```python
     >>> teacher_prompt("1+1?", "2", "{prompt} (It is {privileged_context}.)")
@@ -69,15 +52,10 @@ def teacher_prompt(prompt: str | Messages, privileged_context: str | None, templ
 
 def check_privileged_context(dataset: Dataset, name: str) -> None:
     """
-    Refuse problems without `privileged_context`, and such whose student would see it.
+    Refuse problems without `privileged_context`, and those whose student would see it.
 
-    Args:
-        dataset (`datasets.Dataset`): With `prompt` and `privileged_context`, which may be empty.
-        name (`str`): How the dataset is called in messages.
-
-    Raises:
-        ValueError: If the column is missing or a value is no text, a prompt does not end with the user's turn, or a
-            prompt holds its own context (20 characters or more, white space aside).
+    The context may be empty. A prompt must end with the user's turn, and must not hold its own context (20 characters
+    or more, white space aside). `name` is how the dataset is called in messages.
     """
     if "privileged_context" not in dataset.column_names:
         raise ValueError(

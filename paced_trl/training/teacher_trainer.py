@@ -44,12 +44,9 @@ class TeacherStatesTrainer(DistillationTrainer):
     """
     TRL's [`~trl.DistillationTrainer`] with a say in where the teacher's hidden states come from.
 
-    Args:
-        model, teacher_model, args, train_dataset, eval_dataset, **kwargs:
-            As in [`~trl.DistillationTrainer`], with a [`PacedConfig`]. `teacher_model` is not given with
-            `self_distillation`, where `train_dataset` needs the column `privileged_context`; held-out problems may do
-            without, and then the teacher sees what the student sees.
-        head_size (`int`, *optional*): Rows of the student's head, if the teacher's has others.
+    `teacher_model` is None with `self_distillation`; `train_dataset` then needs the column `privileged_context`, and
+    held-out problems without it show the teacher what the student sees. `head_size` is the number of rows of the
+    student's head, if the teacher's has others.
     """
 
     args: PacedConfig

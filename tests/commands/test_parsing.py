@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import pytest
 
+from paced_trl.commands.early_checks import known_settings
 from paced_trl.commands.exits import clean_exit
 from paced_trl.commands.parsing import parse
 
@@ -63,3 +67,39 @@ def test_errors_are_one_line_and_interrupts_are_clean(capsys: pytest.CaptureFixt
         raise KeyboardInterrupt
     assert stop.value.code == 130
     assert "the same command continues" in capsys.readouterr().err
+
+
+def test_names_of_trl_are_those_of_its_dataclasses() -> None:
+    from trl import DistillationConfig, ModelConfig
+
+    declared = {f.name for kind in (DistillationConfig, ModelConfig) for f in fields(kind)}
+    assert declared <= known_settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("apply_weights: Sampling", "`apply_weights` is 'Sampling', .* Did you mean 'sampling'"),
+        ("loss_aggregation: tokens", "Did you mean 'token'"),
+        ("refresh: onlin", "Did you mean 'online'"),
+        ("engine: vllm2", "Did you mean 'vllm'"),
+        ("weight_estimator: plugn", "Did you mean 'plugin'"),
+        ("kl: backward", "`kl` is 'backward'"),
+        ("weigting: beta", "Did you mean `weighting`"),
+        ("lerning_rate: 1e-5", "Did you mean `learning_rate`"),
+        ("weight_alpha: .nan", "`weight_alpha` is nan"),
+        ("refresh_steps: 0", "`refresh_steps` is 0, but it must be at least 1"),
+        ("teacher_offload: true", "which was dropped"),
+    ],
+)
+def test_mistakes_in_a_file_show_before_torch_is_imported(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    code = (
+        "import sys; from paced_trl.commands import run_command\n"
+        "try: run_command('train', sys.argv[1:])\n"
+        "finally: assert not {'torch', 'transformers', 'datasets', 'trl'} & sys.modules.keys()"
+    )
+    command = [sys.executable, "-c", code, "--config", str(tmp_path / "c.yaml")]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert re.search(message, result.stderr) and "Traceback" not in result.stderr, result.stderr
+    assert result.returncode == 2

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from helpers.byte_level_models import make_model
-from paced_trl.generation import gguf_conversion
-from paced_trl.generation.gguf_conversion import content_hash
-from paced_trl.generation.models import weights_fingerprint
+from paced_trl.generation import identity
+from paced_trl.generation.identity import content_hash, weights_fingerprint
 
 
 # peft 0.21 asks transformers 5.23 for a property under its old name. Can go with the next peft.
@@ -56,8 +55,8 @@ def test_fingerprint_of_a_hub_id_is_its_commit_when_cached(tmp_path: Path, monke
 def test_content_hash_of_a_large_file_samples_its_first_and_last_byte(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gguf_conversion, "_HASHED_WHOLE_BYTES", 1000)
-    monkeypatch.setattr(gguf_conversion, "_BLOCK_BYTES", 4)
+    monkeypatch.setattr(identity, "_HASHED_WHOLE_BYTES", 1000)
+    monkeypatch.setattr(identity, "_BLOCK_BYTES", 4)
     content = bytes(range(256)) * 8
     hashes = set()
     for changed in (None, 0, 1000, len(content) - 1):

@@ -11,6 +11,7 @@ import torch
 from peft import PeftModel
 
 from helpers.byte_level_models import logits, make_model, make_tokenizer
+from helpers.paths import ROOT
 from paced_trl.generation.models import default_device, default_dtype, load_model, load_tokenizer, resolve_model_path
 
 
@@ -69,12 +70,21 @@ def test_a_path_without_a_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ValueError, match="holds no model"):
         resolve_model_path(tmp_path)
-    with pytest.raises(ValueError, match="no GGUF file"):
+    with pytest.raises(ValueError, match="is a file"):
         resolve_model_path(tmp_path / "config.json")
+
+
+def test_a_gguf_file_names_the_script_that_converts_it(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
     for name in ("a.gguf", "b.gguf"):
         (tmp_path / name).write_bytes(b"GGUF")
-    with pytest.raises(ValueError, match=r"several GGUF files \(a.gguf, b.gguf\)"):
-        resolve_model_path(tmp_path)
+    match = r"holds a model as GGUF \(a.gguf\).*python recipes/smollm2-135m-arithmetic/convert_gguf.py .*/a.gguf DIREC"
+    for path in (tmp_path, tmp_path / "a.gguf"):
+        with pytest.raises(ValueError, match=match):
+            load_model(path, device="cpu")
+        with pytest.raises(ValueError, match=match):
+            load_tokenizer(path)
+    assert (ROOT / "recipes/smollm2-135m-arithmetic/convert_gguf.py").is_file()
 
 
 def test_load_model_is_ready_for_inference(model_directory: Path) -> None:

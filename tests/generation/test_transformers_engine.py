@@ -18,7 +18,7 @@ from peft import LoraConfig, get_peft_model
 from scipy.stats import chi2_contingency, chisquare
 
 from helpers.tiny_models import build_tiny_model, build_tiny_tokenizer
-from paced_trl.generation.batching import Row, capacity, per_prompt, split_off
+from paced_trl.generation.batching import PromptRow, capacity, per_prompt, split_off
 from paced_trl.generation.completions import Completion, SamplingParameters
 from paced_trl.generation.engines import load_generator
 from paced_trl.generation.seeded_sampling import DrawFromRowStream, row_uniforms
@@ -310,12 +310,13 @@ def test_the_draw_never_takes_a_token_of_probability_zero() -> None:
 
 
 def test_a_row_has_the_same_numbers_whatever_its_length_limit() -> None:
-    long = row_uniforms(7, [1, 2, 3], 0, 1000)
+    long = row_uniforms(PromptRow(0, [1, 2, 3], 0, 1), 7, 1000)
     assert long.dtype == np.float32 and long.min() >= 0 and long.max() < 1
     assert abs(long.mean() - 0.5) < 0.05
-    np.testing.assert_array_equal(row_uniforms(7, [1, 2, 3], 0, 10), long[:10])
+    np.testing.assert_array_equal(row_uniforms(PromptRow(9, [1, 2, 3], 0, 4), 7, 10), long[:10])
     others = [
-        row_uniforms(*key, 1000) for key in ((8, [1, 2, 3], 0), (7, [1, 2, 4], 0), (7, [12, 3], 0), (7, [1, 2, 3], 1))
+        row_uniforms(PromptRow(0, ids, first, 1), seed, 1000)
+        for seed, ids, first in ((8, [1, 2, 3], 0), (7, [1, 2, 4], 0), (7, [12, 3], 0), (7, [1, 2, 3], 1))
     ]
     assert all(abs(np.corrcoef(long, other)[0, 1]) < 0.15 for other in others)
 
@@ -534,7 +535,7 @@ def test_out_of_memory_halves_the_batch(
 
 def test_batches_keep_to_their_budget() -> None:
     rng = random.Random(0)
-    rows = [Row(index, [0] * rng.randrange(1, 40), 0, rng.randrange(1, 12)) for index in range(60)]
+    rows = [PromptRow(index, [0] * rng.randrange(1, 40), 0, rng.randrange(1, 12)) for index in range(60)]
     rows.sort(key=lambda row: -len(row.prompt_ids))
     wanted = {row.prompt_index: row.num_generations for row in rows}
     made: dict[int, list[int]] = {index: [] for index in wanted}
@@ -549,8 +550,8 @@ def test_batches_keep_to_their_budget() -> None:
             made[row.prompt_index] += range(row.first_generation, row.first_generation + row.num_generations)
     assert made == {index: list(range(count)) for index, count in wanted.items()}
     assert num_batches < 2 * sum(wanted.values()) / 6
-    assert capacity([Row(0, [0] * 1000, 0, 2)], 10, 300, 20) == 1
-    assert Row(3, [7], 2, 2).singles() == [Row(3, [7], 2, 1), Row(3, [7], 3, 1)]
+    assert capacity([PromptRow(0, [0] * 1000, 0, 2)], 10, 300, 20) == 1
+    assert PromptRow(3, [7], 2, 2).singles() == [PromptRow(3, [7], 2, 1), PromptRow(3, [7], 3, 1)]
     assert per_prompt(3, 2) == [3, 3]
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import warnings
@@ -30,11 +28,11 @@ from helpers.published_runs import BASE, PRIVATE, make_settings
 from helpers.tiny_models import build_tiny_model, build_tiny_tokenizer
 from paced_trl.commands import publish as publish_command
 from paced_trl.evaluation.evaluation import Evaluation
-from paced_trl.generation.models import load_model, weights_fingerprint
+from paced_trl.generation.identity import weights_fingerprint
+from paced_trl.generation.models import load_model
 from paced_trl.names import hub_id, public_value
 from paced_trl.publishing.card import evaluation_results, what_was_done
 from paced_trl.publishing.hub import check_repository
-from paced_trl.publishing.privacy import check_nothing_private, private_texts
 from paced_trl.publishing.publish import check_repositories, publish_run, stage_run
 from paced_trl.publishing.run import PublishedRun, read_published_run, store_fingerprint
 from paced_trl.report import theme as figure_theme
@@ -415,60 +413,6 @@ def test_a_run_that_has_not_finished_is_not_published(adapter_run: Path) -> None
     (adapter_run / "run.json").write_text(json.dumps({"status": "started", "settings": {}}))
     with pytest.raises(ValueError, match="holds a run that has not finished"):
         stage(adapter_run)
-
-
-@pytest.mark.parametrize(
-    ("text", "kind"),
-    [
-        ("token " + TOKEN, "A Hub token would be published"),
-        ("write to jane.doe+x@example.co.uk", r"An e-mail address \(jane.doe\+x@example.co.uk\)"),
-        ("see /home/jane/data", r"A local path \(/home/jane/data\)"),
-        ("see /Users/jane/data", "A local path"),
-        ("see C:\\Users\\jane", "A local path"),
-        ("see /mnt/disk/data", "A local path"),
-        ("by some-person", "Your user name"),
-        ("on build-machine-7", "The name of this machine"),
-        ("key 0123456789abcdef", "A secret of the environment"),
-    ],
-)
-def test_private_texts_are_refused_by_file_and_line(
-    text: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(getpass, "getuser", lambda: "some-person")
-    monkeypatch.setattr(socket, "gethostname", lambda: "build-machine-7")
-    monkeypatch.setenv("SOME_API_KEY", "0123456789abcdef")
-    (tmp_path / "README.md").write_text(f"# Card\n\n{text}\n")
-    with pytest.raises(ValueError, match=f"{kind}.*README.md, line 3") as refused:
-        check_nothing_private(tmp_path, private_texts(namespace="me"))
-    assert TOKEN not in str(refused.value) and "0123456789abcdef" not in str(refused.value)
-
-
-def test_what_is_public_is_not_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(getpass, "getuser", lambda: "jane")
-    text = "jane/model, https://huggingface.co/home/x, 3/4/5, a@b, hf_hub, @article{xu2026paced, </think>\n"
-    (tmp_path / "README.md").write_text(text)
-    check_nothing_private(tmp_path, private_texts(namespace="jane"))
-    (tmp_path / "README.md").write_text("ask help@example.org\n")
-    check_nothing_private(tmp_path, private_texts(namespace="jane"), allowed=["help@example.org"])
-    # A vocabulary has pieces of everything; a token in it would still be one.
-    (tmp_path / "README.md").unlink()
-    (tmp_path / "tokenizer.json").write_text("jane a@example.org")
-    check_nothing_private(tmp_path, private_texts(namespace="me"))
-    (tmp_path / "tokenizer.json").write_text(TOKEN)
-    with pytest.raises(ValueError, match="A Hub token"):
-        check_nothing_private(tmp_path, private_texts(namespace="me"))
-
-
-def test_private_texts_in_weights_and_tables_are_found(tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
-    save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors", metadata={"from": "/home/jane/model"})
-    with pytest.raises(ValueError, match=r"model.safetensors, header"):
-        check_nothing_private(tmp_path, private_texts(namespace="me"))
-    (tmp_path / "model.safetensors").unlink()
-    pq.write_table(pa.table({"n": [1, 2], "completion": ["4", "ask jane@example.org"]}), tmp_path / "train.parquet")
-    with pytest.raises(ValueError, match=r"train.parquet, row 1, column completion.*--not_private jane@example.org"):
-        check_nothing_private(tmp_path, private_texts(namespace="me"))
 
 
 def test_a_private_text_in_the_settings_stops_the_publication_before_any_upload(

