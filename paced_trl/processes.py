@@ -34,9 +34,7 @@ _LAUNCHERS_VARIABLES = (
 
 
 def run_on_first_process_only() -> int:
-    """
-    Let the first process go on as if no launcher had started it; return how many it goes on without, -1 in those.
-    """
+    """Let the first process go on as if it were alone; return how many it goes on without, -1 in those."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count > 1 and int(os.environ["RANK"]) > 0:
         return -1

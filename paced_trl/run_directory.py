@@ -50,10 +50,9 @@ def write_json(path: Path, value: Any) -> None:
 
 class RunDirectory:
     """
-    Claim `path` for a run with these settings.
+    Claim `path` for a run with these settings, or refuse a directory that holds another run or a foreign model.
 
-    Its `status` is `"new"`, `"started"` (an earlier attempt with these settings ended early) or `"finished"`. A
-    directory that holds a run with other settings, or files that are no run's, is refused.
+    Its `status` is `"new"`, `"started"` (an earlier attempt with these settings ended early) or `"finished"`.
     """
 
     def __init__(self, path: str | Path, settings: dict[str, Any]) -> None:
