@@ -241,6 +241,8 @@ def _train(
     trainer.save_state()
     costs = trainer.figures.costs(trainer.state)
     if is_main:
+        # TRL's and PEFT's cards name no base and local paths; `publish` writes the card.
+        (run.path / "README.md").unlink(missing_ok=True)
         write_json(run.path / COSTS, costs)
         shutil.rmtree(run.path / SAVING, ignore_errors=True)
         run.mark("finished")
