@@ -73,17 +73,12 @@ def test_a_sharded_student_does_not_generate_while_it_trains(tmp_path: Path, mon
             refuse_sharding(args, "`curve_points` is 4", "Set `curve_points` to 0")
 
 
+EVERY_SECOND: dict[str, Any] = {"eval_strategy": "steps", "eval_steps": 2}
 BEST: list[dict[str, Any]] = [
-    {
-        "load_best_model_at_end": True,
-        "eval_strategy": "steps",
-        "eval_steps": 2,
-        "save_strategy": "steps",
-        "save_steps": 2,
-    },
-    {"lr_scheduler_type": "reduce_lr_on_plateau", "eval_strategy": "steps", "eval_steps": 2},
-    {"save_strategy": "best", "metric_for_best_model": "loss", "eval_strategy": "steps", "eval_steps": 2},
-    {"metric_for_best_model": "eval_loss", "eval_strategy": "steps", "eval_steps": 2},
+    {"load_best_model_at_end": True, "save_strategy": "steps", "save_steps": 2, **EVERY_SECOND},
+    {"lr_scheduler_type": "reduce_lr_on_plateau", **EVERY_SECOND},
+    {"save_strategy": "best", "metric_for_best_model": "loss", **EVERY_SECOND},
+    {"metric_for_best_model": "eval_loss", **EVERY_SECOND},
 ]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from peft import LoraConfig
+from peft import LoraConfig, get_peft_model
 from transformers import TrainerCallback
 from trl import DistillationTrainer
 
@@ -191,6 +191,11 @@ def test_a_checkpoint_without_the_average_is_refused(tmp_path: Path) -> None:
         tmp_path, peft=True, own_teacher=False, dataset=with_context(), self_distillation="ema", **settings
     )
     with pytest.raises(ValueError, match="has no average of this adapter"):
+        other.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-1"))
+    with (
+        pytest.warns(UserWarning, match=rf"checkpoint-1 \({AVERAGE_FILE} is missing\)"),
+        pytest.raises(ValueError, match="has no checkpoint that is whole"),
+    ):
         other.train(resume_from_checkpoint=True)
 
 

@@ -25,6 +25,7 @@ from helpers.training import (
     hand_made_inputs,
     logged,
     passes_by_prompt,
+    passes_by_text,
     problems,
 )
 from paced_trl import PacedConfig, PacedTrainer, PassRateStore, Verdict
@@ -722,7 +723,7 @@ def test_the_best_checkpoint_of_two_stages_is_that_of_best_accuracy(make_trainer
         kl_switch=2.0,
         trainer_kwargs={"verifier": passes_by_text, "eval_dataset": problems()},
     )
-    trainer._validation.metrics = lambda: {"mean@1": next(accuracies)}
+    trainer._validation.metrics = lambda: {"mean@1": next(accuracies, 0.0)}
     trainer.train()
     assert trainer.args.metric_for_best_model == "eval_paced/mean@1"
     assert trainer.state.best_global_step == 2 and trainer.state.best_metric == 1.0
