@@ -8,7 +8,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from ..estimation.pass_rates import estimate_pass_rates
+from ..estimation.pass_rates import allocation_of, estimate_pass_rates
 from ..estimation.published_pass_rates import load_pass_rates
 from ..estimation.summary import precision_of, summarize_pass_rates
 from ..generation.completions import Generator, SamplingParameters
@@ -23,6 +23,10 @@ def estimate_student(recipe: Recipe, problems: Dataset, verifier: Verifier) -> D
     """Measure the student's pass rates, or read published ones; what the store holds is not generated again."""
     if recipe.published_pass_rates is not None:
         return published_pass_rates(recipe, problems)
+    settings = recipe.estimation
+    allocation = allocation_of(
+        settings.allocation, settings.num_generations, settings.target_error, recipe.weights.weighting_arguments
+    )
     generator = recipe.student()
     problems = with_prior_features(recipe, problems, generator)
     table = estimate_pass_rates(
@@ -31,9 +35,7 @@ def estimate_student(recipe: Recipe, problems: Dataset, verifier: Verifier) -> D
         verifier,
         store=recipe.pass_rates,
         num_generations=recipe.estimation.num_generations,
-        allocation=recipe.estimation.allocation,
-        target_error=recipe.estimation.target_error,
-        weighting=recipe.weights.weighting_arguments,
+        allocation=allocation or "fixed",
         prior_features=recipe.weights.prior_features,
         seed=recipe.sampling.seed,
     )
