@@ -319,6 +319,8 @@ def test_single_run_against_its_student(tmp_path: Path) -> None:
     assert read_run(run).eval_sets == ["test"]
     make_evaluation("reversal", 0.9, model="mine").save(run / "evaluation" / run.name / "reversal.json")
     assert read_run(run).retention_sets == ["reversal"]
+    # What was to change comes before what was to stay.
+    assert list(read_run(run).evaluations) == ["test", "reversal"]
     (run / "evaluation" / run.name / "reversal.json").unlink()
     page = Page(write_report(run))
     (header, *rows), verdicts = tables_of(page, "model", "completions")
