@@ -385,6 +385,25 @@ def test_the_first_screen_says_from_where_to_where(comparison: tuple[Path, Compa
     assert f"{headline.change.estimate:+.3f}[" in numbers and "mean@4on60problems,meanover2runs" in numbers
 
 
+def test_the_course_of_the_completions_is_on_the_first_screen(tmp_path: Path) -> None:
+    make_settings(tmp_path, weighting="beta")
+    history = [{"step": 1, "paced/forward_kl": 1.0, "completions/mean_length": 9.0, "completions/clipped_ratio": 0.1}]
+    (tmp_path / "trainer_state.json").write_text(json.dumps({"log_history": history}))
+    page = Page(write_report(tmp_path))
+    places = [(tag, a.get("id") or a.get("data-figure")) for tag, a in page.elements if tag in ("section", "figure")]
+    assert places[:4] == [
+        ("section", "overview"),
+        ("figure", "completions"),
+        ("section", "figures"),
+        ("figure", "training"),
+    ]
+    # What our sentences have in backticks is code.
+    assert (
+        "cut off at <code>max_completion_length</code>." in page.source
+        and "`" not in page.text.split("PACED report")[-1]
+    )
+
+
 def test_self_distillation_is_named(tmp_path: Path) -> None:
     make_settings(tmp_path, weighting="beta", self_distillation="ema", privileged_template="{prompt} {hint}")
     (tmp_path / "trainer_state.json").write_text(json.dumps({"log_history": make_history(0)}))
