@@ -103,6 +103,7 @@ def train_student(
             problems=recipe.data.record(as_chat=recipe.as_chat),
             pass_rates={name: getattr(recipe.estimation, name) for name in measuring},
             references={name: getattr(recipe.references, name) for name in teaching},
+            prompts=problems["prompt"][:64],
         )
     return distilled
 

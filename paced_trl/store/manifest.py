@@ -12,10 +12,22 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from ..names import dotted as dotted
 from ..names import library_versions
 from ..run_directory import write_text
 
 
+# Flags that set the fields of a record; empty: by the name of the field inside.
+_FLAGS = {
+    "generator.engine": "engine`, or `--teacher_engine",
+    "generator.model": "model_name_or_path`, or `--teacher_model_name_or_path",
+    "generator.dtype": "dtype",
+    "generator.chat_template_kwargs": "chat_template_kwargs",
+    "generator.sampling": "",
+    "verifier.name": "verifier",
+    "verifier.options": "verifier_kwargs",
+    "seed": "seed",
+}
 FORMAT = "paced_trl pass-rate store"
 VERSION = 1
 
@@ -60,15 +72,6 @@ def as_json(record: dict[str, Any]) -> dict[str, Any]:
         raise TypeError(f"A store's record must consist of JSON values, and this one does not: {error}.") from error
 
 
-def dotted(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the values of nested dicts by dotted name: `{"sampling": {"top_p": 1}}` as `{"sampling.top_p": 1}`."""
-    found: dict[str, Any] = {}
-    for name, value in record.items():
-        # An empty dict has no names inside, and is a value.
-        found |= dotted(value, f"{prefix}{name}.") if isinstance(value, dict) and value else {f"{prefix}{name}": value}
-    return found
-
-
 def differing_fields(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Return the fields in which two records differ: dotted name, old value and new value, as text."""
     before, now = dotted(old), dotted(new)
@@ -78,3 +81,11 @@ def differing_fields(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str
         for name in names
         if name not in before or name not in now or before[name] != now[name]
     ]
+
+
+def flag_of(name: str) -> str:
+    """Return the flag that sets a field of a record, in brackets; nothing where none does."""
+    for field, flag in _FLAGS.items():
+        if name == field or name.startswith(f"{field}."):
+            return f" (`--{flag or name.rpartition('.')[2]}`)"
+    return ""

@@ -8,6 +8,7 @@ The pass-rate store: every completion with its verdict, on disk before anything 
 
 from __future__ import annotations
 
+import errno
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,9 +21,13 @@ import pyarrow.compute as pc
 from filelock import FileLock, Timeout
 
 from .counts import OncePerGeneration, count_generations, count_verdicts
-from .manifest import as_json, differing_fields, read_manifest, write_manifest
+from .manifest import as_json, differing_fields, flag_of, read_manifest, write_manifest
 from .shards import NUMBERS, READ_ERRORS, SCHEMA, as_shard, first_line, read_shard, shard_paths, write_shard
 from .shards import VERDICTS as VERDICTS
+
+
+# Of a file system, of a directory or file of another user's.
+_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class StoreLockedError(RuntimeError):
@@ -33,20 +38,8 @@ class PassRateStore:
     """
     Append-only directory of completions and verdicts that belong to one record of settings.
 
-    Example:
-
-    ```python
-    >>> store = PassRateStore("pass_rates/student", record={"generator": {"model": "student"}})
-    >>> with store.writing():
-    ...     store.append([{"problem_id": "a", "generation_index": 0, "completion": "4", "num_tokens": 2,
-    ...                    "finish_reason": "stop", "verdict": "passed"}])
-    >>> store.num_generations()
-    {'a': 1}
-    ```
-
     Args:
-        path (`str` or `Path`):
-            Directory of the store. Created if it is missing or empty and `record` is given.
+        path (`str` or `Path`): Directory of the store. Created if it is missing or empty and `record` is given.
         record (`dict`, *optional*):
             Every setting that the completions depend on, as JSON values. A store that exists must have the same
             record. `None` opens a store that exists, whatever its record.
@@ -55,28 +48,26 @@ class PassRateStore:
         FileNotFoundError: If `record` is `None` and there is no store at `path`.
         ValueError: If `path` holds something else, a store of another record, or one written by a newer version.
         TypeError: If `record` holds a value that JSON has no form for.
+
+    Example:
+
+    ```python
+    >>> store = PassRateStore("runs/mine/pass_rates")
+    >>> store.counts().to_pylist()[0]["num_passed"]
+    3
+    ```
     """
 
     def __init__(self, path: str | os.PathLike[str], record: dict[str, Any] | None = None):
         self.path = Path(path)
+        self._manifest_path, self._writer_path = self.path / "manifest.json", self.path / ".writer"
+        self._shard_directory = self.path / "shards"
         self._is_writing = self._has_joined = False
         if not self._manifest_path.exists():
             self._create(record)
         self.record: dict[str, Any] = read_manifest(self._manifest_path)
         if record is not None:
             self.check_record(record)
-
-    @property
-    def _manifest_path(self) -> Path:
-        return self.path / "manifest.json"
-
-    @property
-    def _writer_path(self) -> Path:
-        return self.path / ".writer"
-
-    @property
-    def _shard_directory(self) -> Path:
-        return self.path / "shards"
 
     def _create(self, record: dict[str, Any] | None) -> None:
         if record is None:
@@ -100,7 +91,7 @@ class PassRateStore:
         """Refuse a record that differs from the store's, naming each field with both values."""
         differing = differing_fields(self.record, as_json(record))
         if differing:
-            lines = [f"  {name}: {old} in the store, {new} now" for name, old, new in differing]
+            lines = [f"  {name}: {old} in the store, {new} now{flag_of(name)}" for name, old, new in differing]
             raise ValueError(
                 f"The store {str(self.path)!r} was written with other settings, and completions made under different "
                 "settings are not mixed:\n" + "\n".join(lines) + "\nUse the settings of the store, or give another "
@@ -110,10 +101,9 @@ class PassRateStore:
     @contextmanager
     def writing(self) -> Iterator[PassRateStore]:
         """
-        Hold the store's lock, so that no other process appends; it is released when the process ends, however it ends.
+        Hold the store's lock, so that no other process appends, until the process ends, however it ends.
 
-        Raises:
-            StoreLockedError: If another process, or another object of this one, is writing; the message names which.
+        On a read-only file system there is no lock, and nothing can be appended.
         """
         lock = FileLock(self.path / ".lock", thread_local=False)
         try:
@@ -123,6 +113,11 @@ class PassRateStore:
                 f"The store {str(self.path)!r} is being written by process {self._writer() or 'unknown'}: two writers "
                 "would generate the same completions twice. Wait until it ends, or end it."
             ) from None
+        except OSError as error:
+            if error.errno not in _READ_ONLY:
+                raise
+            yield self
+            return
         try:
             self._writer_path.write_text(f"{os.getpid()}\n")
             # With the lock held nobody else writes: temporary files are what a killed process left.
@@ -162,9 +157,7 @@ class PassRateStore:
 
     def append(self, rows: Sequence[dict[str, Any]] | pa.Table) -> None:
         """
-        Write rows as one shard that is either complete on disk or not there at all; no rows, no shard.
-
-        Takes the lock for the duration if `writing()` does not hold it.
+        Write rows as one shard that is complete on disk or not there at all, under the lock; no rows, no shard.
 
         Args:
             rows (`Sequence[dict]` or `pyarrow.Table`):
@@ -180,6 +173,11 @@ class PassRateStore:
         table = as_shard(rows)
         if not self._is_writing and not self._has_joined:
             with self.writing():
+                if not self._is_writing:
+                    raise PermissionError(
+                        f"The store {str(self.path)!r} is read-only, and {len(table)} completions are to be added. "
+                        "Copy it to where you may write, and name the copy."
+                    )
                 write_shard(table, self._shard_directory)
         else:
             write_shard(table, self._shard_directory)
@@ -190,7 +188,7 @@ class PassRateStore:
 
     def read(self, columns: Sequence[str] = ()) -> Iterator[pa.Table]:
         """
-        Yield shard by shard `NUMBERS` and other columns, each generation once, ids and verdicts dictionary-encoded.
+        Yield shard by shard `NUMBERS` and other columns, each generation once, repeating texts dictionary-encoded.
 
         A shard that cannot be read is named in a warning and left out.
         """
@@ -203,7 +201,7 @@ class PassRateStore:
             except READ_ERRORS as error:
                 warnings.warn(
                     f"The shard {str(path)!r} cannot be read and is left out ({first_line(error)}). Restore it from "
-                    "a copy or delete it; its completions count as not generated.",
+                    "a copy, or delete it and run the command again, which generates its completions anew.",
                     UserWarning,
                     stacklevel=3,
                 )
@@ -221,7 +219,7 @@ class PassRateStore:
         return count_generations(self.read())
 
     def num_generations(self) -> dict[str, int]:
-        """Return the number of stored completions by `problem_id`."""
+        """Return the number of completions by `problem_id`."""
         table = self.generation_counts()
         return dict(zip(table["problem_id"].to_pylist(), table["num_generations"].to_pylist(), strict=True))
 
@@ -254,7 +252,7 @@ class PassRateStore:
             max_completions (`int`, *optional*): Read no further than this many. `None` reads all.
 
         Returns:
-            `pyarrow.Table`: those columns, in the order of generation.
+            `pyarrow.Table`: Those columns, in the order of generation.
         """
         ids = None if problem_ids is None else pa.array(list(problem_ids), pa.string())
         schema = pa.schema([SCHEMA.field(name) for name in columns])

@@ -39,7 +39,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
         yield hub
 
 
-@pytest.mark.parametrize("fault", ["offline", "read-only", "403", "local base"])
+@pytest.mark.parametrize("fault", ["offline", "read-only", "403", "local base", "license"])
 def test_what_could_not_be_published_is_not_trained(
     fault: str, hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -57,6 +57,8 @@ def test_what_could_not_be_published_is_not_trained(
     elif fault == "403":
         hub.failures.append(Failure("auth-check", 403))
         message = "may not write to 'me/demo'"
+    elif fault == "license":
+        more, message = ["--license", "Apache 2.0"], "Did you mean 'apache-2.0'"
     else:
         more, message = ["--use_peft", "true"], "--base_model"
     with pytest.raises((OSError, ValueError), match=message):
@@ -84,6 +86,8 @@ def test_the_finished_student_is_published_and_nothing_else(
     assert stored.private and {"README.md", "recipe.yaml", weights, "tokenizer.json"} <= set(stored.files)
     assert (tmp_path / "run/training_args.bin").exists() and "training_args.bin" not in stored.files
     assert not any("checkpoint" in name for name in stored.files)
+    # TRL's and PEFT's cards would name no base, and a local path as base and tag.
+    assert not (tmp_path / "run/README.md").exists() and b"None" not in stored.files["README.md"]
     # The empty repository, and one commit: the Trainer pushes nothing.
     assert len(stored.commits) == 2
     published = yaml.safe_load(stored.files["recipe.yaml"])

@@ -31,16 +31,17 @@ from helpers.report_runs import (
 from paced_trl.evaluation.comparison import BASE, Comparison
 from paced_trl.evaluation.differences import compare_runs, mean_over_runs
 from paced_trl.evaluation.tables import comparison_rows
+from paced_trl.publishing.provenance import PROVENANCE
 from paced_trl.report import write_report
-from paced_trl.report.contents import RunContents, read_run
+from paced_trl.report.contents import BASELINES, RunContents, read_run
 from paced_trl.report.draw_results import draw_accuracy, draw_before_after
 from paced_trl.report.draw_training import draw_training
 from paced_trl.report.figures import training_weights
-from paced_trl.report.findings import best_arm, findings, verdict_counts, warnings_of
+from paced_trl.report.findings import best_arm, findings, headlines, verdict_counts, warnings_of
 from paced_trl.report.page import _samples
 from paced_trl.report.problem_table import problem_table
 from paced_trl.report.problem_text import choose_completions, choose_samples, visible
-from paced_trl.report.theme import DARK, DARK_OF, LIGHT
+from paced_trl.report.theme import BASE_COLOR, DARK_OF, PAPER, arm_colors
 from paced_trl.store.store import PassRateStore
 from paced_trl.weighting.counts import pass_rate_bins
 from paced_trl.weighting.weights import problem_weights
@@ -165,7 +166,7 @@ def test_figures_are_drawn_and_in_the_page(page: Page, comparison: tuple[Path, C
         assert image.width == 1350 and image.height > 300
         assert pixels.std() > 15
         # Paper of the page's own colour, so that no frame shows around a figure.
-        assert "#" + pixels[0, 0].astype(np.uint8).tobytes().hex() == LIGHT.paper
+        assert "#" + pixels[0, 0].astype(np.uint8).tobytes().hex() == PAPER
 
 
 def test_figures_in_the_page_are_text_and_have_the_pages_colours(page: Page) -> None:
@@ -332,6 +333,72 @@ def test_single_run_against_its_student(tmp_path: Path) -> None:
     assert sorted(file.stem for file in (run / "figures").iterdir()) == ["accuracy", "before_after", "training"]
 
 
+def test_what_the_run_names_elsewhere_is_found(tmp_path: Path) -> None:
+    run = tmp_path / "mine"
+    make_settings(run, weighting="beta", **{"student.model_name_or_path": "models/tiny"})
+    store, rates = tmp_path / "estimate/pass_rates", tmp_path / "estimate/pass_rates.parquet"
+    num_passed = make_store(store)
+    make_pass_rates(rates, num_passed)
+    problems = {"dataset_name": "questions.jsonl", "as_chat": False, "few_shot": "few.json", "system_prompt": None}
+    named = {"problems": problems, "pass_rates": {"pass_rates": str(store), "num_generations": 8}}
+    (run / "provenance.json").write_text(json.dumps(named))
+    assert BASELINES == "baselines.json" and PROVENANCE == "provenance.json"
+    evaluation = run / "evaluation" / "mine"
+    make_evaluation("test", 0.7, model="mine").save(evaluation / "test.json")
+    elsewhere = tmp_path / "before/evaluation/tiny"
+    make_evaluation("test", 0.4, seed=3).save(elsewhere / "test.json")
+    (evaluation / BASELINES).write_text(json.dumps([str(elsewhere), str(tmp_path / "gone")]))
+    contents = read_run(run)
+    assert contents.store is not None and contents.store.path == store
+    assert contents.pass_rates is not None and contents.pass_rates["num_passed"].to_pylist() == num_passed.tolist()
+    assert list(contents.evaluations["test"]) == [BASE, "mine"]
+    page = Page(write_report(run))
+    (main,) = tables_of(page, "student.model_name_or_path")
+    names = [name for name, _ in main]
+    assert names[1:6] == ["teacher_model_name_or_path", "dataset_name", "as_chat", "few_shot", "pass_rates"]
+    assert dict(main)["as_chat"] == "false" and "system_prompt" not in names
+    # What the run has of its own comes first.
+    own = make_store(run / "pass_rates", num_problems=10)
+    assert read_run(run).pass_rates.num_rows == len(own) == 10  # type: ignore[union-attr]
+
+
+def test_without_a_run_the_named_baseline_is_the_base(tmp_path: Path) -> None:
+    make_evaluation("test", 0.7, model="mine").save(tmp_path / "evaluation/mine/test.json")
+    make_evaluation("test", 0.4, seed=3).save(tmp_path / "elsewhere/evaluation/student/test.json")
+    named = tmp_path / "evaluation/mine" / BASELINES
+    named.write_text(json.dumps([str(tmp_path / "elsewhere/evaluation/student")]))
+    assert list(read_run(tmp_path).evaluations["test"]) == [BASE, "mine"]
+
+
+def test_the_first_screen_says_from_where_to_where(comparison: tuple[Path, Comparison], page: Page) -> None:
+    (headline,) = headlines(read_run(comparison[0]))
+    made = comparison[1]
+    assert (headline.eval_set, headline.arm, headline.num_seeds) == ("test", "paced_sampling", 2)
+    assert headline.before == made.mean(BASE, "test") and headline.after == made.mean("paced_sampling", "test")
+    assert headline.change == made.difference("paced_sampling", BASE, "test")
+    overview = page.text.split("Overview")[-1].split("Pass rates before training")[0]
+    numbers = "".join(overview.split())
+    assert f"base{headline.before.estimate:.3f}[{headline.before.low:.3f},{headline.before.high:.3f}]" in numbers
+    assert f"→paced_sampling{headline.after.estimate:.3f}" in numbers
+    assert f"{headline.change.estimate:+.3f}[" in numbers and "mean@4on60problems,meanover2runs" in numbers
+
+
+def test_self_distillation_is_named(tmp_path: Path) -> None:
+    make_settings(tmp_path, weighting="beta", self_distillation="ema", privileged_template="{prompt} {hint}")
+    (tmp_path / "trainer_state.json").write_text(json.dumps({"log_history": make_history(0)}))
+    page = Page(write_report(tmp_path))
+    assert "distilled from itself, given privileged context (self-distillation, ema)" in page.text
+    (main,) = tables_of(page, "student.model_name_or_path")
+    assert main[1:3] == [["self_distillation", "ema"], ["privileged_template", "{prompt} {hint}"]]
+    # The file may name a teacher that this run did without.
+    assert "teacher_model_name_or_path" not in dict(main) and "demo/teacher" not in page.text.split("Settings")[0]
+
+
+def test_base_has_one_name(page: Page) -> None:
+    for name in ("untouched", "baseline", "before training, student"):
+        assert name not in page.text.split("PACED report")[-1], name
+
+
 def test_evaluations_under_other_settings_are_shown_and_not_compared(tmp_path: Path) -> None:
     make_settings(tmp_path, **{"student.model_name_or_path": "tiny"})
     make_evaluation("test", 0.4).save(tmp_path / "evaluation/tiny/test.json")
@@ -484,12 +551,12 @@ def test_weights_are_those_of_the_run_that_weights() -> None:
 
 
 def test_every_arm_has_one_colour_of_its_own() -> None:
-    for theme in (LIGHT, DARK):
-        colors = theme.arm_colors([BASE, "mine", "paced", "other", "uniform"])
-        assert len(set(colors.values())) == 5
-        assert colors["paced"] == theme.arm_colors(["paced"])["paced"]
-        assert colors[BASE] == theme.base
-        assert len(theme.arm_colors(f"arm {number}" for number in range(20))) == 21
+    assert len(DARK_OF) == len(set(DARK_OF.values())) == 19
+    colors = arm_colors([BASE, "mine", "paced", "other", "uniform"])
+    assert len(set(colors.values())) == 5 and set(colors.values()) <= DARK_OF.keys()
+    assert colors["paced"] == arm_colors(["paced"])["paced"]
+    assert colors[BASE] == BASE_COLOR
+    assert len(arm_colors(f"arm {number}" for number in range(20))) == 21
 
 
 def test_figures_show_the_numbers(comparison: tuple[Path, Comparison]) -> None:
