@@ -40,6 +40,7 @@ from accelerate import PartialState
 from accelerate.utils.memory import clear_device_cache
 from datasets import Dataset
 from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.utils import is_torch_bf16_gpu_available
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from ..generation.models import load_tokenizer, resolve_model_path
@@ -118,6 +119,9 @@ def make_trainer(
     teacher = None
     if args.self_distillation == "none":
         teacher = require_model(args.teacher_model_name_or_path, "teacher_model_name_or_path")
+    if model_args.load_in_4bit and model_args.dtype in (None, "auto", "float32") and bf16_on_accelerator():
+        # TRL computes with 4-bit weights in `dtype`, whose default is float32: several times slower.
+        model_args = replace(model_args, dtype="bfloat16")
     args.model_init_kwargs = {
         "revision": model_args.model_revision,
         "attn_implementation": model_args.attn_implementation,
@@ -141,6 +145,11 @@ def make_trainer(
         peft_config=get_peft_config(model_args),
         callbacks=list(callbacks),
     )
+
+
+def bf16_on_accelerator() -> bool:
+    """Return whether there is an accelerator that computes in bfloat16."""
+    return torch.accelerator.is_available() and is_torch_bf16_gpu_available()
 
 
 @dataclass
