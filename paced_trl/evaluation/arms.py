@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..names import nearest_name
+from ..names import check_plain_name, nearest_name
 from ..setting_checks import Settings
 
 
@@ -166,6 +166,7 @@ def named_arms(given: Sequence[str] | Mapping[str, dict[str, Any] | None] | str)
             given = dict.fromkeys(given or DEFAULT_ARMS)
     arms = {name: PRESETS.get(name, {}) | (settings or {}) for name, settings in given.items() if name != BASE}
     for name, settings in arms.items():
+        check_plain_name(name, "arms")
         if not settings:
             nearest = nearest_name(name, PRESETS)
             hint = f"did you mean {nearest!r}? " if nearest else ""

@@ -99,6 +99,19 @@ def test_arms_that_cannot_be_compared_are_refused(settings: dict[str, Any], mess
         ComparisonArguments(**settings)
 
 
+@pytest.mark.parametrize(
+    "name", ["../../../evil", "/etc/evil", "a/b", "a\\b", "..", ".hidden", "a\nb", "a|b", "", "a" * 101]
+)
+def test_names_that_lead_out_of_the_output_directory_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="`arms` has the name .* part of a path"):
+        named_arms({name: {"weight_beta": 2.0}})
+
+
+def test_plain_names_of_arms_are_taken() -> None:
+    names = ["mine", "weight 2", "größer", "v1.2_b+c@3e-05"]
+    assert list(named_arms({name: {"weight_beta": 2.0} for name in names})) == names
+
+
 def test_a_grid_of_learning_rates_becomes_arms() -> None:
     arms: Any = {"uniform": {}, "mine": {"weight_beta": 2.0}}
     expanded = ComparisonArguments(arms=arms, learning_rates=[1e-4, 1e-3])
