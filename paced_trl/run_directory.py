@@ -47,12 +47,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 class RunDirectory:
-    """
-    Claim `path` for a run with these settings.
-
-    Its `status` is `"new"`, `"started"` (an earlier attempt with these settings ended early) or `"finished"`. A
-    directory that holds a run with other settings, or files that are no run's, is refused.
-    """
+    """Claim `path` for a run with these settings."""
 
     def __init__(self, path: str | Path, settings: dict[str, Any]) -> None:
         self.path = Path(path)
