@@ -103,7 +103,7 @@ def test_arms_that_cannot_be_compared_are_refused(settings: dict[str, Any], mess
     "name", ["../../../evil", "/etc/evil", "a/b", "a\\b", "..", ".hidden", "a\nb", "a|b", "", "a" * 101]
 )
 def test_names_that_lead_out_of_the_output_directory_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="`arms` has the name .* part of a path"):
+    with pytest.raises(ValueError, match=r"`arms` has the name .* part of a path"):
         named_arms({name: {"weight_beta": 2.0}})
 
 
