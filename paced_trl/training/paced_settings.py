@@ -14,11 +14,9 @@ from ..settings import WeightArguments, setting
 from .schedule import CompletionSourceSchedule, KLSchedule
 
 
-# The user's last turn as the teacher sees it in self-distillation.
-DEFAULT_TEMPLATE = (
-    "{prompt}\n\nHere is a reference solution to this problem:\n{privileged_context}\n\nNow that you have understood "
-    "it, solve the problem in your own words."
-)
+# The user's last turn as the teacher sees it in self-distillation. It asks for nothing: a request, such as to solve
+# the problem in one's own words, changes the form and length of the answers that the student then learns.
+DEFAULT_TEMPLATE = "{prompt} ({privileged_context})"
 
 
 @dataclass

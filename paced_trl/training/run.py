@@ -12,7 +12,7 @@ import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,15 +22,14 @@ from accelerate import PartialState
 from datasets import Dataset
 from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
-from trl import ModelConfig, get_peft_config, get_quantization_config
+from trl import ModelConfig
 
-from ..generation.models import load_tokenizer, resolve_model_path
 from ..run_directory import RunDirectory, write_json
-from ..settings import as_mapping, require_model
 from ..verification.verifier import Verifier
 from .config import PacedConfig
 from .monitoring.notes import keeping_warnings
 from .monitoring.validation import VALIDATION
+from .preflight.before_loading import models_of
 from .refresh import refresh_in_force
 from .trainer import PacedTrainer
 
@@ -63,6 +62,8 @@ def training_settings(
         for key, value in args.to_dict().items()
         if key not in _INCIDENTAL and not key.startswith(_INCIDENTAL_PREFIXES)
     }
+    if args.self_distillation == "none":
+        del settings["privileged_template"]  # of no effect, and its default has changed since 0.1
     student = {f"student.{key}": value for key, value in vars(model_args).items()}
     data: dict[str, Any] = {"train_dataset": _digest(dataset), "num_problems": len(dataset)}
     held_out = validation if isinstance(validation, Mapping) else {VALIDATION: validation}
@@ -94,33 +95,15 @@ def make_trainer(
 
     Arguments are those of [`distill`]; `callbacks` are beside the trainer's own.
     """
-    student = require_model(model_args.model_name_or_path)
-    # A file that serves several runs may name a teacher which this one does not need.
-    teacher = None
-    if args.self_distillation == "none":
-        teacher = require_model(args.teacher_model_name_or_path, "teacher_model_name_or_path")
-    args.model_init_kwargs = {
-        "revision": model_args.model_revision,
-        "attn_implementation": model_args.attn_implementation,
-        "dtype": model_args.dtype,
-        **as_mapping(args.model_init_kwargs, "model_init_kwargs"),
-    }
-    if model_args.use_peft and model_args.lora_target_modules is None:
-        # All but the head: PEFT leaves it out, and TRL's loss needs it dense.
-        model_args = replace(model_args, lora_target_modules=["all-linear"])
+    models = models_of(args, model_args)
+    args.model_init_kwargs = models.pop("model_init_kwargs")
     return PacedTrainer(
-        model=resolve_model_path(student),
-        teacher_model=None if teacher is None else resolve_model_path(teacher),
         args=args,
         train_dataset=dataset,
         eval_dataset=validation,
         verifier=verifier,
-        processing_class=load_tokenizer(
-            student, revision=model_args.model_revision, trust_remote_code=args.trust_remote_code
-        ),
-        quantization_config=get_quantization_config(model_args),
-        peft_config=get_peft_config(model_args),
         callbacks=list(callbacks),
+        **models,
     )
 
 
