@@ -50,6 +50,15 @@ def public_value(value: Any) -> Any:
     return Path(value).name if is_path else value
 
 
+def dotted(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values of nested dicts by dotted name: `{"sampling": {"top_p": 1}}` as `{"sampling.top_p": 1}`."""
+    found: dict[str, Any] = {}
+    for name, value in record.items():
+        # An empty dict has no names inside, and is a value.
+        found |= dotted(value, f"{prefix}{name}.") if isinstance(value, dict) and value else {f"{prefix}{name}": value}
+    return found
+
+
 def nearest_name(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
     """Return the known name that was probably meant, `None` if none is near."""
     return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)), None)

@@ -1,8 +1,8 @@
 """
 The processes that work on one job: `accelerate launch` or `torchrun` starts them, this module tells them apart.
 
-Responsible for the share of each process, for waiting on the others, and for jobs that only the first of them does.
-One process needs neither torch nor accelerate. Knows nothing of what the job is.
+It has the share of each process, waiting on the others, and jobs that only the first of them does. One process needs
+neither torch nor accelerate.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _LAUNCHERS_VARIABLES = (
 
 
 def run_on_first_process_only() -> int:
-    """Let the first process go on as if no launcher had started it, with nobody to wait for."""
+    """Let the first process go on as if it were alone; return how many it goes on without, -1 in those."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count > 1 and int(os.environ["RANK"]) > 0:
         return -1
@@ -106,7 +106,7 @@ class Processes:
 
     @contextmanager
     def temporary_directory(self, prefix: str) -> Iterator[str]:
-        """Make one directory for all processes, and delete it when all of them have left it."""
+        """Make one directory for all processes of a machine, and delete it when all of them have left it."""
         if self.count > int(os.environ.get("LOCAL_WORLD_SIZE", self.count)):
             raise ValueError(
                 f"{self.count} processes run on several machines, which share no temporary directory. Name one that "

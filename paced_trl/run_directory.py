@@ -12,6 +12,8 @@ import uuid
 from pathlib import Path
 from typing import Any, Literal
 
+from .names import dotted
+
 
 MANIFEST = "run.json"
 # Settings of earlier versions, and the value with which they changed nothing: a run's record may still have them.
@@ -56,7 +58,11 @@ def write_json(path: Path, value: Any) -> None:
 
 
 class RunDirectory:
-    """Claim `path` for a run with these settings."""
+    """
+    Claim `path` for a run with these settings, or refuse a directory that holds another run or a foreign model.
+
+    Its `status` is `"new"`, `"started"` (an earlier attempt with these settings ended early) or `"finished"`.
+    """
 
     def __init__(self, path: str | Path, settings: dict[str, Any]) -> None:
         self.path = Path(path)
@@ -74,14 +80,18 @@ class RunDirectory:
             )
 
     def _refuse_other_run(self, stored: dict[str, Any]) -> None:
-        for key in sorted(stored.keys() | self.settings.keys()):
-            if key not in self.settings and key in DROPPED_SETTINGS and stored[key] == DROPPED_SETTINGS[key]:
-                continue
-            if stored.get(key) != self.settings.get(key):
-                raise ValueError(
-                    f"{str(self.path)!r} holds a run with `{key}`={stored.get(key)!r}, but now it is "
-                    f"{self.settings.get(key)!r}. Choose another `--output_dir`, or the same settings to continue."
-                )
+        there, now = dotted(stored), dotted(self.settings)
+        differing = []
+        for name in sorted(there.keys() | now.keys()):
+            before, after = (settings.get(name, DROPPED_SETTINGS.get(name)) for settings in (there, now))
+            # A setting that an earlier version did not have does not matter while it is off.
+            if before != after and not (name not in there and after is False):
+                differing.append(f"`{name}`={before!r}, but now it is {after!r}")
+        if differing:
+            raise ValueError(
+                f"{str(self.path)!r} holds a run with {'; '.join(differing)}. Choose another `--output_dir`, or the "
+                "same settings to continue."
+            )
 
     def mark(self, status: Literal["started", "finished"]) -> None:
         """Write the run's settings and status."""

@@ -304,7 +304,7 @@ def _draw_figures(run: PublishedRun, directory: Path, repo_id: str, kind: str) -
     from ..estimation.published_pass_rates import published_table
     from ..report.contents import RunContents
     from ..report.figures import report_figures, training_weights
-    from ..report.theme import LIGHT, render
+    from ..report.theme import as_png
 
     name = repo_id.split("/")[-1]
     contents = RunContents(run.path, retention_sets=run.retention_sets, settings={name: run.settings}, store=run.store)
@@ -320,5 +320,5 @@ def _draw_figures(run: PublishedRun, directory: Path, repo_id: str, kind: str) -
     for figure in figures:
         path = directory / "figures" / f"{figure.name}.png"
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(render(figure.draw, LIGHT))
+        path.write_bytes(as_png(figure.draw))
     return figures

@@ -33,20 +33,8 @@ class PassRateStore:
     """
     Append-only directory of completions and verdicts that belong to one record of settings.
 
-    Example:
-
-    ```python
-    >>> store = PassRateStore("pass_rates/student", record={"generator": {"model": "student"}})
-    >>> with store.writing():
-    ...     store.append([{"problem_id": "a", "generation_index": 0, "completion": "4", "num_tokens": 2,
-    ...                    "finish_reason": "stop", "verdict": "passed"}])
-    >>> store.num_generations()
-    {'a': 1}
-    ```
-
     Args:
-        path (`str` or `Path`):
-            Directory of the store. Created if it is missing or empty and `record` is given.
+        path (`str` or `Path`): Directory of the store. Created if it is missing or empty and `record` is given.
         record (`dict`, *optional*):
             Every setting that the completions depend on, as JSON values. A store that exists must have the same
             record. `None` opens a store that exists, whatever its record.
@@ -55,28 +43,26 @@ class PassRateStore:
         FileNotFoundError: If `record` is `None` and there is no store at `path`.
         ValueError: If `path` holds something else, a store of another record, or one written by a newer version.
         TypeError: If `record` holds a value that JSON has no form for.
+
+    Example:
+
+    ```python
+    >>> store = PassRateStore("runs/mine/pass_rates")
+    >>> store.counts().to_pylist()[0]["num_passed"]
+    3
+    ```
     """
 
     def __init__(self, path: str | os.PathLike[str], record: dict[str, Any] | None = None):
         self.path = Path(path)
+        self._manifest_path, self._writer_path = self.path / "manifest.json", self.path / ".writer"
+        self._shard_directory = self.path / "shards"
         self._is_writing = self._has_joined = False
         if not self._manifest_path.exists():
             self._create(record)
         self.record: dict[str, Any] = read_manifest(self._manifest_path)
         if record is not None:
             self.check_record(record)
-
-    @property
-    def _manifest_path(self) -> Path:
-        return self.path / "manifest.json"
-
-    @property
-    def _writer_path(self) -> Path:
-        return self.path / ".writer"
-
-    @property
-    def _shard_directory(self) -> Path:
-        return self.path / "shards"
 
     def _create(self, record: dict[str, Any] | None) -> None:
         if record is None:
@@ -109,12 +95,7 @@ class PassRateStore:
 
     @contextmanager
     def writing(self) -> Iterator[PassRateStore]:
-        """
-        Hold the store's lock, so that no other process appends; it is released when the process ends, however it ends.
-
-        Raises:
-            StoreLockedError: If another process, or another object of this one, is writing; the message names which.
-        """
+        """Hold the store's lock, so that no other process appends, until the process ends, however it ends."""
         lock = FileLock(self.path / ".lock", thread_local=False)
         try:
             lock.acquire(blocking=False)
@@ -162,9 +143,7 @@ class PassRateStore:
 
     def append(self, rows: Sequence[dict[str, Any]] | pa.Table) -> None:
         """
-        Write rows as one shard that is either complete on disk or not there at all; no rows, no shard.
-
-        Takes the lock for the duration if `writing()` does not hold it.
+        Write rows as one shard that is complete on disk or not there at all, under the lock; no rows, no shard.
 
         Args:
             rows (`Sequence[dict]` or `pyarrow.Table`):
@@ -221,7 +200,7 @@ class PassRateStore:
         return count_generations(self.read())
 
     def num_generations(self) -> dict[str, int]:
-        """Return the number of stored completions by `problem_id`."""
+        """Return the number of completions by `problem_id`."""
         table = self.generation_counts()
         return dict(zip(table["problem_id"].to_pylist(), table["num_generations"].to_pylist(), strict=True))
 
@@ -254,7 +233,7 @@ class PassRateStore:
             max_completions (`int`, *optional*): Read no further than this many. `None` reads all.
 
         Returns:
-            `pyarrow.Table`: those columns, in the order of generation.
+            `pyarrow.Table`: Those columns, in the order of generation.
         """
         ids = None if problem_ids is None else pa.array(list(problem_ids), pa.string())
         schema = pa.schema([SCHEMA.field(name) for name in columns])

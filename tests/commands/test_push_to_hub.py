@@ -29,7 +29,7 @@ PUSH = ["--push_to_hub", "true", "--hub_model_id", "me/demo"]
 @pytest.fixture(autouse=True)
 def at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(figure_theme, "render", lambda draw, theme: b"drawing")
+    monkeypatch.setattr(figure_theme, "as_png", lambda draw: b"drawing")
 
 
 @pytest.fixture

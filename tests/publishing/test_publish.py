@@ -19,7 +19,6 @@ import pytest
 import torch
 import yaml
 from huggingface_hub import ModelCard
-from matplotlib.figure import Figure
 from peft import LoraConfig, get_peft_model
 from PIL import Image
 
@@ -36,7 +35,7 @@ from paced_trl.publishing.hub import check_repository
 from paced_trl.publishing.publish import check_repositories, publish_run, stage_run
 from paced_trl.publishing.run import PublishedRun, read_published_run, store_fingerprint
 from paced_trl.report import theme as figure_theme
-from paced_trl.report.theme import render
+from paced_trl.report.theme import as_png
 from paced_trl.settings import PublishArguments
 from paced_trl.store.store import PassRateStore
 
@@ -140,7 +139,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
 @pytest.fixture(autouse=True)
 def quick_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes a second a figure, and one test looks at them."""
-    monkeypatch.setattr(figure_theme, "render", lambda draw, theme: b"drawing")
+    monkeypatch.setattr(figure_theme, "as_png", lambda draw: b"drawing")
 
 
 def files_of(directory: Path) -> set[str]:
@@ -152,7 +151,7 @@ def stage(run: Path, repo: str = "me/student", **options: Any) -> Path:
 
 
 def test_figures_are_drawn_and_the_card_shows_them(adapter_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figure_theme, "render", render)
+    monkeypatch.setattr(figure_theme, "as_png", as_png)
     staged = stage(adapter_run)
     shown = re.findall(r"!\[[^\]]+\]\((.*?)\)", (staged / "README.md").read_text())
     assert shown == ["figures/pass_rates.png", "figures/before_after.png"]
@@ -276,14 +275,14 @@ def test_evaluations_are_metadata_with_intervals(adapter_run: Path) -> None:
 def test_problems_that_were_trained_on_are_drawn_and_are_no_result(
     adapter_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn: list[Figure] = []
-    monkeypatch.setattr(figure_theme, "render", lambda draw, theme: drawn.append(draw(theme)) or b"drawing")
+    drawn: list[figure_theme.Drawing] = []
+    monkeypatch.setattr(figure_theme, "as_png", lambda draw: drawn.append(draw()) or b"drawing")
     make_evaluation("training", "before", 1).save(adapter_run / "evaluation/tiny-student/training.json")
     make_evaluation("training", weights_fingerprint(adapter_run), 3).save(adapter_run / "evaluation/run/training.json")
     card = ModelCard.load(stage(adapter_run) / "README.md")
     assert {result.dataset_name for result in card.data.eval_results} == {"test", "retention"}
     assert "| training |" not in card.text
-    titles = [axes.get_title() for figure in drawn for axes in figure.axes]
+    titles = [axes.get_title() for drawing in drawn for axes in drawing.figure.axes]
     assert [title.split("\n")[-1] for title in titles[-2:]] == ["test", "training"]
 
 
