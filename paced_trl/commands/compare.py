@@ -45,14 +45,16 @@ def run(arguments: Sequence[str]) -> None:
     from ..evaluation.evaluation import Evaluation
     from ..evaluation.run_comparison import arms_so_far, run_comparison
     from ..processes import Processes
+    from ..training.preflight.before_loading import check_run
     from ..training.run import Distilled
     from .estimation_steps import describe_pass_rates, estimate_student
     from .evaluation_steps import curve_settings, evaluate_sets
-    from .training_steps import shared_tokens, train_student, training_problems
+    from .training_steps import check_self_distillation, shared_tokens, train_student, training_problems
 
     recipe.comparison.complete(args, arms_so_far(output_dir))
     with recipe.verifier() as verifier:
         problems = recipe.problems()
+        check_run(args, recipe.model_config, problems)
         held_out = recipe.validation_problems(problems)
         curve = curve_settings(recipe, verifier)
         table = estimate_student(recipe, problems, verifier)
@@ -61,6 +63,7 @@ def run(arguments: Sequence[str]) -> None:
         if processes.is_main:
             print(describe_pass_rates(recipe, problems, table))
         data = training_problems(recipe, problems, verifier)
+        check_self_distillation(recipe, data, verifier)
 
         def train(settings: dict[str, Any], directory: Path) -> Distilled:
             arm = arm_config(args, settings, str(directory))

@@ -8,8 +8,10 @@ makes the student worse, and no number of steps changes that.
 from __future__ import annotations
 
 import hashlib
+import json
 import warnings
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,8 @@ from datasets import Dataset
 
 from ...estimation.pass_rates import estimate_pass_rates
 from ...generation.completions import Generator
+from ...processes import Processes
+from ...run_directory import write_json
 from ...store.store import PassRateStore
 from ...text import one_line
 from ...weighting.counts import pass_rates
@@ -28,6 +32,7 @@ from ..teacher_prompt import teacher_prompt
 if TYPE_CHECKING:
     from ...estimation.protocols import VerifierLike
 
+_SAMPLE = "sample.json"
 _MAX_CHARACTERS = 400
 
 
@@ -64,9 +69,10 @@ class SelfTeacherSample:
 
 def sample_self_teacher(
     problems: Dataset,
-    generator: Generator,
+    load: Callable[[], Generator],
     verifier: VerifierLike,
     *,
+    student: str,
     template: str,
     store: Path,
     num_problems: int = 64,
@@ -78,9 +84,11 @@ def sample_self_teacher(
     Args:
         problems (`datasets.Dataset`): Training problems with `privileged_context`; of their pass rates, where there
             are any, the student's mean@1 is made.
-        generator (`Generator`), verifier ([`Verifier`] or callable): The student, and who judges it.
+        load (`Callable[[], Generator]`): Makes the student; not called where the sample is in `store` already.
+        verifier ([`Verifier`] or callable): Judges the completions.
+        student (`str`): The student's name, under which the sample is kept.
         template (`str`): The `privileged_template`.
-        store (`Path`): Directory where completions are kept, those of each template in a store of their own.
+        store (`Path`): Directory where completions are kept, those of each template and student on their own.
         num_problems (`int`, *optional*, defaults to `64`): Most problems, drawn at random.
         seed (`int`, *optional*, defaults to `0`): Of the draw and of the completions.
 
@@ -97,8 +105,12 @@ def sample_self_teacher(
         for prompt, context in zip(problems["prompt"], problems["privileged_context"], strict=True)
     ]
     taught = Dataset.from_list([{**row, "prompt": prompt} for row, prompt in zip(problems, prompts, strict=True)])
-    digest = hashlib.sha256(repr(prompts).encode()).hexdigest()[:8]
-    sides = {"student": (problems, store / "student"), "teacher": (taught, store / f"teacher-{digest}")}
+    digest = hashlib.sha256(repr((student, seed, problems[:], template)).encode()).hexdigest()[:12]
+    store = store / digest
+    if (store / _SAMPLE).exists():
+        return SelfTeacherSample(**json.loads((store / _SAMPLE).read_text(encoding="utf-8")))
+    generator = load()
+    sides = {"student": (problems, store / "student"), "teacher": (taught, store / "teacher")}
     options: dict[str, Any] = {"num_generations": 1, "seed": seed, "progress": False}
     rates, lengths, first = {}, {}, {}
     for side, (rows, path) in sides.items():
@@ -116,7 +128,7 @@ def sample_self_teacher(
             f"None of {len(problems)} problems has a valid verdict with and without `privileged_context`, so whether "
             "it helps is unknown. Try the verifier with `paced-trl verify`."
         )
-    return SelfTeacherSample(
+    sample = SelfTeacherSample(
         num_problems=int(both.sum()),
         student=float(rates["student"][both].mean()),
         teacher=float(rates["teacher"][both].mean()),
@@ -129,6 +141,9 @@ def sample_self_teacher(
         },
         template=template,
     )
+    if Processes.current().is_main:
+        write_json(store / _SAMPLE, asdict(sample))
+    return sample
 
 
 def check_self_teacher(sample: SelfTeacherSample, *, force: bool = False) -> None:

@@ -48,9 +48,11 @@ def problems(count: int = 40, *, chat: bool = False, **columns: Any) -> Dataset:
     )
 
 
-def sample(directory: Path, student: Student, dataset: Dataset | None = None, **options: Any) -> Any:
-    settings = {"template": DEFAULT_TEMPLATE, "store": directory / "self_teacher", **options}
-    return sample_self_teacher(problems() if dataset is None else dataset, student, exact_verifier, **settings)
+def sample(
+    directory: Path, student: Student, dataset: Dataset | None = None, student_name: str = "student", **options: Any
+) -> Any:
+    settings = {"template": DEFAULT_TEMPLATE, "store": directory / "self_teacher", "student": student_name, **options}
+    return sample_self_teacher(problems() if dataset is None else dataset, lambda: student, exact_verifier, **settings)
 
 
 @pytest.mark.parametrize("chat", [False, True])
@@ -70,8 +72,9 @@ def test_nothing_is_generated_twice_and_templates_are_kept_apart(tmp_path: Path)
     first = sample(tmp_path, student, num_problems=10)
     assert student.calls == 20 and sample(tmp_path, student, num_problems=10) == first and student.calls == 20
     other = sample(tmp_path, student, num_problems=10, template="{prompt} (it is {privileged_context})")
-    assert student.calls == 30 and other.example["teacher's prompt"].endswith("(it is 1)")
+    assert student.calls == 40 and other.example["teacher's prompt"].endswith("(it is 1)")
     assert first.num_problems == 10
+    assert sample(tmp_path, student, num_problems=10, student_name="another") is not None and student.calls == 60
 
 
 def test_measured_pass_rates_stand_for_the_student(tmp_path: Path) -> None:
@@ -101,5 +104,10 @@ def test_verdicts_that_say_nothing_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match="None of 40 problems has a valid verdict with and without"):
         sample_self_teacher(
-            problems(), Student(taught=9), never, template=DEFAULT_TEMPLATE, store=tmp_path / "self_teacher"
+            problems(),
+            lambda: Student(taught=9),
+            never,
+            student="student",
+            template=DEFAULT_TEMPLATE,
+            store=tmp_path / "self_teacher",
         )
