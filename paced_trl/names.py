@@ -35,7 +35,7 @@ def hub_id(name: str | None) -> str | None:
 
 def last_part(name: str | None) -> str | None:
     """Return the last part of a name that is no Hub id: of a path its file or directory, of a generator all of it."""
-    return name if name is None or ":" in name else Path(name).name
+    return name if name is None or ":" in name.split("/")[0] else Path(name).name
 
 
 def public_value(value: Any) -> Any:

@@ -125,6 +125,7 @@ def train_student(
             problems=vars(recipe.data),
             pass_rates={name: getattr(recipe.estimation, name) for name in measuring},
             references={name: getattr(recipe.references, name) for name in teaching},
+            prompts=problems["prompt"][:64],
         )
     return distilled
 

@@ -101,7 +101,7 @@ def summary(contents: RunContents) -> str:
 def _teacher(settings: Mapping[str, Any]) -> str:
     kind = settings.get("self_distillation", "none")
     if kind != "none":
-        return f"itself, given privileged context (self-distillation, `{kind}`),"
+        return f"itself, given privileged context (self-distillation, {kind}),"
     teacher = settings.get("teacher_model_name_or_path")
     return f"the teacher {_model_name(teacher)}" if teacher else "its teacher"
 

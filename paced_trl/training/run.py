@@ -174,6 +174,8 @@ def distill(
     trainer.save_state()
     costs = trainer.figures.costs(trainer.state)
     if PartialState().is_main_process:
+        # TRL's and PEFT's cards name no base and local paths; `publish` writes the card.
+        (run.path / "README.md").unlink(missing_ok=True)
         write_json(run.path / COSTS, costs)
         run.mark("finished")
     # Whoever loads the student next must find all of it.

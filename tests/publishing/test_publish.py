@@ -19,6 +19,7 @@ import pytest
 import torch
 import yaml
 from huggingface_hub import ModelCard
+from markdown_it import MarkdownIt
 from peft import LoraConfig, get_peft_model
 from PIL import Image
 
@@ -29,9 +30,12 @@ from paced_trl.commands import publish as publish_command
 from paced_trl.evaluation.evaluation import Evaluation
 from paced_trl.generation.identity import weights_fingerprint
 from paced_trl.generation.models import load_model
+from paced_trl.generation.prompts import PromptRenderer
 from paced_trl.names import hub_id, public_value
+from paced_trl.problems import chat_context
 from paced_trl.publishing.card import evaluation_results, what_was_done
 from paced_trl.publishing.hub import check_repository
+from paced_trl.publishing.provenance import prompt_form, write_provenance
 from paced_trl.publishing.publish import check_repositories, publish_run, stage_run
 from paced_trl.publishing.run import PublishedRun, read_published_run, store_fingerprint
 from paced_trl.report import theme as figure_theme
@@ -539,3 +543,117 @@ def test_repositories_are_checked_before_training(hub: FakeHub) -> None:
     checked = check_before_training(args, adapter, PublishArguments(base_model=BASE, pass_rates_repo="me/rates"))
     assert checked.model == check_repository("me/mine") and checked.pass_rates is not None
     assert hub.repositories["models/me/mine"].private and hub.repositories["datasets/me/rates"].private
+
+
+INSTRUCTION = "\n\nPlease reason step by step, and put your final answer within \\boxed{}."
+TURNS = [
+    {"role": "system", "content": 'Answer with a "number".'},
+    {"role": "user", "content": "1+1=" + INSTRUCTION},
+    {"role": "assistant", "content": "2"},
+]
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        [f"{n}+{n}=" for n in range(4)],
+        [f"{n}+{n}={INSTRUCTION}" for n in range(4)],
+        [f"Sum:\n{n}+{n}={INSTRUCTION}" for n in range(4)],
+        [[{"role": "user", "content": f"{n}+{n}="}] for n in range(4)],
+        [[*TURNS, {"role": "user", "content": f"{n}+{n}={INSTRUCTION}"}] for n in range(4)],
+    ],
+    ids=["text", "instruction", "frame", "chat", "few-shot"],
+)
+@pytest.mark.parametrize("temperature", [0.7, 0])
+def test_the_example_of_the_card_asks_what_the_engine_asked(
+    prompts: list[Any], temperature: float, adapter_run: Path
+) -> None:
+    sampling = {"temperature": temperature, "top_p": 0.9, "top_k": 0, "min_p": None, "max_completion_length": 24}
+    make_settings(adapter_run, chat_template_kwargs={"enable_thinking": False}, temperature=1.0)
+    write_provenance(
+        adapter_run,
+        student=BASE,
+        teacher=None,
+        problems={},
+        pass_rates={},
+        references={},
+        prompts=prompts,
+    )
+    for path in adapter_run.glob("evaluation/run/test.json"):
+        saved = json.loads(path.read_text())
+        saved["record"]["generator"]["sampling"] = sampling | {"repetition_penalty": 1.0}
+        path.write_text(json.dumps(saved))
+    card = (stage(adapter_run) / "README.md").read_text()
+    code = next(block for block in re.findall(r"(?s)```python\n(.*?)```", card) if "question =" in block)
+    asked: dict[str, Any] = {}
+
+    class Model:
+        device = "cpu"
+
+        def generate(self, **options: Any) -> torch.Tensor:
+            asked.update(options)
+            return options["input_ids"]
+
+    tokenizer = build_tiny_tokenizer()
+    exec(code.replace('question = "..."', 'question = "3+3="'), {"tokenizer": tokenizer, "model": Model()})
+    rendered = PromptRenderer(tokenizer, {"enable_thinking": False}).tokenize(prompts)[3]
+    assert asked.pop("input_ids")[0].tolist() == rendered
+    del asked["attention_mask"]
+    drawn = {"temperature": 0.7, "top_p": 0.9, "top_k": 0} if temperature else {}
+    # All of them, because what is missing comes from the model's own generation config.
+    assert asked == {"do_sample": temperature > 0, "max_new_tokens": 24, "repetition_penalty": 1.0, **drawn}
+
+
+def test_what_prompts_share_is_whole_lines_and_leading_turns() -> None:
+    assert prompt_form([]) is None
+    assert prompt_form(["What is 1?", "What is 2?"]) == {"context": None, "before": "", "after": ""}
+    other = [{"role": "system", "content": "Other."}, {"role": "user", "content": "1"}]
+    assert prompt_form([other, [*TURNS, {"role": "user", "content": "2"}]])["context"] == []
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_few_shot_turns_are_published_with_the_recipe_that_names_them(
+    is_gone: bool, adapter_run: Path, tmp_path: Path
+) -> None:
+    few_shot = tmp_path / "few.json"
+    few_shot.write_text(json.dumps(TURNS[1:]))
+    problems = {"few_shot": str(few_shot), "system_prompt": TURNS[0]["content"], "as_chat": "auto"}
+    prompts = [[*TURNS, {"role": "user", "content": f"{n}+{n}="}] for n in range(4)]
+    write_provenance(
+        adapter_run, student=BASE, teacher=None, problems=problems, pass_rates={}, references={}, prompts=prompts
+    )
+    if is_gone:
+        few_shot.unlink()
+    staged = stage(adapter_run)
+    recipe = yaml.safe_load((staged / "recipe.yaml").read_text())
+    assert json.loads((staged / recipe["few_shot"]).read_text()) == TURNS[1:]
+    assert chat_context(recipe["system_prompt"], str(staged / recipe["few_shot"])) == TURNS
+
+
+def test_a_run_without_its_prompts_says_that_their_form_is_unknown(full_run: Path) -> None:
+    assert "does not hold its prompts, so their form is not known" in (stage(full_run) / "README.md").read_text()
+
+
+NASTY = "a|b<script>x</script>](http://evil)*`"
+
+
+def test_names_of_files_sets_and_verifiers_are_text_in_the_card(adapter_run: Path) -> None:
+    make_settings(adapter_run, verifier=f"my.module:{NASTY}", verifier_kwargs={NASTY: "x\n\n# Heading"})
+    problems = {"dataset_name": "/data/" + NASTY.replace("/", "-"), "prompt_column": "```\n# Heading"}
+    write_provenance(adapter_run, student=BASE, teacher=None, problems=problems, pass_rates={}, references={})
+    for path in adapter_run.glob("evaluation/*/test.json"):
+        make_evaluation("x", json.loads(path.read_text())["record"]["generator"]["weights"], 2).save(
+            path.with_name(NASTY.replace("/", "-") + ".json")
+        )
+    card = ModelCard.load(stage(adapter_run) / "README.md")
+    text = MarkdownIt("commonmark").enable("table").render(card.text)
+    assert "<script" not in text and 'href="http://evil' not in text and "<h1>Heading" not in text
+    rows = [row for row in card.text.splitlines() if row.startswith("|") and "script" in row]
+    assert len(rows) == 3  # the data, the verifier, the set
+    for row, columns in zip(rows, (2, 2, 5), strict=True):
+        cells = re.findall(r"<td[^>]*>", MarkdownIt("commonmark").enable("table").render(table_of(row, columns)))
+        assert len(cells) == columns
+
+
+def table_of(row: str, columns: int) -> str:
+    return "|" + " |" * columns + "\n|" + "---|" * columns + "\n" + row + "\n"

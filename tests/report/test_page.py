@@ -31,12 +31,13 @@ from helpers.report_runs import (
 from paced_trl.evaluation.comparison import BASE, Comparison
 from paced_trl.evaluation.differences import compare_runs, mean_over_runs
 from paced_trl.evaluation.tables import comparison_rows
+from paced_trl.publishing.provenance import PROVENANCE
 from paced_trl.report import write_report
-from paced_trl.report.contents import RunContents, read_run
+from paced_trl.report.contents import BASELINES, RunContents, read_run
 from paced_trl.report.draw_results import draw_accuracy, draw_before_after
 from paced_trl.report.draw_training import draw_training
 from paced_trl.report.figures import training_weights
-from paced_trl.report.findings import best_arm, findings, verdict_counts, warnings_of
+from paced_trl.report.findings import best_arm, findings, headlines, verdict_counts, warnings_of
 from paced_trl.report.page import _samples
 from paced_trl.report.problem_table import problem_table
 from paced_trl.report.problem_text import choose_completions, choose_samples, visible
@@ -330,6 +331,72 @@ def test_single_run_against_its_student(tmp_path: Path) -> None:
     assert "distilled from the teacher demo/teacher with forward KL first" in page.text
     assert f"Not finished yet, so not shown or not complete: {run.name}." in page.text
     assert sorted(file.stem for file in (run / "figures").iterdir()) == ["accuracy", "before_after", "training"]
+
+
+def test_what_the_run_names_elsewhere_is_found(tmp_path: Path) -> None:
+    run = tmp_path / "mine"
+    make_settings(run, weighting="beta", **{"student.model_name_or_path": "models/tiny"})
+    store, rates = tmp_path / "estimate/pass_rates", tmp_path / "estimate/pass_rates.parquet"
+    num_passed = make_store(store)
+    make_pass_rates(rates, num_passed)
+    problems = {"dataset_name": "questions.jsonl", "as_chat": False, "few_shot": "few.json", "system_prompt": None}
+    named = {"problems": problems, "pass_rates": {"pass_rates": str(store), "num_generations": 8}}
+    (run / "provenance.json").write_text(json.dumps(named))
+    assert BASELINES == "baselines.json" and PROVENANCE == "provenance.json"
+    evaluation = run / "evaluation" / "mine"
+    make_evaluation("test", 0.7, model="mine").save(evaluation / "test.json")
+    elsewhere = tmp_path / "before/evaluation/tiny"
+    make_evaluation("test", 0.4, seed=3).save(elsewhere / "test.json")
+    (evaluation / BASELINES).write_text(json.dumps([str(elsewhere), str(tmp_path / "gone")]))
+    contents = read_run(run)
+    assert contents.store is not None and contents.store.path == store
+    assert contents.pass_rates is not None and contents.pass_rates["num_passed"].to_pylist() == num_passed.tolist()
+    assert list(contents.evaluations["test"]) == [BASE, "mine"]
+    page = Page(write_report(run))
+    (main,) = tables_of(page, "student.model_name_or_path")
+    names = [name for name, _ in main]
+    assert names[1:6] == ["teacher_model_name_or_path", "dataset_name", "as_chat", "few_shot", "pass_rates"]
+    assert dict(main)["as_chat"] == "false" and "system_prompt" not in names
+    # What the run has of its own comes first.
+    own = make_store(run / "pass_rates", num_problems=10)
+    assert read_run(run).pass_rates.num_rows == len(own) == 10  # type: ignore[union-attr]
+
+
+def test_without_a_run_the_named_baseline_is_the_base(tmp_path: Path) -> None:
+    make_evaluation("test", 0.7, model="mine").save(tmp_path / "evaluation/mine/test.json")
+    make_evaluation("test", 0.4, seed=3).save(tmp_path / "elsewhere/evaluation/student/test.json")
+    named = tmp_path / "evaluation/mine" / BASELINES
+    named.write_text(json.dumps([str(tmp_path / "elsewhere/evaluation/student")]))
+    assert list(read_run(tmp_path).evaluations["test"]) == [BASE, "mine"]
+
+
+def test_the_first_screen_says_from_where_to_where(comparison: tuple[Path, Comparison], page: Page) -> None:
+    (headline,) = headlines(read_run(comparison[0]))
+    made = comparison[1]
+    assert (headline.eval_set, headline.arm, headline.num_seeds) == ("test", "paced_sampling", 2)
+    assert headline.before == made.mean(BASE, "test") and headline.after == made.mean("paced_sampling", "test")
+    assert headline.change == made.difference("paced_sampling", BASE, "test")
+    overview = page.text.split("Overview")[-1].split("Pass rates before training")[0]
+    numbers = "".join(overview.split())
+    assert f"base{headline.before.estimate:.3f}[{headline.before.low:.3f},{headline.before.high:.3f}]" in numbers
+    assert f"→paced_sampling{headline.after.estimate:.3f}" in numbers
+    assert f"{headline.change.estimate:+.3f}[" in numbers and "mean@4on60problems,meanover2runs" in numbers
+
+
+def test_self_distillation_is_named(tmp_path: Path) -> None:
+    make_settings(tmp_path, weighting="beta", self_distillation="ema", privileged_template="{prompt} {hint}")
+    (tmp_path / "trainer_state.json").write_text(json.dumps({"log_history": make_history(0)}))
+    page = Page(write_report(tmp_path))
+    assert "distilled from itself, given privileged context (self-distillation, ema)" in page.text
+    (main,) = tables_of(page, "student.model_name_or_path")
+    assert main[1:3] == [["self_distillation", "ema"], ["privileged_template", "{prompt} {hint}"]]
+    # The file may name a teacher that this run did without.
+    assert "teacher_model_name_or_path" not in dict(main) and "demo/teacher" not in page.text.split("Settings")[0]
+
+
+def test_base_has_one_name(page: Page) -> None:
+    for name in ("untouched", "baseline", "before training, student"):
+        assert name not in page.text.partition("PACED report")[2], name
 
 
 def test_evaluations_under_other_settings_are_shown_and_not_compared(tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ from paced_trl.evaluation.comparison import BASE
 from paced_trl.report import problem_table as table_module
 from paced_trl.report.contents import RunContents, read_run
 from paced_trl.report.figures import report_figures
-from paced_trl.report.findings import advice_by_text
+from paced_trl.report.findings import advice_by_text, headlines
 from paced_trl.report.page import as_script_data, policy_hash, static_text
-from paced_trl.report.problem_table import MAX_ANSWER, MAX_SIZE, answer_reader, problem_table
+from paced_trl.report.problem_table import MAX_ANSWER, MAX_SIZE, answer_reader, example_of, problem_table
 from paced_trl.store.store import PassRateStore
 from paced_trl.training.monitoring.notes import keep_note, keeping_warnings
 from paced_trl.verification.verifier import load_verifier
@@ -104,6 +104,35 @@ def test_held_out_problems_have_both_sides_and_their_prompts(tmp_path: Path) -> 
     paced = table["arms"].index("paced")
     assert row["shown"][paced] == [[1, "passed", 3, "It is 3 + 4 = 42.", "42"], [2, "unparseable", 3, "", None]]
     assert (other["prompt"], other["shown"]) == (None, {})
+
+
+def test_the_example_is_the_problem_that_went_furthest(tmp_path: Path) -> None:
+    make_comparison(tmp_path)
+    ids = [f"test-{number}" for number in range(60)]
+    for arm, texts in (("base", ("before", "also before")), ("arms/paced_sampling-seed0/evaluation", ("so", "42"))):
+        both = list(zip(texts, ("failed", "passed"), strict=True))
+        make_completions(tmp_path / arm / "test_completions", dict.fromkeys(ids, both))
+    contents = read_run(tmp_path)
+    table = problem_table(contents)
+    assert table is not None
+    (headline,) = headlines(contents)
+    example = example_of(table, headline)
+    assert example is not None and example["rose"]
+    arm = table["arms"].index("paced_sampling")
+    rise = {
+        row["id"]: row["counts"][arm][0] / row["counts"][arm][1] - row["counts"][0][0] / row["counts"][0][1]
+        for row in table["rows"]
+        if row["set"] == 1
+    }
+    assert rise[example["id"]] == max(rise.values()) > 0
+    (base, _, before), (name, _, after) = example["sides"]
+    assert (base, name) == ("base, before training", "paced_sampling")
+    assert before[1:2] + before[3:4] == ["failed", "before"] and after[1:2] + after[3:4] == ["passed", "42"]
+    # A student that got worse is shown where it did.
+    worse = headline._replace(before=headline.after, after=headline.before)
+    fallen = example_of(table, worse)
+    assert fallen is None or rise[fallen["id"]] == min(rise.values())
+    assert example_of(table, headline._replace(arm="uniform")) is None  # no completions of it were kept
 
 
 def test_of_too_many_the_heaviest_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
