@@ -18,7 +18,8 @@ from helpers.training import CPU, PROMPTS, logged, problems
 from paced_trl import PacedConfig, PacedTrainer
 from paced_trl.training.self_teacher import AVERAGE_FILE, SelfTeacher
 from paced_trl.training.teacher_cache import HiddenStateCache
-from paced_trl.training.teacher_prompt import DEFAULT_TEMPLATE, check_privileged_context, teacher_prompt
+from paced_trl.training.paced_settings import DEFAULT_TEMPLATE
+from paced_trl.training.teacher_prompt import check_privileged_context, teacher_prompt
 
 
 HINT = "the digits are added one by one"
