@@ -16,9 +16,9 @@ from trl import DistillationTrainer
 from helpers.tiny_models import build_tiny_model, build_tiny_tokenizer
 from helpers.training import CPU, PROMPTS, logged, problems
 from paced_trl import PacedConfig, PacedTrainer
+from paced_trl.training.paced_settings import DEFAULT_TEMPLATE
 from paced_trl.training.self_teacher import AVERAGE_FILE, SelfTeacher
 from paced_trl.training.teacher_cache import HiddenStateCache
-from paced_trl.training.paced_settings import DEFAULT_TEMPLATE
 from paced_trl.training.teacher_prompt import check_privileged_context, teacher_prompt
 
 
