@@ -98,6 +98,8 @@ def _show(comparison: Comparison, output_dir: Path) -> None:
         comparison_rows,
         curve_rows,
         describe_curve_rows,
+        describe_power_rows,
+        power_rows,
         shared_costs,
     )
     from ..report import write_report
@@ -116,6 +118,10 @@ def _show(comparison: Comparison, output_dir: Path) -> None:
     if at_control:
         console.print(describe_curve_rows(comparison))
         console.print(as_rich(at_control))
+    powers = power_rows(comparison)
+    if powers:
+        console.print(describe_power_rows(comparison))
+        console.print(as_rich(powers))
     print(f"Report: {write_report(output_dir)}")
 
 

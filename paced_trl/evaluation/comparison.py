@@ -16,9 +16,11 @@ from .arms import BASE as BASE
 from .differences import Difference, compare_runs, mean_over_runs
 from .evaluation import Evaluation
 from .learning_curve import CurvePoint, best_with_retention, cost_of_accuracy, mean_curve
+from .power import Power, power_of
 
 
 RESULTS = "comparison.json"
+POWER_DIFFERENCES = (0.01, 0.02)
 COSTS = ("tokens_generated", "student_tokens", "teacher_tokens", "seconds")
 
 
@@ -88,11 +90,22 @@ class Comparison:
 
         Runs of the same seed are pairs. While an arm lacks seeds that the other has, the seeds of both count.
         """
-        sides = [{run.seed: run.evaluations[eval_set] for run in self.runs_of(name)} for name in (arm, other)]
+        sides = self._by_seed(arm, other, eval_set)
         common = sorted(sides[0].keys() & sides[1].keys())
         if BASE in (arm, other) or not common:
             return compare_runs(*(list(side.values()) for side in sides))
         return compare_runs(*([side[seed] for seed in common] for side in sides))
+
+    def power(self, arm: str, eval_set: str) -> Power | None:
+        """Return how small a difference to the control could have been found; `None` below two common seeds."""
+        sides = self._by_seed(arm, self.control, eval_set)
+        common = sorted(sides[0].keys() & sides[1].keys())
+        if arm in (BASE, self.control) or len(common) < 2:
+            return None
+        return power_of(*([side[seed] for seed in common] for side in sides))
+
+    def _by_seed(self, arm: str, other: str, eval_set: str) -> list[dict[int, Evaluation]]:
+        return [{run.seed: run.evaluations[eval_set] for run in self.runs_of(name)} for name in (arm, other)]
 
     def costs(self, arm: str) -> dict[str, float]:
         """Return the means over seeds of what an arm's training cost, as far as they are known."""
@@ -140,6 +153,12 @@ class Comparison:
                 for other in {BASE, self.control} - {arm} if arm != BASE else ():
                     if self.runs_of(other):
                         sets[name][f"minus_{other}"] = asdict(self.difference(arm, other, name))
+                power = self.power(arm, name)
+                if power is not None:
+                    sets[name]["power"] = {
+                        "smallest_difference": power.smallest_difference(),
+                        "seeds_for": {str(size): power.seeds_for(size) for size in POWER_DIFFERENCES},
+                    }
                 if arm != BASE and name in self.eval_sets:
                     reached = self.cost_of_control(arm, name)
                     sets[name]["until_accuracy_of_control"] = reached and {"tokens": reached[0], "seconds": reached[1]}

@@ -17,7 +17,7 @@ from paced_trl.evaluation.differences import compare_runs
 from paced_trl.evaluation.evaluation import Evaluation
 from paced_trl.evaluation.learning_curve import CurvePoint, best_with_retention
 from paced_trl.evaluation.run_comparison import arms_so_far, run_comparison
-from paced_trl.evaluation.tables import comparison_markdown, comparison_rows, curve_rows
+from paced_trl.evaluation.tables import comparison_markdown, comparison_rows, curve_rows, power_rows
 from paced_trl.report import write_report
 from paced_trl.report.curves import comparison_curves
 from paced_trl.report.draw_results import draw_accuracy_retention
@@ -231,6 +231,22 @@ def test_better_and_worse_are_said_where_the_interval_excludes_zero(comparison: 
     costs = [rows["paced"][name] for name in ("generated", "student tokens", "teacher tokens", "train")]
     assert costs == ["20", "150", "80", "15 s"]
     assert rows[BASE]["generated"] == rows[BASE]["train"] == ""
+
+
+def test_what_could_have_been_found_is_in_tables_and_numbers(comparison: Comparison) -> None:
+    power = comparison.power("paced", "test")
+    assert power is not None and comparison.power("uniform", "test") is None and comparison.power(BASE, "test") is None
+    (row,) = [row for row in power_rows(comparison) if row["arm"] == "paced"]
+    assert row["test: found from"] == f"{power.smallest_difference():.3f}"
+    assert row["test: seeds for 0.01"] == str(power.seeds_for(0.01) or "more problems")
+    assert "test: seeds for 0.02" in comparison_markdown(comparison)
+    found = comparison.results()["paced"]["sets"]["test"]["power"]
+    assert found["smallest_difference"] == power.smallest_difference() and found["seeds_for"].keys() == {
+        "0.01",
+        "0.02",
+    }
+    comparison.runs = [run for run in comparison.runs if run.seed == 0]
+    assert power_rows(comparison) == []
 
 
 def test_a_saved_comparison_comes_back_equal(comparison: Comparison, tmp_path: Path) -> None:
