@@ -44,7 +44,7 @@ from .outcome import run_outcome
 from .problem_table import example_of, problem_table
 from .problem_text import choose_samples, visible
 from .settings_shown import main_settings, settings_of, store_record, versions
-from .theme import DARK_OF, FIGURES, LIGHT, as_png_and_svg
+from .theme import DARK_OF, FIGURES, arm_colors, as_png_and_svg
 
 
 REPORT = "report.html"
@@ -161,7 +161,6 @@ def _page(contents: RunContents, weights: TrainingWeights | None, figures: list[
     main = main_settings(common)
     table = problem_table(contents, weights.values if weights is not None else None)
     script = static_text("problems.js") if table is not None else Markup("")
-    arm_colors = LIGHT.arm_colors(contents.arms)
     shown_headlines = headlines(contents)
     return environment.get_template("report.html.jinja").render(
         outcome=run_outcome(contents),
@@ -185,7 +184,7 @@ def _page(contents: RunContents, weights: TrainingWeights | None, figures: list[
         rows=result_rows(contents),
         verdicts=VERDICTS,
         verdict_counts=verdict_counts(contents),
-        arm_colors=arm_colors,
+        arm_colors=arm_colors(contents.arms),
         base=BASE,
         control=contents.comparison.control if contents.comparison is not None else None,
         main_settings=main,

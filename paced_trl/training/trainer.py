@@ -51,7 +51,7 @@ from .monitoring.trackers import EXTRA_COLUMNS, Histograms, write_completions
 from .monitoring.validation import RETENTION, StopAtForgetting, Validation, check_forgetting
 from .preflight.before_loading import check_before_loading
 from .problem_sampler import FrontierSampler, ResumableRepeatSampler, draw_batch, rows_with_weight
-from .refresh import Refresh, refresh_in_force
+from .refresh import STATE_FILE, Refresh, refresh_in_force
 from .schedule import JSD_COEFFICIENT, KL, METRICS, completion_source_for, kl_at_step, stages, switch_step
 from .teacher_trainer import TeacherStatesTrainer
 
@@ -183,6 +183,11 @@ class PacedTrainer(TeacherStatesTrainer):
         super()._save_state(checkpoint)
         if self.refresh is not None:
             self.refresh.save(checkpoint)
+
+    @property
+    def state_files(self) -> list[str]:
+        """Names of the files that a checkpoint of this run holds beside those of every run."""
+        return [*super().state_files, *([] if self.refresh is None else [STATE_FILE])]
 
     @property
     def current_kl(self) -> KL:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -46,7 +47,13 @@ def store(tmp_path: Path) -> PassRateStore:
 
 def test_numbers_of_a_store(store: PassRateStore) -> None:
     assert store_contents(store) == StoreContents(
-        num_shards=2, corrupt_shards={}, problems_by_generations={1: 1, 2: 2}, num_tokens=90, num_clipped=1
+        num_shards=2,
+        corrupt_shards={},
+        unreadable_texts={},
+        problems_by_generations={1: 1, 2: 2},
+        num_tokens=90,
+        num_clipped=1,
+        num_repeated=0,
     )
     assert (store_contents(store).num_problems, store_contents(store).num_completions) == (3, 5)
 
@@ -85,15 +92,30 @@ def test_a_corrupt_shard_is_named_wherever_it_is_broken(store: PassRateStore) ->
     content[column.dictionary_page_offset + column.total_compressed_size // 2] ^= 1
     shard.write_bytes(content)
     contents = store_contents(store)
-    assert list(contents.corrupt_shards) == [str(shard)]
-    assert contents.num_completions == 5
-    assert f"  {shard}: " in describe_store(store)
+    # Its verdicts are whole, and counted by all that count.
+    assert list(contents.unreadable_texts) == [str(shard)] and not contents.corrupt_shards
+    assert contents.num_completions == sum(store.num_generations().values()) == 105
+    text = describe_store(store)
+    assert f"Shards without their text, whose verdicts count: 1\n  {shard}: " in text
     with pytest.warns(UserWarning, match=shard.name):
         assert "0 of 100 completions" in describe_completions(store, "d")
+    column = pq.read_metadata(shard).row_group(0).column(SCHEMA.names.index("verdict"))
+    content[column.dictionary_page_offset + column.total_compressed_size - 4] ^= 1
+    shard.write_bytes(content)
+    assert list(store_contents(store).corrupt_shards) == [str(shard)]
+    assert store_contents(store).num_completions == 5
+    assert f"  {shard}: " in describe_store(store)
     store.shards()[0].write_bytes(b"")
     text = describe_store(store)
     assert "Corrupt shards, counted as not generated: 2" in text
     assert "2 completions of 2 problems in 1 shards" in text
+
+
+def test_a_shard_that_lies_there_twice_counts_once(store: PassRateStore) -> None:
+    shutil.copy(store.shards()[0], store.path / "shards" / "000009-deadbeef.parquet")
+    text = describe_store(store)
+    assert "5 completions of 3 problems in 3 shards" in text
+    assert "3 completions lie here more than once, and count once." in text
 
 
 def test_the_writer_is_named_while_it_writes(store: PassRateStore) -> None:
