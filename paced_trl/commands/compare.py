@@ -40,10 +40,10 @@ def run(arguments: Sequence[str]) -> None:
             "know. Leave it out, and publish the one you choose afterwards: `paced-trl publish --run "
             f"{output_dir / 'arms'}/ARM --repo USER/NAME`."
         )
-    from ..evaluation.arms import arm_config
+    from ..evaluation.arms import arm_config, budget_of, pays_for_estimation
     from ..evaluation.curve_evaluation import CurveEvaluation
     from ..evaluation.evaluation import Evaluation
-    from ..evaluation.run_comparison import arms_so_far, run_comparison
+    from ..evaluation.run_comparison import arms_so_far, check_selection, run_comparison
     from ..processes import Processes
     from ..training.preflight.before_loading import check_run
     from ..training.run import Distilled
@@ -52,6 +52,7 @@ def run(arguments: Sequence[str]) -> None:
     from .training_steps import check_self_distillation, shared_tokens, train_student, training_problems
 
     recipe.comparison.complete(args, arms_so_far(output_dir))
+    check_selection(recipe.comparison.select_on, list(recipe.eval_sets()))
     with recipe.verifier() as verifier:
         problems = recipe.problems()
         check_run(args, recipe.model_config, problems)
@@ -65,8 +66,17 @@ def run(arguments: Sequence[str]) -> None:
         data = training_problems(recipe, problems, verifier)
         check_self_distillation(recipe, data, verifier)
 
+        shared = shared_tokens(recipe)
+        counted = shared.get("estimation", 0) if recipe.comparison.count_estimation else 0
+        paying = []
+        for name, settings in recipe.comparison.settings_by_arm.items():
+            arm = arm_config(args, settings, str(output_dir))
+            budget_of(arm, counted)  # refused before the first arm trains
+            paying += [name] if counted and pays_for_estimation(arm) else []
+
         def train(settings: dict[str, Any], directory: Path) -> Distilled:
             arm = arm_config(args, settings, str(directory))
+            arm.token_budget = budget_of(arm, counted)
             on_the_way = None if curve is None else lambda trainer: [CurveEvaluation(curve, trainer)]
             return train_student(recipe, arm, data, verifier, held_out, on_the_way)
 
@@ -80,7 +90,8 @@ def run(arguments: Sequence[str]) -> None:
             list(recipe.retention_sets()),
             train=train,
             evaluate=evaluate,
-            shared_tokens=shared_tokens(recipe),
+            shared_tokens=shared,
+            paying=paying,
         )
     if processes.is_main:
         _show(comparison, output_dir)
@@ -105,6 +116,7 @@ def _show(comparison: Comparison, output_dir: Path) -> None:
     from ..report import write_report
     from ..run_directory import write_json
 
+    comparison = comparison.selected()
     write_json(output_dir / "results.json", comparison.results())
     (output_dir / "comparison.md").write_text(comparison_markdown(comparison))
     console = Console()
