@@ -319,6 +319,11 @@ class EvaluateArguments(Settings):
         "Evaluate on the training problems (--dataset_name) as well, as the set 'training': what training changed "
         "there, for the report's figures and its table of problems.",
     )
+    verifier_by_set: dict[str, Any] | str | None = setting(
+        None,
+        "Verifiers of sets whose answers are of another kind, by set: a name, or a name with its options, e.g. "
+        '\'{"mmlu": {"verifier": "choice", "choices": "ABCD"}}\'. Default: verifier, for all sets.',
+    )
     num_eval_generations: int = setting(4, "Completions per held-out problem (k of mean@k).", at_least=1)
     baseline: list[str] = setting(
         [], "Evaluation directories to compare with, problem by problem (several: seeds of one run)."

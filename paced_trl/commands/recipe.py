@@ -7,8 +7,8 @@ library functions take values. torch and transformers are imported where a model
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -204,6 +204,28 @@ class Recipe:
             )
         options = as_mapping(self.verification.verifier_kwargs, "verifier_kwargs")
         return load_verifier(self.verification.verifier, **options)
+
+    @contextmanager
+    def verifier_by_set(self) -> Iterator[dict[str, Verifier]]:
+        """Load the verifiers of the evaluation and retention sets that have one of their own, by set."""
+        named = as_mapping(self.evaluation.verifier_by_set, "verifier_by_set")
+        for name in named.keys() - self.held_out_sets().keys():
+            raise ValueError(
+                f"`verifier_by_set` names {name!r}, which is no set of `eval_sets` or `retention_sets`. The sets are: "
+                f"{', '.join(self.held_out_sets())}."
+            )
+        with ExitStack() as stack:
+            loaded = {}
+            for name, given in named.items():
+                options = dict(given) if isinstance(given, dict) else {"verifier": given}
+                verifier = options.pop("verifier", None)
+                if not isinstance(verifier, str):
+                    raise ValueError(
+                        f"`verifier_by_set` has {given!r} for the set {name!r}, which names no verifier. Write a name "
+                        "or a mapping with `verifier`, e.g. {verifier: choice, choices: ABCD}."
+                    )
+                loaded[name] = stack.enter_context(load_verifier(verifier, **options))
+            yield loaded
 
     def verifier_if_named(self) -> AbstractContextManager[Verifier | None]:
         """Load the verifier, None if there is none."""

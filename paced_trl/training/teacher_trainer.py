@@ -100,6 +100,13 @@ class TeacherStatesTrainer(ResumableTrainer):
         token_ids = reference_token_ids(self._tokenizer, references, eos_id, self.eos_token_ids)
         return [ids[: self.max_completion_length] for ids in token_ids]
 
+    def compute_loss_context_manager(self) -> ExitStack:
+        """Compute the loss in the run's precision: TRL 1.16 calls the models past accelerate's own autocast."""
+        stack = ExitStack()
+        stack.enter_context(super().compute_loss_context_manager())
+        stack.enter_context(self.accelerator.autocast())
+        return stack
+
     def _load_state(self, checkpoint: Path) -> None:
         super()._load_state(checkpoint)
         if isinstance(self.teacher_model, SelfTeacher):

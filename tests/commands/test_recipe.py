@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from helpers.fakes import make_problems
-from paced_trl.commands import compare, estimate, train
+from helpers.paths import ROOT
+from paced_trl import Evaluation
+from paced_trl.commands import compare, estimate, evaluate, train
 from paced_trl.commands.recipe import Recipe, named_sets
 from paced_trl.settings import EstimationArguments, OutputArguments
 
@@ -59,3 +61,25 @@ def test_a_section_that_a_command_does_not_have_is_an_error() -> None:
         _ = Recipe(OutputArguments("x")).training
     with pytest.raises(ValueError, match="`output_dir` is not given"):
         _ = Recipe(OutputArguments()).output_dir
+
+
+def test_a_set_can_have_a_verifier_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    for name, gold in (("chains", "81"), ("letters", "B")):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"prompt": "3+5*2=", "solution": gold}) + "\n")
+    sets = ["--eval_sets", f"chains={tmp_path}/chains.jsonl", "--retention_sets", f"letters={tmp_path}/letters.jsonl"]
+    arguments = ["--config", "recipes/demo/recipe.yaml", *sets, "--num_eval_generations", "2"]
+    arguments += ["--output_dir", str(tmp_path / "run")]
+    own = ["--verifier_by_set", '{"letters": {"verifier": "choice", "choices": "AB"}}']
+    evaluate.run([*arguments, *own])
+    found = {name: Evaluation.load(next((tmp_path / "run").rglob(f"{name}.json"))) for name in ("chains", "letters")}
+    assert found["chains"].record["verifier"]["name"] == "exact"
+    assert found["letters"].record["verifier"]["name"] == "choice"
+    # Digits are no letter, which `exact` would have called another answer.
+    assert found["letters"].verdicts["unparseable"] == 2
+    for given, message in (
+        ('{"letter": "choice"}', "names 'letter', which is no set.*chains, letters"),
+        ('{"letters": {"choices": "AB"}}', "for the set 'letters', which names no verifier"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            evaluate.run([*arguments, "--verifier_by_set", given])
