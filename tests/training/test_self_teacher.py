@@ -314,7 +314,6 @@ def test_the_size_is_said_before_it_is_written(tmp_path: Path, caplog: pytest.Lo
     assert "1 references (2 tokens of 8 numbers in float32) take 6.4e-08 GB" in caplog.text
 
 
-<<<<<<< HEAD
 def test_a_shuffled_context_is_always_that_of_another_problem() -> None:
     dataset = problems(privileged_context=[f"hint {row}" for row in range(len(PROMPTS))])
     shuffled = with_shuffled_context(dataset, seed=3)
@@ -338,7 +337,8 @@ def test_the_teacher_of_the_control_sees_another_problems_context(tmp_path: Path
         trainer.train_dataset["privileged_context"][:]
         == with_shuffled_context(dataset, seed=trainer.args.seed)["privileged_context"][:]
     )
-=======
+
+
 def test_the_average_of_a_bfloat16_adapter_moves_as_that_of_a_float32_one() -> None:
     torch.manual_seed(0)
     moved = {}
@@ -359,4 +359,3 @@ def test_the_average_of_a_bfloat16_adapter_moves_as_that_of_a_float32_one() -> N
     # 1 - 0.5 * 0.99^300; in bfloat16 the average stands still where a step is below half a unit of its last place.
     assert moved[torch.float32] == pytest.approx(0.9755, abs=1e-4)
     assert moved[torch.bfloat16] == pytest.approx(moved[torch.float32], abs=1e-6)
->>>>>>> main

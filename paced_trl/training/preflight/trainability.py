@@ -7,6 +7,7 @@ Covers combinations that TRL, accelerate or PEFT would refuse late, or silently 
 from __future__ import annotations
 
 import copy
+import os
 import warnings
 from typing import TYPE_CHECKING, Any
 
