@@ -88,10 +88,18 @@ def train_student(
     verifier: Verifier | None,
     validation: Dataset | dict[str, Dataset] | None,
     callbacks: Callable[[PacedTrainer], Sequence[TrainerCallback]] | None = None,
+    *,
+    may_extend: bool = False,
 ) -> Distilled:
     """Distill with these settings, those of the recipe or of one arm, and record where the run comes from."""
     distilled = distill(
-        args, recipe.model_config, problems, verifier=verifier, validation=validation, callbacks=callbacks
+        args,
+        recipe.model_config,
+        problems,
+        verifier=verifier,
+        validation=validation,
+        callbacks=callbacks,
+        may_extend=may_extend,
     )
     if Processes.current().is_main and not (distilled.path / PROVENANCE).exists():
         measuring = ("num_generations", "allocation", "target_error", "pass_rates")
