@@ -111,6 +111,12 @@ class ProblemArguments(Settings):
                 f"`{given}` is given without `{other}`: a pass rate needs both counts. Name both columns."
             )
 
+    def record(self, *, as_chat: bool) -> dict[str, Any]:
+        """Return the settings as a run's record has them: those of version 0.1.0, and of later ones what is given."""
+        later = ("problem_weight_column", "pass_rate_column", "num_passed_column", "num_valid_column")
+        given = {name: value for name, value in vars(self).items() if name not in later or value is not None}
+        return given | {"as_chat": as_chat}
+
     def load_options(self) -> dict[str, Any]:
         """Return the keyword arguments of [`load_problems`] that shape columns and prompts."""
         options = {

@@ -45,12 +45,15 @@ def run(arguments: Sequence[str]) -> None:
     from ..evaluation.evaluation import Evaluation
     from ..evaluation.run_comparison import arms_so_far, run_comparison
     from ..processes import Processes
+    from ..training.config import refuse_sharding
     from ..training.run import Distilled
     from .estimation_steps import describe_pass_rates, estimate_student
     from .evaluation_steps import curve_settings, evaluate_sets
     from .training_steps import shared_tokens, train_student, training_problems
 
     recipe.comparison.complete(args, arms_so_far(output_dir))
+    if recipe.comparison.curve_points > 0:
+        refuse_sharding(args, f"`curve_points` is {recipe.comparison.curve_points}", "Set `curve_points` to 0")
     with recipe.verifier() as verifier, recipe.verifier_by_set() as by_set:
         problems = recipe.problems()
         held_out = recipe.validation_problems(problems)

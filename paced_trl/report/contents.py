@@ -162,6 +162,8 @@ def _add_single_run(contents: RunContents) -> None:
             if file.stem in retention and file.stem not in contents.retention_sets:
                 contents.retention_sets.append(file.stem)
     contents.training = contents.evaluations.pop(TRAINING, {})
+    retained = {name: contents.evaluations[name] for name in contents.retention_sets}
+    contents.evaluations = {name: contents.evaluations[name] for name in contents.eval_sets} | retained
 
 
 def _baselines(directory: Path) -> list[Path]:

@@ -74,6 +74,7 @@ def _draw_metrics(histories: Histories, shown: Sequence[tuple[str, str, Mapping[
                     lines[f"{short(arm)}{names}"] = line
         axes.set(title=title, ylabel=unit, xlabel="step")
         axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     grid[0].set_xlim(left=0)
     _mark_switches(grid[0], histories)
     if len(lines) > 1:
@@ -93,7 +94,10 @@ def draw_held_out_curves(curves: Curves, arms: Sequence[str], x_label: str = "st
             (lines[short(arm)],) = axes.plot(places, means, "o-", color=colors[arm], linewidth=1.8, markersize=4)
             rows += [(name, arm, *point) for point in points]
         axes.set(title=short(name), ylabel="mean@k", xlabel=x_label)
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        if x_label == "step":
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        else:
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     if len(lines) > 1:
         add_legend(figure, lines)
     return Drawing(figure, ("set", "arm", x_label, "mean@k", "low", "high"), rows)
@@ -160,6 +164,7 @@ def _mark_switches(axes: Axes, histories: Histories) -> None:
     for switch in switches:
         axes.axvline(switch, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
     if len(switches) == 1:
+        axes.set_ylim(top=1.1 * axes.get_ylim()[1])
         at: dict[str, Any] = {"x": switches.pop(), "y": 0.98, "color": MUTED, "va": "top", "fontsize": 9}
         axes.text(s="forward KL ", ha="right", transform=axes.get_xaxis_transform(), **at)
         axes.text(s=" reverse KL", ha="left", transform=axes.get_xaxis_transform(), **at)

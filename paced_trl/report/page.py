@@ -14,6 +14,7 @@ import hashlib
 import importlib.resources
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,7 @@ def _page(contents: RunContents, weights: TrainingWeights | None, figures: list[
         lstrip_blocks=True,
     )
     environment.filters["visible"] = visible
+    environment.filters["prose"] = _prose
     environment.filters["number"] = _number
     environment.filters["interval_apart"] = _interval_apart
     environment.filters["setting"] = lambda value: value if isinstance(value, str) else json.dumps(value, default=str)
@@ -221,6 +223,11 @@ def _tiles(contents: RunContents, weights: TrainingWeights | None) -> list[tuple
     if steps:
         tiles.append((f"{steps:,}", "training steps" if contents.comparison is None else "steps per arm"))
     return tiles
+
+
+def _prose(text: str) -> Markup:
+    """Return a sentence of ours as HTML: what it has in backticks is code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(visible(text))))
 
 
 def _interval_apart(cell: str) -> Markup:
