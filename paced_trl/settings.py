@@ -111,6 +111,12 @@ class ProblemArguments(Settings):
                 f"`{given}` is given without `{other}`: a pass rate needs both counts. Name both columns."
             )
 
+    def record(self, *, as_chat: bool) -> dict[str, Any]:
+        """Return the settings as a run's record has them: those of version 0.1.0, and of later ones what is given."""
+        later = ("problem_weight_column", "pass_rate_column", "num_passed_column", "num_valid_column")
+        given = {name: value for name, value in vars(self).items() if name not in later or value is not None}
+        return given | {"as_chat": as_chat}
+
     def load_options(self) -> dict[str, Any]:
         """Return the keyword arguments of [`load_problems`] that shape columns and prompts."""
         options = {
@@ -283,6 +289,13 @@ class TrainArguments(Settings):
         "transformers", "As engine, for the teacher's references."
     )
     teacher_engine_kwargs: dict[str, Any] | str | None = setting(None, "As engine_kwargs, for teacher_engine.")
+    self_teacher_problems: int = setting(
+        64,
+        "With self_distillation, problems on which the student with its privileged context is compared with the "
+        "student without, before training; 0: none.",
+        at_least=0,
+    )
+    force: bool = setting(False, "Train although the self-teacher passes no more often than the student.")
     validation_set: str | None = setting(
         None, "Held-out problems for evaluations during training (--eval_strategy), as in --dataset_name."
     )

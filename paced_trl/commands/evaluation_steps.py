@@ -38,12 +38,16 @@ def evaluate_sets(
             "Neither `eval_sets` nor `retention_sets` is given. Name one, e.g. `--eval_sets test=test.jsonl`."
         )
     name_or_path = require_model(name_or_path or recipe.model.model_name_or_path)
+    if recipe.data.as_chat == "auto" and (directory / MANIFEST).exists():
+        # An evaluation goes on as it was begun, also one of version 0.1.0, whose default was text.
+        begun = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))["settings"].get("problems", {})
+        recipe.as_chat = bool(begun.get("as_chat", recipe.as_chat))
     settings = {
         "model": name_or_path,
         "weights": weights_fingerprint(name_or_path),
         "sets": sets,
         "retention_sets": list(recipe.retention_sets()),
-        "problems": vars(recipe.data),
+        "problems": recipe.data.record(as_chat=recipe.as_chat),
         "sampling": vars(SamplingParameters.of(recipe.sampling)),
         "chat_template_kwargs": recipe.sampling.chat_template_kwargs,
         "num_eval_generations": recipe.evaluation.num_eval_generations,

@@ -21,7 +21,8 @@ reverse KL on the student's own. Every option of TRL's DistillationTrainer works
 With push_to_hub, token and repository are checked first, and the finished student is published as `paced-trl publish`
 does. Measure pass rates first, with `paced-trl estimate` and the same file. With --validation_set and --eval_strategy,
 mean@k of held-out problems is logged while it trains; with --retention_set and --max_forgetting the run ends when what
-is not trained is forgotten. Ctrl-C stops after the current step with a checkpoint; the same command continues.
+is not trained is forgotten. Ctrl-C stops after the current step with a checkpoint; the same command continues. A
+larger --max_steps extends a finished run.
 """
 
 
@@ -30,7 +31,8 @@ def run(arguments: Sequence[str]) -> None:
     recipe = Recipe.parse("train", arguments, description=_DESCRIPTION)
     from ..processes import Processes
     from ..publishing.publish import check_before_training, publish_run
-    from .training_steps import train_student, training_problems
+    from ..training.preflight.before_loading import check_run
+    from .training_steps import check_self_distillation, train_student, training_problems
 
     args, processes = recipe.training, Processes.current()
     repositories = None
@@ -38,9 +40,11 @@ def run(arguments: Sequence[str]) -> None:
         repositories = check_before_training(args, recipe.model_config, recipe.publishing)
     with recipe.verifier_if_named() as verifier:
         problems = recipe.problems()
+        check_run(args, recipe.model_config, problems)
         held_out = recipe.validation_problems(problems)
         problems = training_problems(recipe, problems, verifier)
-        distilled = train_student(recipe, args, problems, verifier, held_out)
+        check_self_distillation(recipe, problems, verifier)
+        distilled = train_student(recipe, args, problems, verifier, held_out, may_extend=True)
     if processes.is_main:
         print(f"Student {'reused, it was finished' if distilled.reused else 'saved'}: {distilled.path}")
     for url, is_new in publish_run(distilled.path, repositories, recipe.publishing) if repositories else []:

@@ -117,7 +117,7 @@ def read_run(output_dir: str | os.PathLike[str]) -> RunContents:
 
 def _add_comparison(contents: RunContents) -> None:
     with _naming(contents.path / RESULTS):
-        comparison = Comparison.load(contents.path)
+        comparison = Comparison.load(contents.path).selected()
     contents.comparison = comparison
     contents.retention_sets = comparison.retention_sets
     for eval_set in [*comparison.eval_sets, *comparison.retention_sets]:
@@ -162,6 +162,8 @@ def _add_single_run(contents: RunContents) -> None:
             if file.stem in retention and file.stem not in contents.retention_sets:
                 contents.retention_sets.append(file.stem)
     contents.training = contents.evaluations.pop(TRAINING, {})
+    retained = {name: contents.evaluations[name] for name in contents.retention_sets}
+    contents.evaluations = {name: contents.evaluations[name] for name in contents.eval_sets} | retained
 
 
 def _baselines(directory: Path) -> list[Path]:

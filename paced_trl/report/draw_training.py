@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 
@@ -31,7 +32,8 @@ from .curves import (
 from .theme import DIVERGENCE_COLORS, MUTED, Drawing, add_legend, arm_colors, panels, short
 
 
-# Points of a curve that the table of numbers has.
+# Points of a curve that are drawn, and that the table of numbers has.
+_MAX_POINTS = 200
 _MAX_ROWS = 20
 Histories = Mapping[str, Sequence[LogHistory]]
 _HEADER = ("what", "arm", "step", "value")
@@ -74,6 +76,7 @@ def _draw_metrics(histories: Histories, shown: Sequence[tuple[str, str, Mapping[
                     lines[f"{short(arm)}{names}"] = line
         axes.set(title=title, ylabel=unit, xlabel="step")
         axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     grid[0].set_xlim(left=0)
     _mark_switches(grid[0], histories)
     if len(lines) > 1:
@@ -93,7 +96,10 @@ def draw_held_out_curves(curves: Curves, arms: Sequence[str], x_label: str = "st
             (lines[short(arm)],) = axes.plot(places, means, "o-", color=colors[arm], linewidth=1.8, markersize=4)
             rows += [(name, arm, *point) for point in points]
         axes.set(title=short(name), ylabel="mean@k", xlabel=x_label)
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        if x_label == "step":
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        else:
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     if len(lines) > 1:
         add_legend(figure, lines)
     return Drawing(figure, ("set", "arm", x_label, "mean@k", "low", "high"), rows)
@@ -136,7 +142,9 @@ def _plot_seeds(axes: Axes, logs: Sequence[LogHistory], key: str, color: str) ->
         steps, values = logged(history, key)
         smooth = smoothed(values)
         if not np.array_equal(smooth, values):
-            axes.plot(steps, values, color=color, linewidth=0.8, alpha=0.22)
+            drawn = _evenly(steps.size, _MAX_POINTS)
+            axes.plot(steps[drawn], values[drawn], color=color, linewidth=0.8, alpha=0.22)
+            steps, smooth = steps[drawn], smooth[drawn]
         marker = "o" if steps.size == 1 else None
         (line,) = axes.plot(steps, smooth, color=color, linewidth=1.8, alpha=0.95, marker=marker)
     return line
@@ -148,10 +156,14 @@ def _points(logs: Sequence[LogHistory], key: str, what: str, arm: str) -> list[t
     for seed, history in enumerate(logs, start=1):
         steps, values = logged(history, key)
         name = arm if len(logs) == 1 else f"{arm}, run {seed}"
-        chosen = np.unique(np.linspace(0, max(0, steps.size - 1), _MAX_ROWS).astype(int)) if steps.size else ()
         smooth = smoothed(values)
-        rows += [(what, name, steps[index], smooth[index]) for index in chosen]
+        rows += [(what, name, steps[index], smooth[index]) for index in _evenly(steps.size, _MAX_ROWS)]
     return rows
+
+
+def _evenly(size: int, most: int) -> npt.NDArray[np.int64]:
+    """Return the indices of at most so many entries, evenly spaced, the first and the last included."""
+    return np.unique(np.linspace(0, size - 1, min(size, most)).astype(np.int64))
 
 
 def _mark_switches(axes: Axes, histories: Histories) -> None:
@@ -160,6 +172,7 @@ def _mark_switches(axes: Axes, histories: Histories) -> None:
     for switch in switches:
         axes.axvline(switch, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
     if len(switches) == 1:
+        axes.set_ylim(top=1.1 * axes.get_ylim()[1])
         at: dict[str, Any] = {"x": switches.pop(), "y": 0.98, "color": MUTED, "va": "top", "fontsize": 9}
         axes.text(s="forward KL ", ha="right", transform=axes.get_xaxis_transform(), **at)
         axes.text(s=" reverse KL", ha="left", transform=axes.get_xaxis_transform(), **at)

@@ -14,6 +14,7 @@ import hashlib
 import importlib.resources
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -105,9 +106,7 @@ def terminal_summary(contents: RunContents) -> Group:
     rows = result_rows(contents)
     if rows:
         cells = [{escape(printable(name)): escape(printable(cell)) for name, cell in row.items()} for row in rows]
-        table = as_rich(cells)
-        table.columns[0].no_wrap = True
-        parts.append(table)
+        parts.append(as_rich(cells))
     notes = warnings_of(contents)
     notes += [f"{text} ({'; '.join(where)})" for text, where in advice_by_text(contents).items()]
     parts += [Text.assemble(("Warning: ", "yellow"), printable(note)) for note in notes]
@@ -154,6 +153,7 @@ def _page(contents: RunContents, weights: TrainingWeights | None, figures: list[
         lstrip_blocks=True,
     )
     environment.filters["visible"] = visible
+    environment.filters["prose"] = _prose
     environment.filters["number"] = _number
     environment.filters["interval_apart"] = _interval_apart
     environment.filters["setting"] = lambda value: value if isinstance(value, str) else json.dumps(value, default=str)
@@ -221,6 +221,11 @@ def _tiles(contents: RunContents, weights: TrainingWeights | None) -> list[tuple
     if steps:
         tiles.append((f"{steps:,}", "training steps" if contents.comparison is None else "steps per arm"))
     return tiles
+
+
+def _prose(text: str) -> Markup:
+    """Return a sentence of ours as HTML: what it has in backticks is code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(visible(text))))
 
 
 def _interval_apart(cell: str) -> Markup:

@@ -23,27 +23,7 @@ Completion + solution -> verdict. No torch, and no numpy in the workers.
     system_calls.py         what the kernel refuses a program
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from .._lazy import lazy_names
 
 
-__getattr__, __all__ = lazy_names(
-    __name__,
-    {
-        "verdict": ["Verdict"],
-        "verifier": ["Verifier", "load_verifier"],
-        "check": ["Check"],
-        "agreement": ["VerificationReport", "verify_completions"],
-    },
-)
-
-if TYPE_CHECKING:
-    from .agreement import VerificationReport as VerificationReport
-    from .agreement import verify_completions as verify_completions
-    from .check import Check as Check
-    from .verdict import Verdict as Verdict
-    from .verifier import Verifier as Verifier
-    from .verifier import load_verifier as load_verifier
+__getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

@@ -319,6 +319,8 @@ def test_single_run_against_its_student(tmp_path: Path) -> None:
     assert read_run(run).eval_sets == ["test"]
     make_evaluation("reversal", 0.9, model="mine").save(run / "evaluation" / run.name / "reversal.json")
     assert read_run(run).retention_sets == ["reversal"]
+    # What was to change comes before what was to stay.
+    assert list(read_run(run).evaluations) == ["test", "reversal"]
     (run / "evaluation" / run.name / "reversal.json").unlink()
     page = Page(write_report(run))
     (header, *rows), verdicts = tables_of(page, "model", "completions")
@@ -381,6 +383,25 @@ def test_the_first_screen_says_from_where_to_where(comparison: tuple[Path, Compa
     assert f"base{headline.before.estimate:.3f}[{headline.before.low:.3f},{headline.before.high:.3f}]" in numbers
     assert f"→paced_sampling{headline.after.estimate:.3f}" in numbers
     assert f"{headline.change.estimate:+.3f}[" in numbers and "mean@4on60problems,meanover2runs" in numbers
+
+
+def test_the_course_of_the_completions_is_on_the_first_screen(tmp_path: Path) -> None:
+    make_settings(tmp_path, weighting="beta")
+    history = [{"step": 1, "paced/forward_kl": 1.0, "completions/mean_length": 9.0, "completions/clipped_ratio": 0.1}]
+    (tmp_path / "trainer_state.json").write_text(json.dumps({"log_history": history}))
+    page = Page(write_report(tmp_path))
+    places = [(tag, a.get("id") or a.get("data-figure")) for tag, a in page.elements if tag in ("section", "figure")]
+    assert places[:4] == [
+        ("section", "overview"),
+        ("figure", "completions"),
+        ("section", "figures"),
+        ("figure", "training"),
+    ]
+    # What our sentences have in backticks is code.
+    assert (
+        "cut off at <code>max_completion_length</code>." in page.source
+        and "`" not in page.text.split("PACED report")[-1]
+    )
 
 
 def test_self_distillation_is_named(tmp_path: Path) -> None:

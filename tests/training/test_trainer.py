@@ -25,6 +25,7 @@ from helpers.training import (
     hand_made_inputs,
     logged,
     passes_by_prompt,
+    passes_by_text,
     problems,
 )
 from paced_trl import PacedConfig, PacedTrainer, PassRateStore, Verdict
@@ -682,3 +683,71 @@ def test_beta_is_refused_in_favour_of_kl(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"`beta` is 0.3, but the divergence is chosen by name"):
         PacedConfig(output_dir=str(tmp_path), beta=0.3, **CPU)
     assert PacedConfig(output_dir=str(tmp_path), kl="reverse", **CPU).beta == 1.0
+
+
+def test_random_weights_are_the_same_weights_on_other_problems(make_trainer: Callable[..., PacedTrainer]) -> None:
+    own, shuffled = (make_trainer(kl="reverse", shuffle_weights=shuffle) for shuffle in (False, True))
+    assert sorted(own.problem_weights) == sorted(shuffled.problem_weights)
+    assert list(own.problem_weights) != list(shuffled.problem_weights)
+    again = make_trainer(kl="reverse", shuffle_weights=True)
+    assert list(again.problem_weights) == list(shuffled.problem_weights)
+
+
+def test_a_budget_of_tokens_ends_the_run_at_the_step_that_reaches_it(
+    make_trainer: Callable[..., PacedTrainer],
+) -> None:
+    settings = {"kl": "forward", "max_steps": 6, "logging_steps": 1}
+    whole = make_trainer(**settings)
+    whole.train()
+    names = ("tokens_generated", "student_tokens", "teacher_tokens")
+    totals = [sum(parts) for parts in zip(*(logged(whole, f"paced/{name}") for name in names), strict=True)]
+    assert len(totals) == 6
+    for budget, steps in ((totals[2], 3), (totals[2] + 1, 4), (1, 1), (10**9, 6)):
+        trainer = make_trainer(**settings, token_budget=int(budget))
+        trainer.train()
+        assert trainer.state.global_step == steps
+
+
+@pytest.mark.parametrize("kl", ["forward", "reverse", "akl"])
+def test_bf16_reaches_the_forward_passes_of_the_loss(make_trainer: Callable, kl: str) -> None:
+    dtypes: dict[str, set[torch.dtype]] = {"student": set(), "teacher": set()}
+
+    def run(**settings: Any) -> PacedTrainer:
+        trainer = make_trainer(kl=kl, max_steps=2, refresh="never", **settings)
+        for name, model in (("student", trainer.model), ("teacher", trainer.teacher_model)):
+            model.model.layers[0].mlp.register_forward_hook(
+                # Generation is without gradients; the teacher's pass is found by its mode.
+                lambda module, inputs, output, name=name: (
+                    dtypes[name].add(output.dtype) if name == "teacher" or torch.is_grad_enabled() else None
+                )
+            )
+        trainer.train()
+        return trainer
+
+    whole = run()
+    assert dtypes == {"student": {torch.float32}, "teacher": {torch.float32}}
+    for seen in dtypes.values():
+        seen.clear()
+    half = run(bf16=True)
+    assert dtypes == {"student": {torch.bfloat16}, "teacher": {torch.bfloat16}}
+    assert all(parameter.dtype == torch.float32 for parameter in half.model.parameters())
+    assert logged(half, "loss")[0] == pytest.approx(logged(whole, "loss")[0], rel=0.05)
+
+
+def test_the_best_checkpoint_of_two_stages_is_that_of_best_accuracy(make_trainer: Callable) -> None:
+    accuracies = iter([0.5, 1.0, 0.25, 0.0])
+
+    trainer = make_trainer(
+        load_best_model_at_end=True,
+        eval_strategy="steps",
+        eval_steps=1,
+        save_strategy="steps",
+        save_steps=1,
+        kl_switch=2.0,
+        trainer_kwargs={"verifier": passes_by_text, "eval_dataset": problems()},
+    )
+    trainer._validation.metrics = lambda: {"mean@1": next(accuracies, 0.0)}
+    trainer.train()
+    assert trainer.args.metric_for_best_model == "eval_paced/mean@1"
+    assert trainer.state.best_global_step == 2 and trainer.state.best_metric == 1.0
+    assert Path(str(trainer.state.best_model_checkpoint)).name == "checkpoint-2"

@@ -18,6 +18,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from ...settings import as_mapping
+from ..config import uses_fsdp
 
 
 if TYPE_CHECKING:
@@ -75,7 +76,14 @@ def check_student_dtype(args: PacedConfig, peft_config: Any) -> None:
     if dtype == "float16" and peft_config is None:
         raise ValueError(
             "`dtype` is 'float16' and all weights of the student are trained, whose gradients underflow in it. Use "
-            "'bfloat16', 'float32' (with `fp16` for speed), or LoRA (`use_peft`)."
+            "'float32' (with `fp16` for speed), or LoRA (`use_peft`)."
+        )
+    if dtype == "bfloat16" and peft_config is None:
+        warnings.warn(
+            "`dtype` is 'bfloat16' and all weights of the student are trained in it: most updates are smaller than "
+            "half a unit in the last place of a weight and are lost. Use 'float32' (with `bf16` for speed), or LoRA "
+            "(`use_peft`).",
+            stacklevel=2,
         )
 
 
@@ -135,7 +143,7 @@ def check_sharding(args: PacedConfig) -> None:
     state = args.distributed_state
     if state is None or state.distributed_type not in (DistributedType.MULTI_CPU, DistributedType.NO):
         return
-    asked = "DeepSpeed" if args.deepspeed_plugin is not None else "FSDP" if _uses_fsdp(args) else None
+    asked = "DeepSpeed" if args.deepspeed_plugin is not None else "FSDP" if uses_fsdp(args) else None
     if asked is not None:
         raise ValueError(
             f"{asked} is asked for, and training is on the CPU or in a single process, where accelerate "
@@ -144,13 +152,9 @@ def check_sharding(args: PacedConfig) -> None:
         )
 
 
-def _uses_fsdp(args: PacedConfig) -> bool:
-    return bool(args.fsdp) or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
-
-
 def warn_of_whole_teacher(args: PacedConfig) -> None:
     """Say what leaves the teacher whole: FSDP, for which TRL 1.16 does not prepare it, and DeepSpeed below ZeRO-3."""
-    if _uses_fsdp(args):
+    if uses_fsdp(args):
         warnings.warn(
             "Under FSDP only the student is sharded: each device holds the whole teacher. If it does not fit, use "
             "DeepSpeed ZeRO-3, which shards both, or load it with fewer bits (`teacher_load_in_4bit`).",
@@ -188,4 +192,25 @@ def check_teacher(model: Any, teacher_model: Any, args: PacedConfig, peft_config
         raise ValueError(
             "`teacher_cache` is set, and under DeepSpeed ZeRO-3 all processes must run the teacher equally often, "
             "which a cache does not. Use ZeRO-2, or leave it out."
+        )
+
+
+def check_other_teacher(
+    args: PacedConfig, model: Any, teacher_model: Any, revision: str | None, quantization_config: Any
+) -> None:
+    """Refuse a teacher that is the student: the loss would be 0. In other number formats the two differ."""
+    teacher_options = as_mapping(args.teacher_model_init_kwargs, "teacher_model_init_kwargs")
+    in_4bit = args.teacher_load_in_4bit or teacher_options.get("quantization_config") is not None
+    if isinstance(model, str) and isinstance(teacher_model, str):
+        same = os.path.realpath(model) == os.path.realpath(teacher_model)
+        same = same and (revision or "main") == (args.teacher_model_revision or "main")
+        same = same and in_4bit == (quantization_config is not None)
+    else:
+        same = model is teacher_model
+    if same:
+        name = repr(model) if isinstance(model, str) else "one model in memory"
+        raise ValueError(
+            f"Student and teacher are the same, {name}, so the loss would be 0 from the first step on. Name a "
+            "stronger teacher, or let the student learn from itself with a context that only the teacher sees: "
+            "`self_distillation`, with `privileged_context_column`."
         )
