@@ -33,7 +33,7 @@ def hub_id(name: str | None) -> str | None:
 
 def last_part(name: str | None) -> str | None:
     """Return the last part of a name that is no Hub id: of a path its file or directory, of a generator all of it."""
-    return name if name is None or ":" in name else Path(name).name
+    return name if name is None or ":" in name.split("/")[0] else Path(name).name
 
 
 def public_value(value: Any) -> Any:
@@ -46,6 +46,15 @@ def public_value(value: Any) -> Any:
         return value
     is_path = os.path.isabs(value) or value.startswith((".", "~")) or (os.sep in value and Path(value).exists())
     return Path(value).name if is_path else value
+
+
+def dotted(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values of nested dicts by dotted name: `{"sampling": {"top_p": 1}}` as `{"sampling.top_p": 1}`."""
+    found: dict[str, Any] = {}
+    for name, value in record.items():
+        # An empty dict has no names inside, and is a value.
+        found |= dotted(value, f"{prefix}{name}.") if isinstance(value, dict) and value else {f"{prefix}{name}": value}
+    return found
 
 
 def nearest_name(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:

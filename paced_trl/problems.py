@@ -123,6 +123,16 @@ def chat_prompts(problems: Dataset, context: Messages | None = None) -> Dataset:
     return _replaced(problems, "problem_id", _hashed_ids(problems)) if made_here else problems
 
 
+def prompt_settings(system_prompt: str | None, few_shot: str | None) -> dict[str, Any]:
+    """Return what shapes prompts beside the data, by setting, as a store keeps it."""
+    messages = chat_context(None, few_shot)
+    digest = hashlib.sha256(_canonical(messages).encode()).hexdigest()[:8]
+    return {
+        "system_prompt": system_prompt or None,
+        "few_shot": f"{len(messages)} messages ({digest})" if messages else None,
+    }
+
+
 class ProblemSet:
     """
     Problems with the columns that generation and verification need, each id once, and a hash of each one's text.
@@ -133,12 +143,17 @@ class ProblemSet:
         rows (`datasets.Dataset` or `list[dict]`):
             Problems with `prompt`, `solution` and further columns, which the verifier gets; `problem_id` is made where
             it is missing.
+        prompt_settings (`dict`, *optional*):
+            The settings that shaped the prompts ([`prompt_settings`]): a store keeps them, and refuses others later.
 
     Raises:
         ValueError: If there are no problems, a column is missing, or a problem id occurs twice.
     """
 
-    def __init__(self, rows: Dataset | Sequence[dict[str, Any]]):
+    def __init__(
+        self, rows: Dataset | Sequence[dict[str, Any]], prompt_settings: dict[str, Any] | None = None
+    ) -> None:
+        self.prompt_settings = prompt_settings
         dataset = rows.with_format(None) if isinstance(rows, Dataset) else Dataset.from_list(list(rows))
         if len(dataset) == 0:
             raise ValueError("`problems` is empty, so there is nothing to generate. Check the data and its filters.")

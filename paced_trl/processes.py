@@ -1,8 +1,8 @@
 """
 The processes that work on one job: `accelerate launch` or `torchrun` starts them, this module tells them apart.
 
-Responsible for the share of each process, for waiting on the others, and for jobs that only the first of them does.
-One process needs neither torch nor accelerate. Knows nothing of what the job is.
+It has the share of each process, waiting on the others, and jobs that only the first of them does. One process needs
+neither torch nor accelerate.
 """
 
 from __future__ import annotations
@@ -34,12 +34,7 @@ _LAUNCHERS_VARIABLES = (
 
 
 def run_on_first_process_only() -> int:
-    """
-    Let the first process go on as if no launcher had started it, with nobody to wait for.
-
-    Returns:
-        `int`: How many processes the first one goes on without, or -1 in those: they have nothing to do.
-    """
+    """Let the first process go on as if it were alone; return how many it goes on without, -1 in those."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count > 1 and int(os.environ["RANK"]) > 0:
         return -1
@@ -51,25 +46,14 @@ def run_on_first_process_only() -> int:
 
 @dataclass(frozen=True)
 class Processes:
-    """
-    This process among those of its job.
-
-    Args:
-        index (`int`, *optional*, defaults to `0`): Number of this process.
-        count (`int`, *optional*, defaults to `1`): Number of processes.
-    """
+    """This process among those of its job."""
 
     index: int = 0
     count: int = 1
 
     @classmethod
     def current(cls) -> Processes:
-        """
-        Return the processes that a launcher started, joined to each other; one where there is no launcher.
-
-        Raises:
-            ValueError: If there are several, and accelerate was set up as if each of them were alone.
-        """
+        """Return the processes that a launcher started, joined to each other; one where there is no launcher."""
         num_started = int(os.environ.get("WORLD_SIZE", "1"))
         if num_started == 1:
             return cls()
@@ -122,12 +106,7 @@ class Processes:
 
     @contextmanager
     def temporary_directory(self, prefix: str) -> Iterator[str]:
-        """
-        Make one directory for all processes, and delete it when all of them have left it.
-
-        Raises:
-            ValueError: If they run on several machines, which share no temporary directory.
-        """
+        """Make one directory for all processes of a machine, and delete it when all of them have left it."""
         if self.count > int(os.environ.get("LOCAL_WORLD_SIZE", self.count)):
             raise ValueError(
                 f"{self.count} processes run on several machines, which share no temporary directory. Name one that "

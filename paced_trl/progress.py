@@ -87,11 +87,7 @@ class GenerationProgress:
             self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def show_example(self, prompt: str, completion: str, outcome: str) -> None:
-        """
-        Print the first prompt as the model sees it, and what came of it: most mistakes in a set-up show here.
-
-        Once per process and prompt: a comparison evaluates many models on the same problems.
-        """
+        """Print the first prompt as the model sees it, and what came of it: most mistakes in a set-up show here."""
         if (self._description, prompt) not in _shown_examples:
             _shown_examples.add((self._description, prompt))
             self.note(_example({"First prompt": prompt, f"First completion ({outcome})": completion}))

@@ -12,6 +12,8 @@ import uuid
 from pathlib import Path
 from typing import Any, Literal
 
+from .names import dotted
+
 
 MANIFEST = "run.json"
 # Settings of earlier versions, and the value with which they changed nothing: a run's record may still have them.
@@ -23,7 +25,12 @@ def publish(temporary: Path, final: Path) -> None:
     with open(temporary, "rb+") as file:
         os.fsync(file.fileno())
     os.replace(temporary, final)
-    directory = os.open(final.parent, os.O_RDONLY)
+    sync_directory(final.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Have the names in a directory survive a power cut."""
+    directory = os.open(path, os.O_RDONLY)
     try:
         os.fsync(directory)
     finally:
@@ -48,10 +55,9 @@ def write_json(path: Path, value: Any) -> None:
 
 class RunDirectory:
     """
-    Claim `path` for a run with these settings.
+    Claim `path` for a run with these settings, or refuse a directory that holds another run or a foreign model.
 
-    Its `status` is `"new"`, `"started"` (an earlier attempt with these settings ended early) or `"finished"`. A
-    directory that holds a run with other settings, or files that are no run's, is refused.
+    Its `status` is `"new"`, `"started"` (an earlier attempt with these settings ended early) or `"finished"`.
     """
 
     def __init__(self, path: str | Path, settings: dict[str, Any]) -> None:
@@ -70,14 +76,18 @@ class RunDirectory:
             )
 
     def _refuse_other_run(self, stored: dict[str, Any]) -> None:
-        for key in sorted(stored.keys() | self.settings.keys()):
-            if key not in self.settings and key in DROPPED_SETTINGS and stored[key] == DROPPED_SETTINGS[key]:
-                continue
-            if stored.get(key) != self.settings.get(key):
-                raise ValueError(
-                    f"{str(self.path)!r} holds a run with `{key}`={stored.get(key)!r}, but now it is "
-                    f"{self.settings.get(key)!r}. Choose another `--output_dir`, or the same settings to continue."
-                )
+        there, now = dotted(stored), dotted(self.settings)
+        differing = []
+        for name in sorted(there.keys() | now.keys()):
+            before, after = (settings.get(name, DROPPED_SETTINGS.get(name)) for settings in (there, now))
+            # A setting that an earlier version did not have does not matter while it is off.
+            if before != after and not (name not in there and after is False):
+                differing.append(f"`{name}`={before!r}, but now it is {after!r}")
+        if differing:
+            raise ValueError(
+                f"{str(self.path)!r} holds a run with {'; '.join(differing)}. Choose another `--output_dir`, or the "
+                "same settings to continue."
+            )
 
     def mark(self, status: Literal["started", "finished"]) -> None:
         """Write the run's settings and status."""

@@ -17,12 +17,6 @@ from .names import nearest_name
 def check_settings(settings: Any) -> None:
     """
     Refuse values of the wrong type, outside their choices or their range, in every setting that this package declares.
-
-    A field says its range in its metadata: `at_least`, `more_than`, `at_most`, `less_than`; `unchecked` leaves it to
-    the dataclass.
-
-    Raises:
-        ValueError: Names the setting, the value, what it may be and the nearest choice.
     """
     hints = get_type_hints(type(settings))
     for f in fields(settings):

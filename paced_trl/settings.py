@@ -324,11 +324,17 @@ class PlanArguments(Settings):
 
     _argument_group_name: ClassVar[str] = "plan"
 
-    card: Literal[8, 12, 16, 24, 48, 80] = setting(24, "Memory of the GPU in GB: 8, 12, 16, 24, 48 or 80.")
+    card: int = setting(24, "Memory of the GPU in GB.", at_least=1)
     num_problems: int | None = setting(None, "How many problems, where they are not on this disk.", at_least=1)
     prompt_tokens: int = setting(256, "Tokens of the longest prompt.", at_least=1)
     autocast: bool = setting(
         True, "Whether matrices are multiplied in half precision, as TRL does on a GPU, here where there may be none."
+    )
+    tokens_per_second: float | None = setting(
+        None, "Tokens that the engine generates in a second on that card, as you measured, for hours.", more_than=0
+    )
+    trained_tokens_per_second: float | None = setting(
+        None, "Tokens that training takes in a second on that card, prompts included, as you measured.", more_than=0
     )
     completion_share: float = setting(
         0.5, "Mean length of completions, as a share of max_completion_length.", more_than=0, at_most=1

@@ -38,6 +38,19 @@ def test_a_setting_that_was_dropped_matters_only_where_it_changed_something(tmp_
         RunDirectory(tmp_path / "run", {"kl": "forward", **dropped, "kl_switch_patience": 3})
 
 
+def test_a_setting_that_is_new_matters_only_where_it_is_on(tmp_path: Path) -> None:
+    RunDirectory(tmp_path, {"problems": {"prompt_column": "prompt"}}).mark("finished")
+    off = {"prompt_column": "prompt", "pass_rate_column": None, "is_new": False}
+    assert RunDirectory(tmp_path, {"problems": off}).status == "finished"
+    on = {"prompt_column": "q", "pass_rate_column": "p", "is_new": True}
+    message = (
+        "holds a run with `problems.is_new`=None, but now it is True; `problems.pass_rate_column`=None, but now it is "
+        "'p'; `problems.prompt_column`='prompt', but now it is 'q'. Choose"
+    )
+    with pytest.raises(ValueError, match=message):
+        RunDirectory(tmp_path, {"problems": on})
+
+
 def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "results.json"
     write_json(path, {"a": 1})

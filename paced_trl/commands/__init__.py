@@ -71,11 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run_command(command: str, arguments: Sequence[str] | None = None) -> None:
-    """
-    Run a command on its arguments, those of the process if None, and turn errors into one line.
-
-    Of several processes the first one works alone, and the others leave, unless the command divides its work.
-    """
+    """Run a command on its arguments, those of the process if None, and turn errors into one line."""
     from ..processes import run_on_first_process_only
     from .early_checks import check_arguments
     from .exits import clean_exit

@@ -30,12 +30,7 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 def take_config(arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
-    """
-    Take `--config FILE` or `--config=FILE` off a command line; return the rest and the file's settings.
-
-    Raises:
-        ValueError: If the file is missing or not readable, or `--config` is given twice.
-    """
+    """Take `--config FILE` or `--config=FILE` off a command line; return the rest and the file's settings."""
     rest: list[str] = []
     files: list[str] = []
     remaining = iter(arguments)
@@ -58,16 +53,7 @@ def take_config(arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
 
 
 def read_settings(path: Path, including: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """
-    Read a YAML file of settings; those of the files that its `include` names come first, so its own win.
-
-    Args:
-        path (`Path`): The file. What it includes is found from its own directory.
-        including (`tuple[Path, ...]`, *optional*): The files that led here, none of which may come again.
-
-    Raises:
-        ValueError: If a file is no mapping, gives a key twice, is too large, or includes itself.
-    """
+    """Read a YAML file of settings; those of the files that its `include` names come first, so its own win."""
     given = f"`--config` names {str(path)!r}"
     if not path.is_file():
         what = "is a directory" if path.is_dir() else "does not exist"

@@ -26,14 +26,14 @@ def run(arguments: Sequence[str]) -> None:
     recipe = Recipe.parse("diagnose", arguments, description=_DESCRIPTION)
     from ..evaluation.diagnosis import diagnose
     from ..report import write_figure
-    from ..report.snr_figure import draw_gradient_snr
+    from ..report.draw_results import draw_gradient_snr
     from .training_steps import training_problems
 
     with recipe.verifier_if_named() as verifier:
         problems = training_problems(recipe, recipe.problems(), verifier)
     result = diagnose(recipe.training, recipe.model_config, problems, **vars(recipe.diagnosis))
     print(result.summary())
-    figure = write_figure(recipe.output_dir, "gradient_snr", lambda theme: draw_gradient_snr(result, theme))
+    figure = write_figure(recipe.output_dir, "gradient_snr", lambda: draw_gradient_snr(result))
     print(f"Figure: {figure}")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from ..estimation.pass_rates import estimate_pass_rates
+from ..estimation.pass_rates import allocation_of, estimate_pass_rates
 from ..estimation.published_pass_rates import load_pass_rates
 from ..estimation.summary import precision_of, summarize_pass_rates
 from ..generation.completions import Generator, SamplingParameters
@@ -20,13 +20,13 @@ from .recipe import Recipe
 
 
 def estimate_student(recipe: Recipe, problems: Dataset, verifier: Verifier) -> Dataset:
-    """
-    Measure the student's pass rates, or read published ones; what the store holds is not generated again.
-
-    Beside the store, `<store>.parquet` gets the problems with `num_passed`, `num_valid` and `pass_rate`.
-    """
+    """Measure the student's pass rates, or read published ones; what the store holds is not generated again."""
     if recipe.published_pass_rates is not None:
         return published_pass_rates(recipe, problems)
+    settings = recipe.estimation
+    allocation = allocation_of(
+        settings.allocation, settings.num_generations, settings.target_error, recipe.weights.weighting_arguments
+    )
     generator = recipe.student()
     problems = with_prior_features(recipe, problems, generator)
     table = estimate_pass_rates(
@@ -35,9 +35,7 @@ def estimate_student(recipe: Recipe, problems: Dataset, verifier: Verifier) -> D
         verifier,
         store=recipe.pass_rates,
         num_generations=recipe.estimation.num_generations,
-        allocation=recipe.estimation.allocation,
-        target_error=recipe.estimation.target_error,
-        weighting=recipe.weights.weighting_arguments,
+        allocation=allocation or "fixed",
         prior_features=recipe.weights.prior_features,
         seed=recipe.sampling.seed,
     )
@@ -54,11 +52,7 @@ def published_pass_rates(recipe: Recipe, problems: Dataset) -> Dataset:
 
 
 def with_prior_features(recipe: Recipe, problems: Dataset, generator: Generator | None = None) -> Dataset:
-    """
-    Add the log-probability of each solution, if it is a feature of the prior and no column yet.
-
-    It is computed once: beside the store, `<store>.parquet` keeps it.
-    """
+    """Add the log-probability of each solution, if it is a feature of the prior and no column yet."""
     name = SOLUTION_LOG_PROBABILITY
     if name not in recipe.weights.prior_features or name in problems.column_names:
         return problems

@@ -34,6 +34,8 @@ def run(arguments: Sequence[str]) -> None:
 
     from ..evaluation.tables import as_rich, evaluation_rows
     from ..processes import Processes
+    from ..report.contents import BASELINES
+    from ..run_directory import write_json
     from .evaluation_steps import evaluate_sets, evaluation_path, load_evaluations
 
     directory = evaluation_path(recipe)
@@ -42,6 +44,8 @@ def run(arguments: Sequence[str]) -> None:
         results = evaluate_sets(recipe, verifier, directory)
     processes = Processes.current()
     if processes.is_main:
+        if baselines:
+            write_json(directory / BASELINES, recipe.evaluation.baseline)  # `paced-trl report` looks there
         Console().print(as_rich(evaluation_rows(results, baselines)))
         print(f"Evaluation: {directory}")
     processes.leave()

@@ -22,11 +22,7 @@ if TYPE_CHECKING:
 def evaluate_sets(
     recipe: Recipe, verifier: Verifier, directory: Path, *, name_or_path: str | None = None
 ) -> dict[str, Evaluation]:
-    """
-    Evaluate a model on all evaluation and retention sets, on the training problems if that is asked for.
-
-    A finished evaluation is read from `directory`. `name_or_path` is the model, if it is not the recipe's student.
-    """
+    """Evaluate a model on all evaluation and retention sets, on the training problems if that is asked for."""
     from ..generation.identity import weights_fingerprint
 
     held_out = recipe.held_out_sets()

@@ -16,11 +16,7 @@ _SECONDS_TO_SPEAK_FIRST = 5.0
 
 @contextmanager
 def clean_exit(command: str) -> Iterator[None]:
-    """
-    Turn what a user can mend into one line on stderr, and Ctrl-C into a clean end.
-
-    `PACED_TRL_TRACEBACK=1` shows the traceback as well.
-    """
+    """Turn what a user can mend into one line on stderr, and Ctrl-C into a clean end."""
     from ..store.store import StoreLockedError
 
     try:

@@ -12,11 +12,10 @@ _DESCRIPTION = """\
 Bring the completions of several pass-rate stores into one, each generation once.
 
   paced-trl merge runs/node-0/pass_rates runs/node-1/pass_rates --output_dir runs/all/pass_rates
-  paced-trl merge runs/mine/pass_rates --output_dir runs/mine/fewer_files
 
 The stores must have been made with the same model, verifier, sampling and seed; a field that differs is named. Sources
-are not changed. Of a generation that several stores have with another text or verdict, the first store's is kept.
-Stopped or killed, the same command continues.
+are not changed. Of a generation that several stores have, the first store's text and verdict are kept. Stopped or
+killed, the same command continues.
 """
 
 
@@ -31,11 +30,6 @@ def run(arguments: Sequence[str]) -> None:
     counts = merge_stores(args.stores, args.output_dir)
     print(f"Store: {args.output_dir}")
     print(f"{counts.added} completions added, {counts.known} were there already.")
-    if counts.contradicting:
-        print(
-            f"{counts.contradicting} were there already with another text or verdict (another GPU or library, or a "
-            "check that timed out): the first store's are kept and counted, the others left out."
-        )
 
 
 if __name__ == "__main__":

@@ -13,21 +13,7 @@ from .early_checks import check_file, refuse_unknown
 
 
 def parse(command: str, dataclasses: Sequence[type], arguments: Sequence[str], *, description: str) -> tuple[Any, ...]:
-    """
-    Parse a command's YAML file (`--config`) and flags into its dataclasses, with TRL's parser; flags win.
-
-    Args:
-        command (`str`): Name of the command, for the help.
-        dataclasses (`Sequence[type]`): Dataclasses to fill.
-        arguments (`Sequence[str]`): The command line after the command's name.
-        description (`str`): What `--help` shows above the options; teaches by example.
-
-    Returns:
-        `tuple`: One instance per dataclass.
-
-    Raises:
-        ValueError: If the file or the command line names a setting that does not exist; the nearest one is named.
-    """
+    """Parse a command's YAML file (`--config`) and flags into its dataclasses, with TRL's parser; flags win."""
     rest, settings = take_config(list(arguments))
     environment = settings.pop("env", None)
     own = {f.name for dataclass in dataclasses for f in fields(dataclass)}

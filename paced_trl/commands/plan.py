@@ -17,7 +17,7 @@ Say what a run will take, item by item, whether it fits a card, and what to chan
   paced-trl plan --config X.yaml --card 24 --output_dir runs/mine --prompt_tokens 400
 
 Of models only their config.json is read. Memory is counted on the real modules, run without contents (within 15 % of
-what was measured on CPUs; no GPU was at hand). Hours come from the card's data sheet and assumed efficiencies.
+what was measured on CPUs; no GPU was at hand). Hours are given where you give the rates that you measured.
 """
 
 

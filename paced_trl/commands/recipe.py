@@ -87,12 +87,7 @@ _SECTIONS = {
 
 
 class Recipe:
-    """
-    The settings of a run, by section, and what they name.
-
-    A command has the sections that it parses; another is an `AttributeError`. With training, [`PacedConfig`] is also
-    the section of sampling, verifier, weights and output.
-    """
+    """The settings of a run, by section, and what they name."""
 
     data: ProblemArguments
     model: ModelArguments | ModelConfig

@@ -10,9 +10,10 @@ from .parsing import parse
 
 
 _DESCRIPTION = """\
-Draw the figures of a run or a comparison and write report.html, one file that opens offline: the verdict, charts, the
-table of arms, and all problems with their completions before and after training, to search and to sort. What the page
-says in short is printed; the figures are also in figures/, as PNG, for model cards.
+Draw the figures of a run or a comparison and write report.html, one file that opens offline: the outcome, the figures
+with their numbers, the table of results, and all problems with their completions before and after training, to search
+and to sort. The outcome, the table and the warnings are printed; the figures are in figures/ as PNG, for model cards.
+A store named by pass_rates and the evaluations given as --baseline are found where they lie.
 
   paced-trl report --output_dir runs/demo
 """

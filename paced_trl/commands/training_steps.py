@@ -24,12 +24,7 @@ from .recipe import Recipe
 
 
 def training_problems(recipe: Recipe, problems: Dataset, verifier: Verifier | None) -> Dataset:
-    """
-    Join what training needs to the problems: measured pass rates, and references where a stage trains on them.
-
-    Raises:
-        ValueError: If the pass rates have not been measured.
-    """
+    """Join what training needs to the problems: measured pass rates, and references where a stage trains on them."""
     path = recipe.pass_rates
     if recipe.published_pass_rates is not None or path.exists():
         if recipe.published_pass_rates is not None:
@@ -52,14 +47,7 @@ def training_problems(recipe: Recipe, problems: Dataset, verifier: Verifier | No
 
 
 def with_references(recipe: Recipe, problems: Dataset, verifier: Verifier | None) -> Dataset:
-    """
-    Let the teacher write the column `reference`, where the data have none.
-
-    Beside their store, `<store>.parquet` gets the verified ones.
-
-    Raises:
-        ValueError: If there is no teacher to write it, or no verifier to check it.
-    """
+    """Let the teacher write the column `reference`, where the data have none."""
     args = recipe.training
     if "reference" in problems.column_names:
         return problems
@@ -109,6 +97,7 @@ def train_student(
             problems=vars(recipe.data),
             pass_rates={name: getattr(recipe.estimation, name) for name in measuring},
             references={name: getattr(recipe.references, name) for name in teaching},
+            prompts=problems["prompt"][:64],
         )
     return distilled
 

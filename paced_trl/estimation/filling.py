@@ -1,12 +1,8 @@
 """
-Fill a pass-rate store up to a wanted number of generations per problem.
+Fill a pass-rate store up to a wanted number of generations per problem: the loop under estimation and references.
 
-Responsible for the loop under estimation and references: problems whose gold is unusable are left out, the rest is
-generated in slices, each slice verified and appended as one shard. A kill loses the slice in flight and nothing else;
-who calls again gets the rest, and never a completion twice.
-
-Refuses to know why a problem shall get how many generations: `targets` is an array. The paper (arXiv 2603.11178) has
-the same number for all.
+Problems whose gold is unusable are left out; the rest is generated in slices, each slice verified and appended as one
+shard. A kill loses the slice in flight and nothing else; who calls again gets the rest, and never a completion twice.
 """
 
 from __future__ import annotations
@@ -30,7 +26,9 @@ from ..problems import ProblemSet
 from ..processes import Processes
 from ..progress import GenerationProgress
 from ..store.store import VERDICTS, PassRateStore
+from ..text import shortened
 from .protocols import checked_verdicts, generate_all, verify_all
+from .stored_problems import check_prompt_settings, keep_problems
 
 
 if TYPE_CHECKING:
@@ -43,15 +41,11 @@ logger = logging.getLogger(__name__)
 _SECONDS_PER_SLICE = 15.0
 _MAX_SLICE = 8192
 _DEFAULT_BATCH = 64
-_NUM_LISTED = 5
+_NUM_LISTED, _MAX_SHOWN = 5, 80
 
 
 def run_record(generator: Generator, verifier: VerifierLike, seed: int) -> dict[str, Any]:
-    """
-    Return the record of a run's store.
-
-    The seed belongs to it: a rerun with another seed would otherwise silently return the completions of the first.
-    """
+    """Return the record of a run's store; of another seed, a rerun would silently get the completions of the first."""
     return {
         "generator": getattr(generator, "record", None) or {},
         "verifier": getattr(verifier, "record", None) or {},
@@ -61,34 +55,10 @@ def run_record(generator: Generator, verifier: VerifierLike, seed: int) -> dict[
 
 class StoreFiller:
     """
-    Bring problems to a wanted number of stored generations.
+    Brings P problems to a wanted number of stored generations; `num_generations` has those stored, **shape (P,)**.
 
-    Args:
-        problems (`ProblemSet`):
-            P problems.
-        generator (`Generator`):
-            Called once per slice, with the number of generations that each problem lacks.
-        verifier (`Verifier` or callable):
-            Judges the completions. Where it has `check_solutions`, a problem whose gold does not pass is left out.
-        store (`PassRateStore`):
-            Where completions go; its lock is held by the caller.
-        seed (`int`):
-            Seed of all draws. The seed of a call comes from it and the first generation index that its problems lack,
-            so that a continued run repeats nothing and ends as an uninterrupted one.
-        slice_size (`int`, *optional*):
-            Completions per slice. `None` aims at 15 seconds.
-        progress (`GenerationProgress`):
-            Display.
-        processes (`Processes`):
-            Those that fill the store together: each generates its share of the problems. All call `fill` with the same
-            targets. The completions are those that one process would make.
-
-    Attributes:
-        num_generations (`np.ndarray` of shape `(P,)`): Stored generations per problem.
-        is_usable (`np.ndarray` of shape `(P,)`): False where the gold was found to be unusable.
-
-    Raises:
-        ValueError: If the store holds completions of another problem under the same id.
+    `is_usable`, **shape (P,)**, is False where the gold was found to be unusable. Of several `processes` each
+    generates its share, and all call `fill` with the same targets: the completions are those that one process makes.
     """
 
     def __init__(
@@ -141,20 +111,10 @@ class StoreFiller:
 
     def fill(self, targets: npt.NDArray[np.int64], *, total: int | None = None) -> int:
         """
-        Generate, verify and store until every usable problem has its target.
+        Generate, verify and store until every usable problem has its target; return how many completions were missing.
 
-        Args:
-            targets (`np.ndarray` of shape `(P,)`):
-                Wanted number of stored generations per problem.
-            total (`int`, *optional*):
-                Completions that the display counts towards, where more calls will follow. `None`: those of `targets`.
-
-        Returns:
-            `int`: How many completions were missing and have been generated.
-
-        Raises:
-            ValueError: If no gold is usable, a prompt is impossible, or generator or verifier break their protocol.
-            KeyboardInterrupt: After saying what is kept.
+        `targets`, **shape (P,)**, counts stored generations; `total` is what the display counts towards, where more
+        calls will follow.
         """
         try:
             self._check_problems(np.flatnonzero((targets > self.num_generations) & ~self._is_checked))
@@ -174,16 +134,7 @@ class StoreFiller:
         return int(missing.sum())
 
     def first_verdicts(self, targets: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.int64]]:
-        """
-        Count the verdicts of each problem's first generations, in the order of their indices.
-
-        Args:
-            targets (`np.ndarray` of shape `(P,)`):
-                How many generations of each problem to look at; the store may hold more.
-
-        Returns:
-            `dict[str, np.ndarray]`: By verdict, counts of **shape (P,)**.
-        """
+        """Count the verdicts of each problem's first `targets` generations, by their indices: **shape (P,)** each."""
         stored = self.store.completions(columns=["problem_id", "generation_index", "verdict"])
         rows = pc.index_in(stored["problem_id"], pa.array(self.problems.ids, pa.string()))
         known = pc.is_valid(rows)
@@ -230,7 +181,7 @@ class StoreFiller:
             return
         self.is_usable[[index for index, _, _ in unusable]] = False
         listed = "".join(
-            f"\n  {self.problems.ids[index]}: {_shortened(solution)} ({verdict})"
+            f"\n  {self.problems.ids[index]}: {shortened(repr(solution), _MAX_SHOWN)} ({verdict})"
             for index, solution, verdict in unusable[:_NUM_LISTED]
         )
         if len(unusable) > _NUM_LISTED:
@@ -250,12 +201,9 @@ class StoreFiller:
         )
 
     def _slices(self, missing: npt.NDArray[np.int64]) -> Iterator[list[int]]:
-        """
-        Yield this process's share of the problems in slices.
-
-        A call has one seed, so its problems begin at the same generation index. Longest prompts come first: batches
-        of similar lengths waste little, and what does not fit into memory fails at once.
-        """
+        """Yield this process's share of the problems in slices, each with one next generation index."""
+        # A call has one seed, so its problems begin at the same index. Longest prompts come first: batches of similar
+        # lengths waste little, and what does not fit into memory fails at once.
         rows = np.flatnonzero(missing).tolist()
         rows.sort(key=lambda row: (self._next_index[row], -self.problems.prompt_lengths[row], row))
         indices: list[int] = []
@@ -274,6 +222,7 @@ class StoreFiller:
         started = time.monotonic()
         columns = self.problems.columns(indices)
         counts = [int(missing[index]) for index in indices]
+        # Seeded by the next index: a continued run repeats no draw and ends as an uninterrupted one.
         digest = hashlib.sha256(f"{self.seed}|{self._next_index[indices[0]]}".encode()).digest()
         seed = int.from_bytes(digest[:4], "little")
         generated = generate_all(self.generator, columns["prompt"], counts, seed, self.progress)
@@ -345,7 +294,9 @@ def filling(
         store.writing() if processes.is_main else store.joining(),
         GenerationProgress(description, enabled=progress and processes.is_main) as display,
     ):
+        check_prompt_settings(store, problems)
         if processes.is_main:
+            keep_problems(store, problems)
             processes.wait()
         yield StoreFiller(
             problems,
@@ -362,8 +313,3 @@ def filling(
 def _taken(column: pa.ChunkedArray, rows: pa.Array) -> npt.NDArray[np.int64]:
     """Return a column's values at some rows, 0 where the row is null."""
     return pc.fill_null(column.take(rows), 0).to_numpy().astype(np.int64)
-
-
-def _shortened(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

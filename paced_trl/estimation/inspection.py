@@ -1,52 +1,49 @@
 """
-What is in a store, for a person: settings, numbers, what is wrong with it, and the completions themselves.
+What is in a store, for a person: settings, numbers, what is wrong with it, and completions with their problems.
 
-Responsible for describing; changes nothing, takes no lock, and can look at a store that is being written. What the
-numbers mean is for the modules that made them. Not part of the paper.
+Describes only: it changes nothing, takes no lock, and can look at a store that is being written.
 """
 
 from __future__ import annotations
 
-import json
+import os
 import textwrap
 import warnings
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
 
+from ..store.manifest import dotted
 from ..store.shards import READ_ERRORS, SCHEMA, VERDICTS, first_line, read_shard
 from ..store.store import PassRateStore
+from ..text import one_line, printable
+from ..verification.check import Check
+from ..verification.verifier import make_check
 from .pass_rates import read_pass_rates
-from .summary import summarize_pass_rates
+from .stored_problems import read_problems
+from .summary import bars, in_percent, summarize_pass_rates
 
 
-_BAR_WIDTH = 40
 _MAX_BARS = 16
-_MAX_VALUE = 100
+_MAX_VALUE = 97
+_MAX_TEXT = 600
 
 
 @dataclass(frozen=True)
 class StoreContents:
-    """
-    Numbers of a store.
-
-    Args:
-        num_shards (`int`): Files, corrupt ones included.
-        corrupt_shards (`dict[str, str]`): What is wrong with the files that cannot be read, by path.
-        problems_by_generations (`dict[int, int]`): How many problems have so many completions.
-        num_tokens (`int`): Tokens of all completions.
-        num_clipped (`int`): Completions that were cut off at the length limit.
-    """
+    """Numbers of a store; corrupt shards are named, with what is wrong with them, and not counted."""
 
     num_shards: int
     corrupt_shards: dict[str, str]
     problems_by_generations: dict[int, int]
+    """How many problems have so many completions."""
     num_tokens: int
     num_clipped: int
+    """Completions that were cut off at the length limit."""
 
     @property
     def num_problems(self) -> int:
@@ -59,17 +56,30 @@ class StoreContents:
         return sum(generations * problems for generations, problems in self.problems_by_generations.items())
 
 
+def find_store(path: str | os.PathLike[str]) -> PassRateStore:
+    """Open a store, or that of a run directory: its pass rates, else the only one it has."""
+    directory = Path(path)
+    if not directory.exists():
+        raise FileNotFoundError(
+            f"There is no directory {str(path)!r}. Check the path; relative paths start at {Path.cwd()}."
+        )
+    if (directory / "manifest.json").exists():
+        return PassRateStore(directory)
+    stores = sorted(found.parent for found in directory.rglob("manifest.json") if (found.parent / "shards").is_dir())
+    if directory / "pass_rates" in stores:
+        return PassRateStore(directory / "pass_rates")
+    if len(stores) != 1:
+        listed = "".join(f"\n  {store}" for store in stores)
+        raise ValueError(
+            f"{str(path)!r} is no store and has none below it. Name a directory that `estimate` or `train` wrote."
+            if not stores
+            else f"{str(path)!r} has no pass rates, and {len(stores)} stores below it. Name one of them:{listed}"
+        )
+    return PassRateStore(stores[0])
+
+
 def store_contents(store: PassRateStore) -> StoreContents:
-    """
-    Read every shard whole, text included, so that a corrupt one is found wherever it is broken.
-
-    Args:
-        store ([`PassRateStore`]):
-            The store.
-
-    Returns:
-        [`StoreContents`]: Its numbers; corrupt shards are named and not counted.
-    """
+    """Read every shard whole, text included, so that a corrupt one is found wherever it is broken."""
     corrupt: dict[str, str] = {}
     generations: Counter[str] = Counter()
     num_tokens = num_clipped = 0
@@ -89,17 +99,7 @@ def store_contents(store: PassRateStore) -> StoreContents:
 
 
 def describe_store(store: PassRateStore) -> str:
-    """
-    Describe a store for a person.
-
-    Args:
-        store ([`PassRateStore`]):
-            The store.
-
-    Returns:
-        `str`: Who writes to it, the settings it was made under, its numbers, corrupt shards, generations per problem,
-        and the pass rates with the counts of verdicts ([`summarize_pass_rates`]).
-    """
+    """Describe a store: who writes to it, its settings and numbers, what is corrupt, and its pass rates."""
     contents = store_contents(store)
     holder = store.lock_holder()
     lines = [
@@ -107,7 +107,7 @@ def describe_store(store: PassRateStore) -> str:
         f"  being written by process {holder}" if holder else "  nobody is writing",
         "",
         "Made under",
-        *(f"  {name}: {_shortened(value)}" for name, value in _flattened(store.record)),
+        *(f"  {name}: {one_line(value, _MAX_VALUE)}" for name, value in dotted(store.record).items()),
         "",
         f"{contents.num_completions:,} completions of {contents.num_problems:,} problems in "
         f"{contents.num_shards - len(contents.corrupt_shards):,} shards",
@@ -115,7 +115,8 @@ def describe_store(store: PassRateStore) -> str:
     if contents.num_completions:
         lines.append(
             f"{contents.num_tokens:,} tokens, {contents.num_tokens / contents.num_completions:.1f} per completion; "
-            f"{contents.num_clipped:,} completions cut off ({contents.num_clipped / contents.num_completions:.1%})"
+            f"{contents.num_clipped:,} completions cut off "
+            f"({in_percent(contents.num_clipped / contents.num_completions)})"
         )
     if contents.corrupt_shards:
         lines += ["", f"Corrupt shards, counted as not generated: {len(contents.corrupt_shards)}"]
@@ -123,7 +124,7 @@ def describe_store(store: PassRateStore) -> str:
         lines.append("  Restore them from a copy or delete them; the next estimation generates what is missing.")
     if not contents.num_completions:
         return "\n".join(lines)
-    lines += ["", "Completions per problem", *_bars(contents.problems_by_generations), ""]
+    lines += ["", "Completions per problem", *_generations(contents.problems_by_generations), ""]
     with warnings.catch_warnings():
         # Corrupt shards are listed above.
         warnings.filterwarnings("ignore", message="The shard .* cannot be read", category=UserWarning)
@@ -136,24 +137,9 @@ def describe_completions(
     store: PassRateStore, problem_id: str | None = None, verdict: str | None = None, *, max_completions: int = 10
 ) -> str:
     """
-    Show stored completions with their verdicts, such as those on which the verifier failed.
+    Show stored completions of a problem, or all, with a verdict, or any: problem, gold, what the verifier read, text.
 
-    Args:
-        store ([`PassRateStore`]):
-            The store.
-        problem_id (`str`, *optional*):
-            Problem to show. `None` shows all.
-        verdict (`str`, *optional*):
-            Verdict to show, such as `"timeout"`. `None` shows all.
-        max_completions (`int`, *optional*, defaults to `10`):
-            How many to show.
-
-    Returns:
-        `str`: Per completion a line with problem, generation index, verdict, tokens and finish reason, then the text;
-        control characters are escaped, so that a completion cannot command the terminal.
-
-    Raises:
-        ValueError: If `max_completions` is below 1, or the store does not have the problem.
+    Control characters are escaped, so that a completion cannot command the terminal.
     """
     if max_completions < 1:
         raise ValueError(f"`max_completions` is {max_completions}, so there is nothing to show. Give at least 1.")
@@ -168,38 +154,46 @@ def describe_completions(
     total = sum(pc.sum(counts[f"num_{name}"]).as_py() or 0 for name in ([verdict] if verdict else VERDICTS))
     problem_ids = None if problem_id is None else [problem_id]
     rows = store.completions(problem_ids, verdict, max_completions=max_completions).to_pylist()
+    problems = read_problems(store, {row["problem_id"] for row in rows})
+    check = _check_of(store.record)
     blocks = []
     for row in rows:
         about = f"{row['verdict']}, {row['num_tokens']} tokens, finish reason {row['finish_reason']}"
-        text = textwrap.indent(_printable(row["completion"]), "  ", lambda line: True)
-        blocks.append(f"{_printable(row['problem_id'])} #{row['generation_index']}: {about}\n{text}")
+        known = _what_is_known(problems.get(row["problem_id"]), row["completion"], check)
+        text = textwrap.indent(printable(row["completion"]), "  ", lambda line: True)
+        blocks.append("\n".join([f"{printable(row['problem_id'])} #{row['generation_index']}: {about}", *known, text]))
     return "\n\n".join([*blocks, f"{len(rows)} of {total} completions shown."])
 
 
-def _flattened(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the fields of a record with dotted names, as errors name them."""
-    if isinstance(value, dict) and value:
-        for key, inner in value.items():
-            yield from _flattened(inner, f"{name}.{key}" if name else key)
-    else:
-        yield name or "record", _printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+def _what_is_known(problem: dict[str, Any] | None, completion: str, check: Check | None) -> list[str]:
+    """Return lines about a completion: its problem, the gold and what the verifier read of either."""
+    lines = []
+    if problem is not None:
+        prompt, earlier = problem["prompt"], ""
+        if isinstance(prompt, list):
+            earlier = f" (after {len(prompt) - 1} earlier messages)" if len(prompt) > 1 else ""
+            prompt = prompt[-1].get("content")
+        gold = one_line(problem["solution"], _MAX_TEXT)
+        read = None if check is None else check.stated_gold(problem["solution"])
+        lines += [f"  problem{earlier}: {one_line(prompt, _MAX_TEXT)}"]
+        lines += [f"  gold: {gold}" + ("" if read in (None, gold) else f", read as {one_line(read, _MAX_TEXT)}")]
+    if check is not None and type(check).stated is not Check.stated:
+        answer = check.stated(completion)
+        lines.append(f"  the verifier read: {'no answer' if answer is None else one_line(answer, _MAX_TEXT)}")
+    return [*lines, "  completion:"] if lines else []
 
 
-def _bars(counts: dict[int, int]) -> list[str]:
+def _check_of(record: dict[str, Any]) -> Check | None:
+    """Return the check of the verifier that judged a store, None where it cannot be made here."""
+    verifier = record.get("verifier") or {}
+    try:
+        return make_check(verifier["name"], verifier.get("options") or {})
+    except (KeyError, TypeError, ValueError, ImportError):
+        return None
+
+
+def _generations(counts: dict[int, int]) -> list[str]:
     if len(counts) > _MAX_BARS:
         values = np.repeat(list(counts), list(counts.values()))
         return [f"  from {values.min()} to {values.max()}, median {np.median(values):g}, mean {values.mean():.1f}"]
-    scale, width = _BAR_WIDTH / max(counts.values()), len(str(max(counts)))
-    return [
-        f"  {number:>{width}} {'█' * max(round(count * scale), 1):<{_BAR_WIDTH}} {count}"
-        for number, count in counts.items()
-    ]
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
-
-
-def _shortened(text: str) -> str:
-    line = text.replace("\n", "\\n")
-    return line if len(line) <= _MAX_VALUE else f"{line[: _MAX_VALUE - 3]}..."
+    return bars(counts)

@@ -1,26 +1,22 @@
 """
-How often the student passes each problem: generation, verification and store put together.
+How often the student passes each problem: what counts as a valid generation, and the table of pass rates.
 
-Responsible for the table of pass rates: what counts as a valid generation, what was spent and how exact the weights
-are. How a store is filled is in `filling.py`, who gets the next generation in `allocation.py`, and what a person sees
+How a store is filled is in `filling.py`, who gets the next generation in `weighting/allocation.py`, what a person sees
 in `summary.py`.
-
-Refuses to know weights, training and what the pass rates are used for. Paper (arXiv 2603.11178): p is the share of K
-student rollouts that a verifier accepts.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
-from ..problems import ProblemSet
+from ..problems import ProblemSet, with_problem_ids
 from ..store.store import PassRateStore
 from ..verification.verdict import VALID_VERDICTS
 from ..weighting.allocation import SCREENING_GENERATIONS, AdaptiveAllocation
@@ -34,25 +30,21 @@ if TYPE_CHECKING:
     from ..generation.completions import Generator
     from .protocols import VerifierLike
 
-Allocation = Literal["fixed", "adaptive"]
+_VALID = tuple(verdict.value for verdict in VALID_VERDICTS)
 
 
 def estimate_pass_rates(
-    problems: Dataset | Sequence[dict[str, Any]],
+    problems: Dataset | Sequence[dict[str, Any]] | ProblemSet,
     generator: Generator,
     verifier: VerifierLike,
     *,
     store: PassRateStore | str | os.PathLike[str],
     num_generations: int = 8,
-    allocation: Allocation = "fixed",
-    target_error: float | None = None,
-    weighting: Mapping[str, Any] | None = None,
+    allocation: Literal["fixed", "adaptive"] | AdaptiveAllocation = "fixed",
     prior_features: Sequence[str] = (),
     seed: int = 0,
     slice_size: int | None = None,
     progress: bool = True,
-    count_unparseable: bool = True,
-    count_truncated: bool = True,
 ) -> Dataset:
     """
     Measure how often a student passes each problem.
@@ -73,9 +65,9 @@ def estimate_pass_rates(
     ```
 
     Args:
-        problems (`datasets.Dataset` or `list[dict]`):
-            P problems with `prompt`, `solution` and `problem_id`, as [`load_problems`] makes them. The verifier gets
-            the further columns.
+        problems (`datasets.Dataset`, `list[dict]` or [`ProblemSet`]):
+            P problems with `prompt` and `solution`; where they have no `problem_id`, a hash of both becomes it. The
+            verifier gets the further columns.
         generator (`Generator`):
             The student: see [`load_generator`]. Any callable of the [`Generator`] protocol.
         verifier ([`Verifier`] or callable):
@@ -87,15 +79,11 @@ def estimate_pass_rates(
         num_generations (`int`, *optional*, defaults to `8`):
             Generations per problem, K; with `"adaptive"` the most on average. A store that holds more already keeps
             and counts them.
-        allocation (`str`, *optional*, defaults to `"fixed"`):
+        allocation (`str` or [`AdaptiveAllocation`], *optional*, defaults to `"fixed"`):
             `"fixed"`: `num_generations` for every problem. `"adaptive"`: two for every problem, then one more where it
             is expected to lower the error of the weights most, until that is the error of the plug-in estimate with
-            `num_generations` each; see [`AdaptiveAllocation`].
-        target_error (`float`, *optional*):
-            With `"adaptive"`, the error of the mean-1 weights at which to stop instead, such as 0.5.
-        weighting (`dict`, *optional*):
-            With `"adaptive"`, the arguments of [`problem_weights`] that training will use. The
-            posterior mean without a gate needs the fewest generations, the plug-in estimate saves the least.
+            `num_generations` each. An [`AdaptiveAllocation`] says for which weights, and at which error to stop; its
+            own `num_generations` holds.
         prior_features (`Sequence[str]`, *optional*):
             Columns known before generating that may tell how hard a problem is, or `"prompt_length"`; see
             [`problem_features`]. They sharpen the intervals and the adaptive allocation.
@@ -107,62 +95,70 @@ def estimate_pass_rates(
             at 15 seconds.
         progress (`bool`, *optional*, defaults to `True`):
             Whether to show a bar, and the first prompt with its completion, on stderr.
-        count_unparseable, count_truncated (`bool`, *optional*, defaults to `True`):
-            Whether completions without a readable answer, or cut off at the length limit, count as valid and not
-            passed. If not, they are left out of `num_valid`.
 
     Returns:
         `datasets.Dataset`: One row per problem in the problems' order: `problem_id`, `num_passed`, `num_valid`,
         `pass_rate` (fraction in [0, 1], nan where `num_valid` is 0), `pass_rate_low` and `pass_rate_high` (95 %
         credible interval), `num_tokens` of its completions, and one count for each other verdict.
+        [`read_pass_rates`] makes the same table of a store, also without those cut off or unparseable.
 
     Raises:
         ValueError: If problems, settings or store do not fit together, before anything is generated; or generator or
             verifier break their protocol.
         StoreLockedError: If another process writes to the store.
     """
-    if allocation not in get_args(Allocation):
-        raise ValueError(
-            f"`allocation` is {allocation!r}, which does not exist. It can be: {', '.join(get_args(Allocation))}."
-        )
+    rule = allocation_of(allocation, num_generations)
     if num_generations < 1:
         raise ValueError(
             f"`num_generations` is {num_generations}: a pass rate needs at least 1 generation per problem."
         )
-    if target_error is not None and allocation != "adaptive":
-        raise ValueError(
-            f"`target_error` is {target_error}, and with `allocation` {allocation!r} nothing stops there. Use "
-            "`allocation='adaptive'`."
-        )
-    rule = AdaptiveAllocation(num_generations, target_error, weighting) if allocation == "adaptive" else None
-    checked = ProblemSet(problems)
+    checked = problems if isinstance(problems, ProblemSet) else ProblemSet(problems)
     features = problem_features(checked.dataset, prior_features)
-    valid_verdicts = _valid_verdicts(count_unparseable=count_unparseable, count_truncated=count_truncated)
     with filling(
         "Pass rates", checked, generator, verifier, store, seed=seed, slice_size=slice_size, progress=progress
     ) as filler:
         if rule is None:
             num_new = filler.fill(np.full(len(checked), num_generations))
         else:
-            num_new = _fill_adaptively(filler, rule, features, valid_verdicts)
+            num_new = _fill_adaptively(filler, rule, features)
         if not num_new:
             filler.progress.note(
                 f"All completions of {len(checked)} problems are in {str(filler.store.path)!r} already."
             )
-    return pass_rate_table(checked.ids, filler.store.counts(), valid_verdicts, features)
+    return pass_rate_table(checked.ids, filler.store.counts(), features=features)
 
 
-def _fill_adaptively(
-    filler: StoreFiller, rule: AdaptiveAllocation, features: Floats, valid_verdicts: Sequence[str]
-) -> int:
+def allocation_of(
+    allocation: str | AdaptiveAllocation,
+    num_generations: int,
+    target_error: float | None = None,
+    weighting: Mapping[str, Any] | None = None,
+) -> AdaptiveAllocation | None:
+    """Return the rule of adaptive allocation that settings mean, None for "fixed"."""
+    if isinstance(allocation, AdaptiveAllocation):
+        return allocation
+    if allocation == "adaptive":
+        return AdaptiveAllocation(num_generations, target_error, weighting)
+    if allocation != "fixed":
+        raise ValueError(f"`allocation` is {allocation!r}, which does not exist. It can be: fixed, adaptive.")
+    if target_error is not None:
+        raise ValueError(
+            f"`target_error` is {target_error}, and with `allocation` {allocation!r} nothing stops there. Use "
+            "`allocation='adaptive'`."
+        )
+    return None
+
+
+def _fill_adaptively(filler: StoreFiller, rule: AdaptiveAllocation, features: Floats) -> int:
     """Fill the store round by round; return how many completions were generated."""
     targets = np.full(len(filler.problems), SCREENING_GENERATIONS)
     num_new = fitted_at = 0
     while True:
         num_new += filler.fill(targets, total=rule.num_generations * len(targets))
+        # Only the first generations of a store that holds more: a continued run must take the same decisions.
         verdicts = filler.first_verdicts(targets)
         passed = verdicts["passed"]
-        valid = sum((verdicts[verdict] for verdict in valid_verdicts), start=np.zeros_like(passed))
+        valid = sum((verdicts[verdict] for verdict in _VALID), start=np.zeros_like(passed))
         if rule.wants_new_prior(fitted_at, int(targets.sum())):
             prior, fitted_at = fit_feature_prior(passed, valid, features), int(targets.sum())
         following = rule.next_targets(targets, passed, valid, filler.is_usable, prior)
@@ -184,11 +180,15 @@ def read_pass_rates(
 
     Args:
         problems (`datasets.Dataset` or `list[dict]`):
-            P problems with a `problem_id`. Those that the store does not know have `num_valid` 0.
+            P problems with `problem_id`, or with `prompt` and `solution`. Those that the store does not know have
+            `num_valid` 0.
         store ([`PassRateStore`], `str` or `Path`):
             Where [`estimate_pass_rates`] kept the completions.
-        prior_features, count_unparseable, count_truncated:
+        prior_features (`Sequence[str]`, *optional*):
             As in [`estimate_pass_rates`].
+        count_unparseable, count_truncated (`bool`, *optional*, defaults to `True`):
+            Whether completions without a readable answer, or cut off at the length limit, count as valid and not
+            passed. If not, they are left out of `num_valid`.
 
     Returns:
         `datasets.Dataset`: As [`estimate_pass_rates`] returns it.
@@ -197,39 +197,23 @@ def read_pass_rates(
         FileNotFoundError: If there is no store.
     """
     opened = store if isinstance(store, PassRateStore) else PassRateStore(store)
-    if not isinstance(problems, Dataset):
-        problems = Dataset.from_list(list(problems))
-    return pass_rate_table(
-        [str(problem_id) for problem_id in problems["problem_id"][:]],
-        opened.counts(),
-        _valid_verdicts(count_unparseable=count_unparseable, count_truncated=count_truncated),
-        problem_features(problems, prior_features),
-    )
-
-
-def _valid_verdicts(*, count_unparseable: bool, count_truncated: bool) -> list[str]:
+    dataset = with_problem_ids(problems if isinstance(problems, Dataset) else Dataset.from_list(list(problems)))
     left_out = {"unparseable": not count_unparseable, "truncated": not count_truncated}
-    return [verdict.value for verdict in VALID_VERDICTS if not left_out.get(verdict.value)]
+    return pass_rate_table(
+        dataset["problem_id"][:],
+        opened.counts(),
+        [verdict for verdict in _VALID if not left_out.get(verdict)],
+        problem_features(dataset, prior_features),
+    )
 
 
 def pass_rate_table(
     problem_ids: list[str],
     counts: pa.Table,
-    valid_verdicts: Sequence[str],
+    valid_verdicts: Sequence[str] = _VALID,
     features: Floats | None = None,
 ) -> Dataset:
-    """
-    Make the table of pass rates of counts.
-
-    Args:
-        problem_ids (`list[str]`): Ids of P problems. Those without counts have `num_valid` 0.
-        counts (`pyarrow.Table`): As [`PassRateStore.counts`] returns it.
-        valid_verdicts (`Sequence[str]`): Verdicts that count as valid.
-        features (`np.ndarray` of **shape (P, F)**, *optional*): What the prior of pass rates depends on.
-
-    Returns:
-        `datasets.Dataset`: As [`estimate_pass_rates`] returns it.
-    """
+    """Make the table of pass rates of what [`PassRateStore.counts`] gives; `features` is of **shape (P, F)**."""
     rows = pc.index_in(pa.array(problem_ids, pa.string()), counts["problem_id"].combine_chunks())
     by_column = {
         name: pc.fill_null(counts[name].take(rows), 0).to_numpy().astype(np.int64)

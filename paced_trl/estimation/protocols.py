@@ -1,8 +1,7 @@
 """
-What is asked of a generator and of a verifier, and whether they gave it: either may be the user's own.
+What is asked of a generator and of a verifier, either of which may be the user's own, and whether they gave it.
 
-Responsible for calling them and for holding them to their protocol: every prompt once, with as many completions as
-asked for; one verdict per completion, and only those there are. Knows nothing of stores and of problems.
+Every prompt once, with as many completions as asked for; one verdict per completion, and only those there are.
 """
 
 from __future__ import annotations
@@ -27,22 +26,7 @@ if TYPE_CHECKING:
 def generate_all(
     generator: Generator, prompts: Sequence[Any], counts: Sequence[int], seed: int, progress: GenerationProgress
 ) -> dict[int, list[Completion]]:
-    """
-    Let a generator complete prompts.
-
-    Args:
-        generator (`Generator`): Yields the index of a prompt with its completions, in any order.
-        prompts (`Sequence`, length B): Texts or messages.
-        counts (`Sequence[int]`, length B): Completions wanted of each.
-        seed (`int`): Seed of the call.
-        progress (`GenerationProgress`): Display, which moves on as completions come.
-
-    Returns:
-        `dict[int, list[Completion]]`: Completions by index of their prompt.
-
-    Raises:
-        ValueError: If a prompt is missing, unknown or comes twice, or has another number of completions.
-    """
+    """Let a generator complete B prompts, `counts[i]` times each; return the completions by index of their prompt."""
     num_generations = counts[0] if len(set(counts)) == 1 else list(counts)
     generated: dict[int, list[Completion]] = {}
     for index, completions in generator(prompts, num_generations, seed=seed):
@@ -68,18 +52,9 @@ def generate_all(
 
 def verify_all(verifier: VerifierLike, completions: Sequence[Completion], columns: dict[str, list[Any]]) -> list[str]:
     """
-    Let a verifier judge completions; one that was cut off and is wrong or states no answer is `truncated`.
+    Let a verifier judge B completions; one that was cut off and is wrong or states no answer is `truncated`.
 
-    Args:
-        verifier (`Verifier` or callable): Judges texts against solutions.
-        completions (`Sequence[Completion]`, length B): What was generated.
-        columns (`dict[str, list]`): `solution` and whatever else the verifier may read, each of length B.
-
-    Returns:
-        `list[str]`: One verdict each.
-
-    Raises:
-        ValueError: If the verifier returns another number of verdicts, or what is none.
+    `columns` has `solution` and whatever else the verifier may read, each a list of length B.
     """
     others = {name: values for name, values in columns.items() if name != "solution"}
     texts = [completion.text for completion in completions]

@@ -1,9 +1,8 @@
 """
 Pass rates as a dataset on the Hub: written from a store, and read in place of one.
 
-A table has a row per problem with its id and its counts, and no text, so that anyone who has the problems can train on
-it and nobody gets problems that are not ours to give. A hash of prompt and solution keeps other problems with the same
-ids apart. Knows nothing of uploads (`hub.py`) and of what the weights are.
+A table has a row per problem with its id, a hash of its prompt and solution, and its counts, but no text: whoever has
+the problems can train on it, and nobody gets problems that are not ours to give.
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ from ..names import hub_id, public_value
 from ..problems import ProblemSet
 from ..run_directory import write_json
 from ..store.store import VERDICTS, PassRateStore
-from ..verification.verdict import VALID_VERDICTS
 from ..weighting.counts import check_counts
 from .pass_rates import pass_rate_table, read_pass_rates
 
@@ -36,14 +34,7 @@ RECORD = "record.json"
 
 
 def write_pass_rate_dataset(store: PassRateStore, directory: Path, *, completions: bool = False) -> None:
-    """
-    Write a store as the files of a Hub dataset, without its card.
-
-    Args:
-        store ([`PassRateStore`]): The pass rates.
-        directory (`Path`): Where to; created.
-        completions (`bool`, *optional*, defaults to `False`): Whether the completions go along.
-    """
+    """Write a store as the files of a Hub dataset, without its card; the completions only where asked for."""
     for name in (TABLE, COMPLETIONS) if completions else (TABLE,):
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(published_table(store).with_format("arrow")[:], directory / TABLE)
@@ -73,26 +64,10 @@ def names_hub_dataset(pass_rates: str | os.PathLike[str] | None) -> bool:
 
 def load_pass_rates(name: str, problems: Dataset) -> tuple[Dataset, dict[str, Any]]:
     """
-    Read published pass rates of problems, joined by `problem_id`.
+    Read the pass rates of problems from a dataset on the Hub, joined by `problem_id`, and the record of their store.
 
-    Args:
-        name (`str`): Hub id of a dataset with `problem_id`, `num_passed` and `num_valid`.
-        problems (`datasets.Dataset`): P problems with `prompt`, `solution` and `problem_id`.
-
-    Returns:
-        `tuple[datasets.Dataset, dict]`: The table as [`estimate_pass_rates`] returns it, with `num_valid` 0 for
-        problems that are not in the dataset; and the record of the store that it was made from, empty if unknown.
-
-    Raises:
-        ConnectionError: If the dataset cannot be reached.
-        ValueError: If there is no such dataset, it lacks a column, counts are impossible, or it is about other
-            problems.
-
-    Example:
-
-    ```python
-    >>> table, _ = load_pass_rates("someone/student-pass-rates", load_problems("problems.jsonl"))
-    ```
+    The table is as [`estimate_pass_rates`] returns it, with `num_valid` 0 for problems that are not in the dataset;
+    the record is empty if unknown. Other problems under the same ids are refused.
     """
     published = _load(name)
     missing = [c for c in ("problem_id", "num_passed", "num_valid") if c not in published.column_names]
@@ -113,7 +88,7 @@ def load_pass_rates(name: str, problems: Dataset) -> tuple[Dataset, dict[str, An
     tokens = published["num_tokens"][:] if has_tokens else np.zeros_like(passed)
     counts = pa.table({**columns, **others, "num_tokens": tokens})
     problem_ids = [str(problem_id) for problem_id in problems["problem_id"][:]]
-    return pass_rate_table(problem_ids, counts, [verdict.value for verdict in VALID_VERDICTS]), _record(name)
+    return pass_rate_table(problem_ids, counts), _record(name)
 
 
 def _load(name: str) -> Dataset:

@@ -1,11 +1,8 @@
 """
-References: completions of the teacher to train the student on.
+References: completions to train the student on.
 
-Responsible for attempts in rounds until a completion is verified, and for what happens to problems that stay unsolved.
-How attempts are generated, verified and stored is in `filling.py`, the same as for pass rates.
-
-Refuses to know the student, weights and the loss. Paper (arXiv 2603.11178): the distillation track trains with forward
-KL on a larger teacher's responses; that only verified ones are used, and what becomes of the rest, is ours.
+Attempts of the teacher in rounds until a completion is verified, references that the user brings, and what becomes of
+problems without a verified one. Attempts are generated, verified and stored as pass rates are, in `filling.py`.
 """
 
 from __future__ import annotations
@@ -32,7 +29,7 @@ _MANY_UNSOLVED = 0.5
 
 
 def generate_references(
-    problems: Dataset | Sequence[dict[str, Any]],
+    problems: Dataset | Sequence[dict[str, Any]] | ProblemSet,
     generator: Generator,
     verifier: VerifierLike,
     *,
@@ -61,7 +58,7 @@ def generate_references(
 
     Args:
         problems (`datasets.Dataset` or `list[dict]`):
-            P problems with `prompt`, `solution` and `problem_id`, as [`load_problems`] makes them.
+            P problems, as in [`estimate_pass_rates`].
         generator (`Generator`):
             The teacher, as in [`estimate_pass_rates`].
         verifier ([`Verifier`] or callable):
@@ -94,7 +91,7 @@ def generate_references(
         raise ValueError(f"`unsolved` is {unsolved!r}; it can be: {', '.join(UNSOLVED_POLICIES)}.")
     if num_attempts < 1:
         raise ValueError(f"`num_attempts` is {num_attempts}: a reference needs at least 1 attempt.")
-    checked = ProblemSet(problems)
+    checked = problems if isinstance(problems, ProblemSet) else ProblemSet(problems)
     if unsolved == "solution":
         _check_solutions_are_texts(checked)
     with filling(

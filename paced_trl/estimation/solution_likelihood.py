@@ -1,8 +1,7 @@
 """
 How likely the student finds each gold solution: a feature of the prior that costs one forward pass a problem.
 
-Responsible for the log-probabilities and nothing else: what they say about pass rates is for the fit in
-`feature_prior.py`. Ours; the paper (PACED, arXiv 2603.11178) has no prior.
+What it says about pass rates is for the fit in `weighting/prior_features.py`.
 """
 
 from __future__ import annotations

@@ -1,21 +1,22 @@
 """
 What a person sees of a table of pass rates: histogram, shares, what was spent, how exact the weights are, advice.
 
-Responsible for the text and for the numbers in it; knows nothing of stores, models or where the table comes from. The
-advice is ours.
+Makes text and the numbers in it; when a share calls for advice is in `advice.py`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..store.store import VERDICTS
+from ..store.counts import verdict_totals
+from ..store.shards import VERDICTS
 from ..weighting.allocation import attainable_error, kernel_settings, weight_error
-from ..weighting.counts import Counts, Floats, frontier_shares
+from ..weighting.counts import Counts, Floats, bin_labels, frontier_shares, pass_rate_bins
 from ..weighting.prior_features import fit_feature_prior
 from ..weighting.prior_fit import fit_prior
 from .advice import frontier_advice, verdict_advice
@@ -25,42 +26,47 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 _BAR_WIDTH = 40
+# Weights have mean 1: an estimate of their error beyond this says only that it cannot be estimated from so few.
+_MAX_ERROR = 10.0
 
 
 @dataclass(frozen=True)
 class Precision:
-    """
-    What a table of pass rates cost, and how exact the weights made of it are.
-
-    Args:
-        num_generations (`int`): Completions in the table, valid or not.
-        mean_generations (`float`): Completions per problem that has any.
-        saved_share (`float`): Share of completions saved against `fixed_generations` for each of those problems.
-        num_tokens (`int`): Tokens of all completions.
-        fixed_generations (`int`): K of the comparison.
-        weight_error (`float`): Estimated root mean square error of the mean-1 weights, for the estimator in use.
-        plugin_weight_error (`float`): The same, as expected of the plug-in estimate with `fixed_generations` each.
-        estimator (`str`): The estimator in use, in words.
-    """
+    """What a table of pass rates cost, and how exact the weights made of it are; `str` is what a person reads."""
 
     num_generations: int
+    """Completions in the table, valid or not."""
     mean_generations: float
+    """Completions per problem that has any."""
     saved_share: float
+    """Share of completions saved against `fixed_generations` for each of those problems."""
     num_tokens: int
     fixed_generations: int
     weight_error: float
+    """Estimated root mean square error of the mean-1 weights, for the estimator in use."""
     plugin_weight_error: float
+    """The same, as expected of the plug-in estimate with `fixed_generations` each."""
     estimator: str
 
     def __str__(self) -> str:
         saved = f"{self.saved_share:.0%} fewer than" if self.saved_share > 0 else "as many as"
         if self.saved_share < 0:
             saved = f"{-self.saved_share:.0%} more than"
-        return (
+        spent = (
             f"{self.num_generations:,} completions, {self.num_tokens:,} tokens: {self.mean_generations:.2f} a "
             f"problem, {saved} {self.fixed_generations} each\n"
-            f"estimated error of the weights ({self.estimator}): {self.weight_error:.2f}; plug-in with "
-            f"{self.fixed_generations} each: {self.plugin_weight_error:.2f}"
+        )
+        if not self.weight_error <= _MAX_ERROR:
+            return f"{spent}Too few completions to estimate how exact the weights are: take more generations."
+        exact = (
+            f"The weights, whose mean is 1, are off by about {self.weight_error:.2f} ({self.estimator} estimate, root "
+            "mean square)"
+        )
+        if not math.isfinite(self.plugin_weight_error) or self.plugin_weight_error > _MAX_ERROR:
+            return f"{spent}{exact}."
+        return (
+            f"{spent}{exact}; plug-in estimates with {self.fixed_generations} completions each would be by "
+            f"{self.plugin_weight_error:.2f}."
         )
 
 
@@ -72,21 +78,9 @@ def precision_of(
     features: Floats | None = None,
 ) -> Precision:
     """
-    Return what a table of pass rates cost and how exact the weights made of it are.
+    Return what a table of pass rates cost, compared with `num_generations` each, and how exact the weights are.
 
-    Args:
-        table (`datasets.Dataset`): What [`estimate_pass_rates`] returned.
-        num_generations (`int`): The K that is compared with.
-        weighting (`dict`, *optional*):
-            Arguments of [`problem_weights`]: the estimator in use.
-        features (`np.ndarray` of **shape (P, F)**, *optional*):
-            What the prior of pass rates depends on; see [`problem_features`].
-
-    Returns:
-        [`Precision`]
-
-    Raises:
-        ValueError: If no problem has a valid generation.
+    `weighting` has the arguments of [`problem_weights`]; `features`, **shape (P, F)**, is what the prior depends on.
     """
     passed, valid = _column(table, "num_passed"), _column(table, "num_valid")
     generated = passed + sum(_column(table, f"num_{verdict}") for verdict in VERDICTS if verdict != "passed")
@@ -123,19 +117,28 @@ def summarize_pass_rates(table: Dataset) -> str:
     """
     num_passed, num_valid = _column(table, "num_passed"), _column(table, "num_valid")
     shares = frontier_shares(num_passed, num_valid)
-    verdicts = {verdict: int(_column(table, f"num_{verdict}").sum()) for verdict in VERDICTS}
+    verdicts = verdict_totals(table)
     total = max(sum(verdicts.values()), 1)
     lines = [f"Pass rates of {len(table)} problems, {sum(verdicts.values())} completions", ""]
-    lines += _histogram(num_passed, num_valid)
+    bins, _ = pass_rate_bins(num_passed, num_valid)
+    labels = bin_labels(num_valid)
+    lines += bars(dict(zip(labels, np.bincount(bins, minlength=len(labels)).tolist(), strict=True)))
     lines += [
         "",
-        f"  mastered {shares.mastered:.1%}   frontier {shares.frontier:.1%}   out of reach {shares.out_of_reach:.1%}"
-        + (f"   unmeasured {shares.unmeasured:.1%}" if shares.unmeasured else ""),
-        "  " + "   ".join(f"{verdict} {count} ({count / total:.1%})" for verdict, count in verdicts.items() if count),
+        f"  mastered {in_percent(shares.mastered)}   frontier {in_percent(shares.frontier)}   "
+        f"out of reach {in_percent(shares.out_of_reach)}"
+        + (f"   unmeasured {in_percent(shares.unmeasured)}" if shares.unmeasured else ""),
+        "  "
+        + "   ".join(f"{name} {count} ({in_percent(count / total)})" for name, count in verdicts.items() if count),
     ]
     advice = [frontier_advice(shares), *verdict_advice(verdicts)]
     lines += [f"\nWarning: {text}" for text in advice if text is not None]
     return "\n".join(lines)
+
+
+def in_percent(share: float) -> str:
+    """Return a share in per cent; "none" where there is none, so that 0.0% is never read for it."""
+    return "none" if share == 0 else "< 0.1%" if share < 0.0005 else f"{share:.1%}"
 
 
 def _column(table: Dataset, name: str) -> Counts:
@@ -143,21 +146,10 @@ def _column(table: Dataset, name: str) -> Counts:
     return np.asarray(table[name][:])
 
 
-def _histogram(num_passed: np.ndarray, num_valid: np.ndarray) -> list[str]:
-    """Draw one bar per possible count if all problems have the same small K, else bars for 0, ten tenths and 1."""
-    measured = num_valid > 0
-    passed, valid = num_passed[measured], num_valid[measured]
-    if valid.size and valid.min() == valid.max() <= 16:
-        labels = [f"{count}/{valid[0]}" for count in range(valid[0] + 1)]
-        bins = passed
-    else:
-        labels = ["0", *[f"{low / 10:.1f}-{(low + 1) / 10:.1f}" for low in range(10)], "1"]
-        inner = np.minimum(10 * passed // np.maximum(valid, 1), 9) + 1
-        bins = np.where(passed == 0, 0, np.where(passed == valid, 11, inner))
-    counts = np.bincount(bins, minlength=len(labels))
-    width = max(len(label) for label in labels)
-    scale = _BAR_WIDTH / max(counts.max(), 1)
+def bars(counts: Mapping[Any, int]) -> list[str]:
+    """Return a horizontal bar for each count, below one another."""
+    width, scale = max(len(str(label)) for label in counts), _BAR_WIDTH / max(*counts.values(), 1)
     return [
         f"  {label:>{width}} {'█' * max(round(count * scale), int(count > 0)):<{_BAR_WIDTH}} {count}"
-        for label, count in zip(labels, counts, strict=True)
+        for label, count in counts.items()
     ]

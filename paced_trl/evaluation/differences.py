@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..store.manifest import dotted
 from ..weighting.counts import Floats, pass_rates
 from .evaluation import Evaluation
 from .intervals import NUM_RESAMPLES, interval_over_runs
@@ -130,15 +131,9 @@ def _check_comparable(one: Evaluation, other: Evaluation) -> None:
         )
 
 
-def _settings(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def _settings(record: dict[str, Any]) -> dict[str, Any]:
     """Return a record's settings by dotted name, without those that may differ."""
-    flat: dict[str, Any] = {}
-    for key, value in record.items():
-        if isinstance(value, dict):
-            flat |= _settings(value, f"{prefix}{key}.")
-        elif f"{prefix}{key}" not in _FREE_FIELDS:
-            flat[f"{prefix}{key}"] = value
-    return flat
+    return {name: value for name, value in dotted(record).items() if name not in _FREE_FIELDS and value != {}}
 
 
 def _difference(groups: list[Floats], name: str, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> Difference:

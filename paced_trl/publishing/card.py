@@ -24,7 +24,8 @@ from ..evaluation.tables import as_markdown, describe
 from ..names import hub_id, last_part, library_versions, public_value
 from ..report.figures import ReportFigure
 from ..settings import as_mapping
-from ..store.store import VERDICTS, PassRateStore
+from ..store.counts import verdict_totals
+from ..store.store import PassRateStore
 from ..training.in_words import PAPER, training_in_words
 from .hub import hub_errors_in_one_sentence
 from .merged_adapter import Parity
@@ -55,9 +56,7 @@ def model_card(
     """Return the card of a student; its metadata are valid, because making it reads them back."""
     name = repo_id.split("/")[-1]
     versions = run.provenance.get("versions") or library_versions()
-    prompts = run.example_prompts()
     held_out = [n for n in run.after if n not in run.retention_sets]
-    template_options = as_mapping(run.settings.get("chat_template_kwargs"), "chat_template_kwargs")
     text = _template("model_card").render(
         name=name,
         repo_id=repo_id,
@@ -66,9 +65,7 @@ def model_card(
         base_model=run.base_model,
         teacher=_teacher_in_words(run),
         paper=PAPER,
-        is_chat=bool(prompts) and not isinstance(prompts[0], str),
-        template_arguments="".join(f", {key}={value!r}" for key, value in template_options.items()),
-        max_completion_length=run.settings.get("max_completion_length") or 512,
+        **_prompting(run),
         parity=parity,
         done=what_was_done(run),
         has_pass_rates=run.store is not None,
@@ -79,7 +76,7 @@ def model_card(
         evaluations=_evaluation_table(run, held_out),
         retention=_evaluation_table(run, [n for n in run.after if n in run.retention_sets]),
         requirements=" ".join(f"{n}=={v}" for n, v in versions.items() if n in ("paced_trl", "trl", "transformers")),
-        recipe=yaml.safe_dump(run.recipe(), sort_keys=False, allow_unicode=True, width=100).strip(),
+        recipe=_fenced(run.recipe(), width=100),
         fingerprint=run.store_fingerprint,
         pass_rates_repo=pass_rates_repo,
         versions=", ".join(f"{library} {version}" for library, version in versions.items()),
@@ -129,7 +126,7 @@ def dataset_card(
 
     assert run.store is not None
     name = repo_id.split("/")[-1]
-    counts = _verdict_counts(run.store)
+    counts = verdict_totals(run.store.counts())
     text = _template("dataset_card").render(
         name=name,
         repo_id=repo_id,
@@ -142,7 +139,7 @@ def dataset_card(
         completions=completions,
         figures=figures,
         fingerprint=run.store_fingerprint,
-        record=yaml.safe_dump(public_value(run.store.record), sort_keys=False, allow_unicode=True).strip(),
+        record=_fenced(public_value(run.store.record)),
     )
     configs = [{"config_name": "default", "data_files": [{"split": "train", "path": TABLE}], "default": True}]
     if completions:
@@ -191,27 +188,23 @@ def _teacher_in_words(run: PublishedRun) -> str:
     return f"[{run.teacher}](https://huggingface.co/{run.teacher})"
 
 
-def _verdict_counts(store: PassRateStore) -> dict[str, int]:
-    """Return how many completions of a store have each verdict."""
-    counts = store.counts()
-    return {verdict: sum(counts[f"num_{verdict}"].to_pylist()) for verdict in VERDICTS}
-
-
 def what_was_done(run: PublishedRun) -> dict[str, str]:
     """Return how a student was trained and how its pass rates were measured, as rows of a table."""
     dataset = f"[{run.dataset}](https://huggingface.co/datasets/{run.dataset})" if run.dataset else None
     problems = run.provenance.get("problems", {})
     done = training_in_words(
         run.settings,
-        problems=dataset or last_part(problems.get("dataset_name")),
+        problems=dataset or _plain(last_part(problems.get("dataset_name")) or "") or None,
         has_references=problems.get("reference_column") is not None,
     )
+    if run.settings.get("verifier"):
+        done["verifier in training"] = _code(run.settings["verifier"])
     return done if run.store is None else done | _measuring_in_words(run.store)
 
 
 def _measuring_in_words(store: PassRateStore) -> dict[str, str]:
     generations = list(store.num_generations().values())
-    counts = _verdict_counts(store)
+    counts = verdict_totals(store.counts())
     generator, verifier = store.record.get("generator", {}), store.record.get("verifier", {})
     template = {
         key: generator[key] for key in ("tokenizer", "chat_template", "chat_template_kwargs") if generator.get(key)
@@ -230,7 +223,7 @@ def _measuring_in_words(store: PassRateStore) -> dict[str, str]:
 
 def _record_in_words(record: Mapping[str, Any]) -> str:
     public = {key: public_value(value) for key, value in record.items() if value is not None}
-    return ", ".join(f"{key} `{str(value).replace('|', chr(92) + '|')}`" for key, value in public.items()) or "unknown"
+    return ", ".join(f"{_plain(key)} {_code(value)}" for key, value in public.items()) or "unknown"
 
 
 def _verdicts_in_words(counts: Mapping[str, int]) -> str:
@@ -246,7 +239,7 @@ def _evaluation_table(run: PublishedRun, names: Sequence[str]) -> str:
         after, before = run.after[name], run.before.get(name)
         rows.append(
             {
-                "set": name,
+                "set": _plain(name),
                 "problems": str(_num_measured(after)),
                 "before": _accuracy(before) if before else "not measured",
                 "after": _accuracy(after),
@@ -271,6 +264,49 @@ def _change(after: Evaluation, before: Evaluation) -> str:
 def _num_measured(evaluation: Evaluation) -> int:
     """Return how many problems have a valid verdict, and count."""
     return len(evaluation.problem_ids) - len(evaluation.unmeasured)
+
+
+def _prompting(run: PublishedRun) -> dict[str, Any]:
+    """Return what the example needs to ask as the run did: the messages, the question's frame, the sampling."""
+    form = run.prompt_form or {"context": None, "before": "", "after": ""}
+    records = [evaluation.record.get("generator", {}) for evaluation in run.after.values()]
+    measured = next((record["sampling"] for record in records if record.get("sampling")), run.settings)
+    options = as_mapping(run.settings.get("chat_template_kwargs"), "chat_template_kwargs")
+    temperature = measured.get("temperature", 1.0)
+    sampling = {"do_sample": temperature != 0, "max_new_tokens": measured.get("max_completion_length") or 512}
+    defaults = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": None} if temperature else {}
+    # All of them: what is left out is that of the model's `generation_config`.
+    for name, default in {**defaults, "repetition_penalty": 1.0}.items():
+        sampling[name] = measured.get(name, default)
+    parts = [repr(form["before"]), "question", repr(form["after"])]
+    return {
+        "has_prompts": run.prompt_form is not None,
+        "is_chat": form["context"] is not None,
+        "context": [repr({key: turn[key] for key in ("role", "content")}) for turn in form["context"] or []],
+        "asked": " + ".join(part for part in parts if part != "''"),
+        "template_arguments": "".join(f", {key}={value!r}" for key, value in options.items()),
+        "sampling": ", ".join(f"{name}={value!r}" for name, value in sampling.items() if value is not None),
+    }
+
+
+def _plain(text: str) -> str:
+    """Return text that Markdown shows as it stands; a line break, which ends a row, is a space."""
+    return re.sub(r"([\\`*\[\]<>|~$&!])", r"\\\1", re.sub(r"\s+", " ", text))
+
+
+def _code(value: Any) -> str:
+    """Return a value as code in a table; the quotes are longer than any in it."""
+    text = re.sub(r"\s+", " ", str(value)).replace("|", "\\|")
+    quotes = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    padding = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{quotes}{padding}{text}{padding}{quotes}"
+
+
+def _fenced(settings: Any, **options: Any) -> str:
+    """Return settings as a block of YAML that no line of theirs can end."""
+    text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, **options).strip()
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    return f"{fence}yaml\n{text}\n{fence}"
 
 
 def _sections_of_trl(versions: Mapping[str, str]) -> str:
@@ -302,4 +338,5 @@ def _template(name: str) -> Any:
     environment = Environment(
         loader=PackageLoader("paced_trl.publishing"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["plain"] = _plain
     return environment.get_template(f"{name}.md.jinja")

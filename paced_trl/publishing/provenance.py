@@ -7,15 +7,20 @@ Only then is it known which names are models on the Hub and which are directorie
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..generation.completions import Prompt
 from ..names import hub_id, library_versions
 from ..run_directory import write_json
 
 
 PROVENANCE = "provenance.json"
+# Prompts that are compared to see what all of them share.
+_MANY = 64
 
 
 def write_provenance(
@@ -26,8 +31,9 @@ def write_provenance(
     problems: dict[str, Any],
     pass_rates: dict[str, Any],
     references: dict[str, Any],
+    prompts: Sequence[Prompt] = (),
 ) -> None:
-    """Write what a run was started with: its models as the user names them, and the settings of the other steps."""
+    """Write what a run was started with: models as the user names them, settings of the other steps, prompts' form."""
     path = Path(output_dir)
     path.mkdir(parents=True, exist_ok=True)
     write_json(
@@ -40,6 +46,7 @@ def write_provenance(
             "problems": problems,
             "pass_rates": pass_rates,
             "references": references,
+            "prompt_form": prompt_form(prompts[:_MANY]),
             "versions": library_versions(),
         },
     )
@@ -49,3 +56,35 @@ def read_provenance(output_dir: Path) -> dict[str, Any]:
     """Return what [`write_provenance`] wrote; nothing for runs of `compare` and of Python."""
     path = output_dir / PROVENANCE
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def prompt_form(prompts: Sequence[Prompt]) -> dict[str, Any] | None:
+    """
+    Return what prompts share: `context`, the messages before the question, and the text `before` and `after` it.
+
+    `context` is None where prompts are text; without prompts nothing is known, None. Text counts by whole lines,
+    because two questions can begin or end alike by chance.
+    """
+    if not prompts:
+        return None
+    questions = [prompt if isinstance(prompt, str) else str(prompt[-1]["content"]) for prompt in prompts]
+    chats = [
+        [{"role": turn["role"], "content": turn["content"]} for turn in prompt[:-1]]
+        for prompt in prompts
+        if not isinstance(prompt, str)
+    ]
+    context = _shared(chats) if chats else None
+    if len(set(questions)) == 1:
+        return {"context": context, "before": "", "after": ""}
+    lines = [question.splitlines(keepends=True) for question in questions]
+    before = _shared(lines)
+    after = _shared([rest[len(before) :][::-1] for rest in lines])[::-1]
+    frame = {"before": "".join(before), "after": "".join(after)}
+    # The line break before the shared lines is shared as well.
+    return {"context": context, **frame, "after": "\n" * bool(after) + frame["after"]}
+
+
+def _shared(sequences: Sequence[Sequence[Any]]) -> list[Any]:
+    """Return what all sequences begin with."""
+    alike = itertools.takewhile(lambda items: all(item == items[0] for item in items), zip(*sequences, strict=False))
+    return [items[0] for items in alike]

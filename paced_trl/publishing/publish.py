@@ -24,7 +24,7 @@ from ..names import hub_id
 from ..settings import as_mapping
 from .hub import HubRepository, check_name, check_repository, hub_errors_in_one_sentence, upload
 from .privacy import check_nothing_private, private_texts
-from .run import PublishedRun, published_base_model, read_published_run
+from .run import FEW_SHOT, PublishedRun, published_base_model, read_published_run
 
 
 if TYPE_CHECKING:
@@ -60,7 +60,11 @@ _MODEL_FILES = (
 )
 # Card, message, and what may be left of an earlier publication, as an adapter where there is a merged model now.
 _UPLOADS = {
-    "model": (ModelCard, "Student distilled with paced_trl", (*_ADAPTER_FILES, *_MODEL_FILES, "figures/*.png")),
+    "model": (
+        ModelCard,
+        "Student distilled with paced_trl",
+        (*_ADAPTER_FILES, *_MODEL_FILES, FEW_SHOT, "figures/*.png"),
+    ),
     "dataset": (DatasetCard, "Pass rates", ("completions/*", "figures/*.png")),
 }
 _FIGURES = {"model": ("pass_rates", "before_after"), "dataset": ("pass_rates",)}
@@ -234,6 +238,9 @@ def _stage_model(
     card.save(directory / "README.md")
     recipe = yaml.safe_dump(run.recipe(), sort_keys=False, allow_unicode=True)
     (directory / "recipe.yaml").write_text(recipe, encoding="utf-8")
+    if run.few_shot is not None:
+        turns = json.dumps(run.few_shot, indent=2, ensure_ascii=False)
+        (directory / FEW_SHOT).write_text(turns + "\n", encoding="utf-8")
     return directory
 
 
@@ -304,7 +311,7 @@ def _draw_figures(run: PublishedRun, directory: Path, repo_id: str, kind: str) -
     from ..estimation.published_pass_rates import published_table
     from ..report.contents import RunContents
     from ..report.figures import report_figures, training_weights
-    from ..report.theme import LIGHT, render
+    from ..report.theme import as_png
 
     name = repo_id.split("/")[-1]
     contents = RunContents(run.path, retention_sets=run.retention_sets, settings={name: run.settings}, store=run.store)
@@ -320,5 +327,5 @@ def _draw_figures(run: PublishedRun, directory: Path, repo_id: str, kind: str) -
     for figure in figures:
         path = directory / "figures" / f"{figure.name}.png"
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(render(figure.draw, LIGHT))
+        path.write_bytes(as_png(figure.draw))
     return figures

@@ -27,10 +27,11 @@ from ..names import hub_id, last_part, public_value
 from ..run_directory import MANIFEST
 from ..store.store import PassRateStore
 from ..training.in_words import OPTIMIZATION_SETTINGS, SAMPLING_SETTINGS, STUDENT_SETTINGS
-from .provenance import read_provenance
+from .provenance import prompt_form, read_provenance
 
 
 _ARMS = "arms"
+FEW_SHOT = "few_shot.json"
 
 
 @dataclass
@@ -72,6 +73,22 @@ class PublishedRun:
             return []
         return pq.read_table(path, columns=["prompt"])["prompt"].slice(0, count).to_pylist()
 
+    @functools.cached_property
+    def prompt_form(self) -> dict[str, Any] | None:
+        """What its prompts share, see [`prompt_form`]; None if the run does not hold them."""
+        return self.provenance.get("prompt_form") or prompt_form(self.example_prompts(64))
+
+    @functools.cached_property
+    def few_shot(self) -> list[dict[str, Any]] | None:
+        """The turns before each question that a file of the user's had; None without such a file."""
+        problems = self.provenance.get("problems", {})
+        if not problems.get("few_shot"):
+            return None
+        if Path(problems["few_shot"]).is_file():
+            return json.loads(Path(problems["few_shot"]).read_text(encoding="utf-8"))
+        context = (self.prompt_form or {}).get("context")
+        return context[1:] if context and problems.get("system_prompt") else context
+
     @property
     def teaches_itself(self) -> bool:
         """Whether the student was its own teacher."""
@@ -79,9 +96,11 @@ class PublishedRun:
 
     def recipe(self) -> dict[str, Any]:
         """Return the settings that reproduce the run, for one YAML file."""
+        from trl import DistillationConfig
+
         from ..training.config import PacedConfig
 
-        inherited = {f.name for base in PacedConfig.__bases__ for f in dataclasses.fields(base)}
+        inherited = {f.name for f in dataclasses.fields(DistillationConfig)}
         own = [f.name for f in dataclasses.fields(PacedConfig) if f.name not in inherited]
         setting = self.settings.get
         without_effect = {
@@ -101,6 +120,8 @@ class PublishedRun:
             steps |= self.provenance.get(step, {})
         steps["dataset_name"] = self.dataset or last_part(steps.get("dataset_name"))
         steps["pass_rates"] = self.published_pass_rates
+        if self.few_shot is not None:
+            steps["few_shot"] = FEW_SHOT
         if self.store is not None and len(measured := set(self.store.num_generations().values())) == 1:
             # The store may have been made with another number than training was started with.
             steps["num_generations"] = measured.pop()

@@ -1,13 +1,39 @@
 """
-Figures and one self-contained HTML page of a run.
+A run directory -> one page, figures, and a summary for the terminal. Loads no torch.
 
-`page.py` puts the page together; the other modules each read, say or draw one thing.
+    contents.py        what a run directory holds or names
+    curves.py          what training logged, as curves over the steps
+    findings.py        what a run says, in sentences
+    outcome.py         whether training helped, in a word
+    figures.py         which figures there are, with captions
+    draw_results.py    figures of what was measured
+    draw_training.py   figures over the steps of training
+    theme.py           how figures look; PNG and SVG from one drawing
+    problem_table.py   the rows of the table of problems
+    problem_text.py    prompts and completions, safe to read
+    settings_shown.py  which settings are shown
+    page.py            the page, and the terminal's summary
 """
 
-from .contents import read_run
-from .page import write_report
-from .terminal import terminal_summary
-from .theme import FIGURES, write_figure
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._lazy import lazy_names
 
 
-__all__ = ["FIGURES", "read_run", "terminal_summary", "write_figure", "write_report"]
+__getattr__, __all__ = lazy_names(
+    __name__,
+    {
+        "contents": ["read_run"],
+        "page": ["terminal_summary", "write_report"],
+        "theme": ["FIGURES", "write_figure"],
+    },
+)
+
+if TYPE_CHECKING:
+    from .contents import read_run as read_run
+    from .page import terminal_summary as terminal_summary
+    from .page import write_report as write_report
+    from .theme import FIGURES as FIGURES
+    from .theme import write_figure as write_figure

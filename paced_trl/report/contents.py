@@ -1,9 +1,8 @@
 """
-What a run directory holds, read back for people: evaluations, logs, settings, pass rates and completions.
+What a run directory holds or names, read back for people: evaluations, logs, settings, pass rates and completions.
 
 Responsible for knowing where `paced-trl estimate`, `train`, `evaluate` and `compare` leave what, and for bringing a
-single run and a comparison into one form. Whatever is missing is left out; only a directory that holds none of it is
-refused. This module computes nothing and knows nothing of pages and figures.
+single run and a comparison into one form. Whatever is missing is left out; a directory that holds nothing is refused.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -30,17 +29,13 @@ from ..training.monitoring.notes import ADVICE, read_notes
 from ..verification.verdict import VALID_VERDICTS
 
 
-PASS_RATES = "pass_rates.parquet"
+# Which baselines `paced-trl evaluate` compared a model with, beside its evaluation.
+BASELINES = "baselines.json"
 _HISTORY = "trainer_state.json"
+# Written by `publishing/provenance.py`.
+_PROVENANCE = "provenance.json"
 
 LogHistory = list[dict[str, Any]]
-
-
-class Checkpoint(NamedTuple):
-    """Mean@k by set of a student that has not ended its training, after so many steps."""
-
-    step: int
-    accuracy: dict[str, float]
 
 
 @dataclass
@@ -52,12 +47,12 @@ class RunContents:
         path (`Path`): The directory.
         comparison ([`Comparison`], *optional*): What `paced-trl compare` found; None for a single run.
         evaluations (`dict[str, dict[str, list[Evaluation]]]`):
-            Evaluations by set and by arm, one per seed; the untouched student is the arm `"base"` and comes first. The
+            Evaluations by set and by arm, one per seed; the base student is the arm `"base"` and comes first. The
             arms of a single run are the models that were evaluated.
         retention_sets (`list[str]`): Sets of problems that no arm trains on.
         histories (`dict[str, list[LogHistory]]`): What training logged, by arm, one history per seed.
-        checkpoints (`dict[str, list[list[Checkpoint]]]`): Evaluations on the way, by arm, one list per seed.
-        settings (`dict[str, dict[str, Any]]`): Settings of each training run, by name of its directory.
+        settings (`dict[str, dict[str, Any]]`):
+            Settings of each training run, those of its problems included, by name of its directory.
         unfinished (`list[str]`): Names of the training runs that started and have not finished.
         pass_rates (`pyarrow.Table`, *optional*):
             `problem_id`, `num_passed` and `num_valid` of the training problems before training; where known also
@@ -69,8 +64,7 @@ class RunContents:
             Completions of the evaluations, by set and by arm, of the arm's first seed.
         held_out_problems (`dict[str, pyarrow.Table]`): `problem_id`, and `prompt` and `solution` where known, by set.
         gradient_snr ([`GradientSNR`], *optional*): What `paced-trl diagnose` found.
-        advice (`dict[str, list[dict[str, Any]]]`):
-            What training warned of, as `step`, `subject` and `text`, by name of the run's directory.
+        advice (`dict[str, list[dict[str, Any]]]`): Warnings of training, by name of the run's directory.
     """
 
     path: Path
@@ -78,7 +72,6 @@ class RunContents:
     evaluations: dict[str, dict[str, list[Evaluation]]] = field(default_factory=dict)
     retention_sets: list[str] = field(default_factory=list)
     histories: dict[str, list[LogHistory]] = field(default_factory=dict)
-    checkpoints: dict[str, list[list[Checkpoint]]] = field(default_factory=dict)
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     unfinished: list[str] = field(default_factory=list)
     pass_rates: pa.Table | None = None
@@ -92,7 +85,7 @@ class RunContents:
 
     @property
     def arms(self) -> list[str]:
-        """Names of the arms, the untouched student first, the others in the order in which they were run."""
+        """Names of the arms, the base student first, the others in the order in which they were run."""
         measured = [*self.evaluations.values(), self.training]
         names = dict.fromkeys([*(arm for by_arm in measured for arm in by_arm), *self.histories])
         return [name for name in names if name == BASE] + [name for name in names if name != BASE]
@@ -128,9 +121,10 @@ def read_run(output_dir: str | os.PathLike[str]) -> RunContents:
         _add_comparison(contents)
     else:
         _add_single_run(contents)
-    contents.store = _open_store(path / "pass_rates")
+    store = _pass_rate_store(contents)
+    contents.store = _open_store(store)
     contents.references = _open_store(path / "references")
-    contents.pass_rates = _read_pass_rates(path / PASS_RATES, contents.store)
+    contents.pass_rates = _read_pass_rates(store.with_suffix(".parquet"), contents.store)
     if (path / RESULT).exists():
         with _naming(path / RESULT):
             contents.gradient_snr = GradientSNR.from_dict(_read_json(path / RESULT))
@@ -146,7 +140,6 @@ def read_run(output_dir: str | os.PathLike[str]) -> RunContents:
 def _add_comparison(contents: RunContents) -> None:
     with _naming(contents.path / RESULTS):
         comparison = Comparison.load(contents.path)
-        contents.checkpoints = _checkpoints(_read_json(contents.path / RESULTS)["runs"])
     contents.comparison = comparison
     contents.retention_sets = comparison.retention_sets
     for eval_set in [*comparison.eval_sets, *comparison.retention_sets]:
@@ -163,15 +156,6 @@ def _add_comparison(contents: RunContents) -> None:
         _add_settings(contents, manifest)
 
 
-def _checkpoints(runs: list[dict[str, Any]]) -> dict[str, list[list[Checkpoint]]]:
-    """Return the evaluations on the way that the runs of a comparison have, by arm, for arms that have any."""
-    found: dict[str, list[list[Checkpoint]]] = {}
-    for run in runs:
-        points = [Checkpoint(point["step"], point["accuracy"]) for point in run.get("curve") or []]
-        found.setdefault(run["arm"], []).append(points)
-    return {arm: seeds for arm, seeds in found.items() if any(seeds)}
-
-
 def _add_single_run(contents: RunContents) -> None:
     name = contents.path.resolve().name
     manifest = contents.path / MANIFEST
@@ -181,25 +165,49 @@ def _add_single_run(contents: RunContents) -> None:
     if history.exists():
         contents.histories[name] = [_read_json(history)["log_history"]]
     student = contents.settings.get(name, {}).get("student.model_name_or_path")
-    files = [file for file in contents.path.glob("evaluation/*/*.json") if file.name != MANIFEST]
-    # The untouched student first, as in a comparison.
-    is_student = {file: student is not None and file.parent.name == Path(student).name for file in files}
-    for file in sorted(files, key=lambda file: (not is_student[file], file)):
-        by_arm = contents.evaluations.setdefault(file.stem, {})
-        arm = BASE if is_student[file] else file.parent.name
-        by_arm[arm] = [Evaluation.load(file)]
-        _add_held_out(contents, arm, file.parent, [file.stem])
-        evaluation = file.with_name(MANIFEST)  # absent where `Evaluation.save` was called from Python
-        names = _read_json(evaluation)["settings"]["retention_sets"] if evaluation.exists() else []
-        if file.stem in names and file.stem not in contents.retention_sets:
-            contents.retention_sets.append(file.stem)
+    own = dict.fromkeys(file.parent for file in sorted(contents.path.glob("evaluation/*/*.json")))
+    elsewhere = [baseline for directory in own for baseline in _baselines(directory)]
+    directories = list(own | dict.fromkeys(elsewhere))
+    bases = [each for each in directories if student is not None and each.name == Path(student).name]
+    is_base = bases or (elsewhere[:1] if student is None else [])
+    # The base student first, as in a comparison.
+    for directory in sorted(directories, key=lambda directory: directory not in is_base):
+        evaluation = directory / MANIFEST  # absent where `Evaluation.save` was called from Python
+        retention = _read_json(evaluation)["settings"]["retention_sets"] if evaluation.exists() else []
+        arm = BASE if directory in is_base else directory.name
+        for file in sorted(directory.glob("*.json")):
+            if file.name in (MANIFEST, BASELINES) or arm in contents.evaluations.get(file.stem, {}):
+                continue
+            with _naming(file):
+                contents.evaluations.setdefault(file.stem, {})[arm] = [Evaluation.load(file)]
+            _add_held_out(contents, arm, directory, [file.stem])
+            if file.stem in retention and file.stem not in contents.retention_sets:
+                contents.retention_sets.append(file.stem)
     contents.training = contents.evaluations.pop(TRAINING, {})
+
+
+def _baselines(directory: Path) -> list[Path]:
+    """Return where the evaluations lie that `paced-trl evaluate` compared this one with, if they are still there."""
+    file = directory / BASELINES
+    found = [Path(path) for path in _read_json(file)] if file.exists() else []
+    return [path for path in found if path.is_dir()]
+
+
+def _pass_rate_store(contents: RunContents) -> Path:
+    """Return the store of the run's pass rates: its own, or one that it was told to use."""
+    own = contents.path / "pass_rates"
+    named = [settings["pass_rates"] for settings in contents.settings.values() if settings.get("pass_rates")]
+    found = own.exists() or own.with_suffix(".parquet").exists() or not named
+    return own if found else Path(named[0])
 
 
 def _add_settings(contents: RunContents, manifest: Path) -> None:
     values = _read_json(manifest)
     name = manifest.parent.resolve().name
-    contents.settings[name] = values["settings"]
+    provenance = manifest.with_name(_PROVENANCE)
+    before = _read_json(provenance) if provenance.exists() else {}
+    steps = {**before.get("problems", {}), **before.get("pass_rates", {})}
+    contents.settings[name] = {key: value for key, value in steps.items() if value is not None} | values["settings"]
     if values["status"] != "finished":
         contents.unfinished.append(name)
     notes = manifest.with_name(ADVICE)

@@ -1,31 +1,30 @@
 """
 What training logged, as curves over the steps: divergences, pass rates, held-out accuracy, weights.
 
-Responsible for which logged metric is what, for smoothing, and for putting the seeds of an arm together. Draws nothing
-and reads no files. Ours.
+Responsible for which logged metric is what, for smoothing, and for putting the seeds of an arm together.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 
-from ..evaluation.comparison import BASE
+from ..evaluation.comparison import Comparison
+from ..evaluation.learning_curve import CurvePoint
+from ..training.in_words import DIVERGENCE_NAMES
+from ..training.schedule import METRICS
 from ..weighting.counts import Floats
 from .contents import LogHistory, RunContents
 
 
-DIVERGENCES = {
-    "paced/forward_kl": "forward KL",
-    "paced/reverse_kl": "reverse KL",
-    "paced/jsd": "JSD",
-    "paced/akl": "adaptive KL",
-}
+DIVERGENCES = {metric: DIVERGENCE_NAMES[kl] for kl, metric in METRICS.items()}
+COMPLETION_LENGTH = "completions/mean_length"
+CUT_OFF = "completions/clipped_ratio"
 PASS_RATE = "paced/pass_rate"
 EFFECTIVE_SAMPLE_SIZE = "paced/effective_sample_size"
 # Points of a training curve that are left after smoothing over steps.
@@ -35,12 +34,15 @@ _Z = NormalDist().inv_cdf(0.975)  # of 95 %, as everywhere
 
 
 class HeldOutPoint(NamedTuple):
-    """Mean@k on held-out problems after a step, over seeds, with its 95 % interval over problems."""
+    """Mean@k on held-out problems after a step or so many tokens, over seeds, with its interval over problems."""
 
-    step: float
+    at: float
     mean: float
     low: float
     high: float
+
+
+Curves = dict[str, dict[str, list[HeldOutPoint]]]
 
 
 class Stage(NamedTuple):
@@ -73,31 +75,37 @@ def smoothed(values: Floats) -> Floats:
     return averages
 
 
-def held_out_curves(contents: RunContents) -> dict[str, dict[str, list[HeldOutPoint]]]:
+def held_out_curves(contents: RunContents) -> Curves:
     """
     Return mean@k over the steps by set of held-out problems and by arm, seeds averaged.
 
     The sets are those that training logged (`"validation"`, if it has no other name) and those that a comparison
-    evaluated on the way; these start at the untouched student and end at the trained one. On the way only the mean
-    over all problems is known, so the interval is Wilson's for as many single generations as there are problems. It is
-    never narrower than that of pass rates, whose variance is at most m (1 - m).
-
-    Args:
-        contents ([`RunContents`]): The run.
+    evaluated during training, from the base student to the trained one. Only the mean over all problems is known
+    then, so the interval is Wilson's for as many single generations as there are problems, which is never narrower
+    than that of pass rates.
     """
     curves = _logged_curves(contents)
-    for name, by_arm in contents.evaluations.items():
-        on_the_way = {
-            arm: _averaged([point for seed in seeds for point in seed], len(by_arm[arm][0].problem_ids))
-            for arm in contents.checkpoints
-            if arm in by_arm and (seeds := _checkpoints_of(contents, arm, name))
-        }
-        curves |= {name: on_the_way} if on_the_way else {}
+    if contents.comparison is not None:
+        # A curve of two points is only its ends.
+        curves |= comparison_curves(contents.comparison, lambda point: float(point.step), min_points=3)
     return curves
 
 
-def _logged_curves(contents: RunContents) -> dict[str, dict[str, list[HeldOutPoint]]]:
-    curves: dict[str, dict[str, list[HeldOutPoint]]] = {}
+def comparison_curves(comparison: Comparison, at: Callable[[CurvePoint], float], min_points: int = 1) -> Curves:
+    """Return the learning curves of a comparison's arms by set and by arm, over what `at` gives of a point."""
+    curves: Curves = {}
+    for name in [*comparison.eval_sets, *comparison.retention_sets]:
+        for arm in comparison.arms_with_curves():
+            points = comparison.curve(arm)
+            count = len(comparison.evaluations(arm, name)[0].problem_ids)
+            if len(points) >= min_points:
+                means = [(at(point), point.accuracy[name]) for point in points]
+                curves.setdefault(name, {})[arm] = [HeldOutPoint(x, mean, *wilson(mean, count)) for x, mean in means]
+    return curves
+
+
+def _logged_curves(contents: RunContents) -> Curves:
+    curves: Curves = {}
     logged_keys = {
         key for logs in contents.histories.values() for history in logs for entry in history for key in entry
     }
@@ -115,27 +123,12 @@ def _logged_curves(contents: RunContents) -> dict[str, dict[str, list[HeldOutPoi
     return curves
 
 
-def _checkpoints_of(contents: RunContents, arm: str, eval_set: str) -> list[list[tuple[float, float]]]:
-    """Return steps and mean@k of an arm on a set, one list per seed with points on the way, from start to end."""
-    by_arm = contents.evaluations[eval_set]
-    start = [(0.0, by_arm[BASE][0].mean_at_k)] if BASE in by_arm else []
-    last = max((entry.get("step", 0) for h in contents.histories.get(arm, []) for entry in h), default=0)
-    curves = []
-    for seed, points in enumerate(contents.checkpoints[arm]):
-        on_the_way = [(float(point.step), point.accuracy[eval_set]) for point in points if eval_set in point.accuracy]
-        is_last_known = last and seed < len(by_arm[arm])
-        end = [(float(last), by_arm[arm][seed].mean_at_k)] if is_last_known else []
-        if on_the_way:
-            curves.append([*start, *on_the_way, *end])
-    return curves
-
-
 def _averaged(points: Iterable[tuple[float, float]], num_problems: float) -> list[HeldOutPoint]:
     by_step: dict[float, list[float]] = {}
     for step, mean in points:
         by_step.setdefault(step, []).append(mean)
     means = {step: float(np.mean(values)) for step, values in sorted(by_step.items())}
-    return [HeldOutPoint(step, mean, *_wilson(mean, num_problems)) for step, mean in means.items()]
+    return [HeldOutPoint(step, mean, *wilson(mean, num_problems)) for step, mean in means.items()]
 
 
 def stages(history: LogHistory) -> list[Stage]:
@@ -165,7 +158,7 @@ def stage_switches(histories: Mapping[str, Sequence[LogHistory]]) -> set[float]:
     return switches
 
 
-def _wilson(mean: float, count: float) -> tuple[float, float]:
+def wilson(mean: float, count: float) -> tuple[float, float]:
     """Return Wilson's 95 % interval of a share of `count` draws."""
     square = _Z**2 / count
     centre = (mean + square / 2) / (1 + square)

@@ -1,25 +1,31 @@
 """
-The figures of a run, drawn from counts and evaluations; curves over the steps are in `step_figures.py`.
+The figures of what was measured: pass rates and weights, accuracy, what accuracy costs, agreement of gradients.
 
-Responsible for what is drawn; how it looks is in `figure_theme.py`. An arm has the same colour in every figure. Knows
-nothing of files and pages.
+Responsible for what is drawn and for the numbers beside it; how it looks is in `theme.py`, curves over the steps are
+in `draw_training.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from ..evaluation.comparison import BASE
+from ..evaluation.comparison import BASE, Comparison
+from ..evaluation.differences import mean_over_runs
 from ..evaluation.evaluation import Evaluation
+from ..evaluation.gradient_snr import GradientSNR
 from ..weighting.counts import Floats, pass_rate_bins
-from .findings import difference, mean_with_interval
-from .theme import LIGHT, WIDTH, Theme, panels, short
+from ..weighting.kernel import beta_kernel
+from .findings import difference
+from .theme import LIGHT, Drawing, add_legend, panels, short
+
+
+_DASHED: Any = (0, (4, 3))
 
 
 def draw_training_pass_rates(
@@ -28,58 +34,50 @@ def draw_training_pass_rates(
     problem_weights: Floats | None = None,
     curve: Callable[[Floats], Floats] | None = None,
     formula: str = "",
-    theme: Theme = LIGHT,
-) -> Figure:
-    """
-    Draw the training problems' pass rates with the weight as a function of them, and which of them have the weight.
+) -> Drawing:
+    """Draw the pass rates before training with the weight as a function of them, and which problems hold the weight.
 
-    Args:
-        num_passed, num_valid (`ArrayLike`): Counts before training, per problem, of **shape (P,)**.
-        problem_weights (`np.ndarray`, *optional*): Weights of the problems, of **shape (P,)**, mean 1.
-        curve (`Callable`, *optional*): The weight, in the same unit, as a function of an array of pass rates.
-        formula (`str`, *optional*): What the curve is.
-        theme ([`Theme`], *optional*): Colours.
+    Counts and weights are of shape (P,); `curve` is the rule behind the weights, in the same unit.
     """
     index, last = pass_rate_bins(num_passed, num_valid)
     rates, counts = np.arange(last + 1) / last, np.bincount(index, minlength=last + 1)
-    figure = Figure(figsize=(WIDTH, 3.5), layout="constrained")
-    left, right = figure.subplots(1, 2) if problem_weights is not None else (figure.subplots(), None)
-    left.bar(rates, counts, width=0.82 / last, color=theme.problems)
-    left.set(ylabel="problems", title="How often the student passes")
+    figure, (left, *others) = panels(1 if problem_weights is None else 2, most_columns=2, height=3.5)
+    left.bar(rates, counts, width=0.82 / last, color=LIGHT.problems)
+    left.set(ylabel="problems", title="How often the student passes", xlabel="pass rate before training")
     left.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+    _pass_rate_axis(left, last)
+    header: tuple[str, ...] = ("pass rate", "problems", "share of the problems")
+    columns = [rates, counts, counts / counts.sum()]
     if curve is not None:
         over = left.twinx()
-        grid = np.linspace(0.0, 1.0, 1001)
-        over.plot(grid, curve(grid), color=theme.weight, linewidth=2.2)
+        grid = np.linspace(0.0, 1.0, 201)
+        over.plot(grid, curve(grid), color=LIGHT.weight, linewidth=2.2)
         over.set_ylim(0.0, 1.15 * float(np.max(curve(grid))) or 1.0)
-        over.set_ylabel(f"problem weight, {formula}", color=theme.weight)
-        over.tick_params(axis="y", colors=theme.weight)
+        over.set_ylabel(f"problem weight, {formula}", color=LIGHT.weight)
+        over.tick_params(axis="y", colors=LIGHT.weight)
         over.grid(False)
-    if right is not None and problem_weights is not None:
+        for axes in (left, over):
+            axes.tick_params(axis="y", length=0)
+        header, columns = (*header, "weight at this pass rate"), [*columns, curve(rates)]
+    if problem_weights is not None:
+        (right,) = others
         weights = problem_weights[np.asarray(num_valid) > 0]
         shares = np.bincount(index, weights=weights, minlength=last + 1) / weights.sum()
+        header, columns = (*header, "share of the weight"), [*columns, shares]
         width = 0.41 / last
-        right.bar(rates - width / 2, counts / counts.sum(), width, color=theme.problems, label="of the problems")
-        right.bar(rates + width / 2, shares, width, color=theme.weight, label="of the weight")
+        right.bar(rates - width / 2, counts / counts.sum(), width, color=LIGHT.problems, label="of the problems")
+        right.bar(rates + width / 2, shares, width, color=LIGHT.weight, label="of the weight")
         right.set(ylabel="share", title="Where the weight lies", xlabel="pass rate before training")
         _share_axis(right)
         _pass_rate_axis(right, last)
         figure.legend(handles=right.get_legend_handles_labels()[0], loc="outside upper right", ncols=2)
-    left.set_xlabel("pass rate before training")
-    _pass_rate_axis(left, last)
-    return figure
+    return Drawing(figure, header, list(zip(*columns, strict=True)))
 
 
-def draw_before_after(by_set: Mapping[str, Mapping[str, list[Evaluation]]], theme: Theme = LIGHT) -> Figure:
-    """
-    Draw, per set and arm, the pass rates of held-out problems: bars for the arm, an outline for the untouched student.
-
-    Args:
-        by_set (`Mapping[str, Mapping[str, list[Evaluation]]]`): Evaluations by set and arm, pooled over seeds.
-        theme ([`Theme`], *optional*): Colours.
-    """
+def draw_before_after(by_set: Mapping[str, Mapping[str, list[Evaluation]]]) -> Drawing:
+    """Draw pass rates by set and arm, pooled over seeds: bars for the arm, an outline for the base student."""
     shown = [(name, arm) for name, by_arm in by_set.items() for arm in by_arm if arm != BASE or len(by_arm) == 1]
-    colors = theme.arm_colors(arm for by_arm in by_set.values() for arm in by_arm)
+    colors = LIGHT.arm_colors(arm for by_arm in by_set.values() for arm in by_arm)
     figure, grid = panels(len(shown), most_columns=4, height=2.5, share_y=True)
     for axes, (eval_set, arm) in zip(grid, shown, strict=True):
         by_arm = by_set[eval_set]
@@ -89,7 +87,7 @@ def draw_before_after(by_set: Mapping[str, Mapping[str, list[Evaluation]]], them
         if arm != BASE and BASE in by_arm:
             before = _shares(by_arm[BASE])
             edges = (np.arange(before.size + 1) - 0.5) / (before.size - 1)
-            axes.stairs(before, edges, color=theme.ink, linewidth=1.4, label="before training")
+            axes.stairs(before, edges, color=LIGHT.ink, linewidth=1.4, label=BASE)
         axes.set_title(short(arm) if len(by_set) == 1 else f"{short(arm)}\n{short(eval_set)}")
         axes.set_xlabel("pass rate")
         _share_axis(axes)
@@ -97,65 +95,112 @@ def draw_before_after(by_set: Mapping[str, Mapping[str, list[Evaluation]]], them
     grid[0].set_ylabel("share of problems")
     if grid[0].get_legend_handles_labels()[0]:
         figure.legend(handles=grid[0].get_legend_handles_labels()[0], loc="outside upper right")
-    return figure
+    rows = [
+        (eval_set, arm, rate / (shares.size - 1), share)
+        for eval_set, by_arm in by_set.items()
+        for arm, evaluations in by_arm.items()
+        for shares in [_shares(evaluations)]
+        for rate, share in enumerate(shares)
+    ]
+    return Drawing(figure, ("set", "student", "pass rate", "share of the problems"), rows)
 
 
-def draw_accuracy(
-    by_set: Mapping[str, Mapping[str, list[Evaluation]]], retention_sets: Sequence[str] = (), theme: Theme = LIGHT
-) -> Figure:
-    """
-    Draw mean@k of every arm on the held-out sets beside its change on the retention sets, with 95 % intervals.
-
-    Args:
-        by_set (`Mapping[str, Mapping[str, list[Evaluation]]]`): Evaluations by set and arm, one per seed.
-        retention_sets (`Sequence[str]`, *optional*):
-            Sets of which the paired difference to the untouched student is drawn instead of the mean.
-        theme ([`Theme`], *optional*): Colours.
-    """
+def draw_accuracy(by_set: Mapping[str, Mapping[str, list[Evaluation]]], retention_sets: Sequence[str] = ()) -> Drawing:
+    """Draw mean@k of every arm on held-out sets, and its paired difference from the base student on retention sets."""
     arms = sorted(dict.fromkeys(arm for by_arm in by_set.values() for arm in by_arm), key=lambda arm: arm != BASE)
-    colors = theme.arm_colors(arms)
-    figure, grid = panels(len(by_set), most_columns=3, height=1.1 + 0.34 * len(arms), share_y=True)
+    colors = LIGHT.arm_colors(arms)
+    figure, grid = panels(len(by_set), most_columns=2, height=1.1 + 0.34 * len(arms), share_y=True)
+    rows: list[tuple[Any, ...]] = []
     for axes, (eval_set, by_arm) in zip(grid, by_set.items(), strict=True):
         relative = eval_set in retention_sets and BASE in by_arm
+        k = next(iter(by_arm.values()))[0].num_generations
+        what = f"mean@{k}, difference from {BASE}" if relative else f"mean@{k}"
         for row, arm in enumerate(arms):
             evaluations = by_arm.get(arm, [])
             if relative:
                 found = difference(by_arm, arm)
                 each = [difference({arm: [one], BASE: by_arm[BASE]}, arm) for one in evaluations]
             else:
-                found = mean_with_interval(evaluations) if evaluations else None
-                each = [mean_with_interval([one]) for one in evaluations]
+                found = mean_over_runs(evaluations) if evaluations else None
+                each = [mean_over_runs([one]) for one in evaluations]
             if found is not None:
+                rows.append((eval_set, arm, what, found.estimate, found.low, found.high))
                 axes.hlines(row, found.low, found.high, color=colors[arm], linewidth=2.6)
                 axes.plot(found.estimate, row, "o", color=colors[arm], markersize=7)
             seeds = [one.estimate for one in each if one is not None] if len(each) > 1 else []
             axes.plot(seeds, [row - 0.26] * len(seeds), "|", color=colors[arm], markersize=6)
         if BASE in by_arm:
-            line = 0.0 if relative else mean_with_interval(by_arm[BASE]).estimate
-            axes.axvline(line, color=theme.base, linewidth=1.1, linestyle=(0, (4, 3)), zorder=1)
-        k = next(iter(by_arm.values()))[0].num_generations
+            line = 0.0 if relative else mean_over_runs(by_arm[BASE]).estimate
+            axes.axvline(line, color=LIGHT.base, linewidth=1.1, linestyle=_DASHED, zorder=1)
         axes.set_title(f"{short(eval_set)} (retention)" if relative else short(eval_set))
-        axes.set_xlabel(f"mean@{k}, difference from {BASE}" if relative else f"mean@{k}")
+        axes.set_xlabel(what)
         axes.set_yticks(range(len(arms)), [short(arm) for arm in arms])
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         axes.grid(axis="y", visible=False)
         axes.margins(x=0.08)
     grid[0].set_ylim(len(arms) - 0.5, -0.6)
-    return figure
+    return Drawing(figure, ("set", "student", "what", "value", "low", "high"), rows)
+
+
+def draw_accuracy_retention(comparison: Comparison) -> Drawing:
+    """Draw each arm's path, accuracy against retention: an arm that forgets in exchange goes up and to the left."""
+    pairs = [(name, kept) for name in comparison.eval_sets for kept in comparison.retention_sets]
+    figure, grid = panels(len(pairs), most_columns=3, height=3.4)
+    colors = LIGHT.arm_colors(comparison.arms())
+    lines, rows = {}, []
+    for axes, (name, kept) in zip(grid, pairs, strict=True):
+        for arm in comparison.arms_with_curves():
+            curve = comparison.curve(arm)
+            start = curve[0].accuracy
+            across = [point.accuracy[kept] - start[kept] for point in curve]
+            up = [point.accuracy[name] for point in curve]
+            (lines[short(arm)],) = axes.plot(across, up, "o-", color=colors[arm], markersize=3.0)
+            axes.plot(across[-1:], up[-1:], "o", color=colors[arm], markersize=7.0)
+            rows += [(name, kept, arm, *point) for point in zip(across, up, strict=True)]
+        axes.plot(0.0, start[name], "s", color=colors[BASE], markersize=7.0, zorder=3)
+        axes.axvline(0.0, color=LIGHT.muted, linewidth=0.8)
+        axes.set(xlabel=f"{short(kept)}, difference from {BASE}", ylabel=f"{short(name)}, mean@k")
+    add_legend(figure, lines)
+    return Drawing(figure, ("set", "retention set", "arm", f"retention, difference from {BASE}", "mean@k"), rows)
+
+
+def draw_gradient_snr(result: GradientSNR) -> Drawing:
+    """Draw the SNR of each pass rate with its interval, the best fitting weight and p (1 - p), and gradient norms."""
+    names = ("pass_rate", "num_problems", "snr", "low", "high", "mean_norm")
+    rows = [tuple(getattr(one, name) for name in names) for one in result.bins]
+    rates, _, snr, low, high, norms = np.array(rows).T
+    figure, (left, right) = panels(2, most_columns=2, height=3.5)
+    left.axhline(0.0, color=LIGHT.muted, linewidth=1)
+    left.vlines(rates, low, high, color=LIGHT.ink, linewidth=2.2)
+    left.plot(rates, snr, "o", color=LIGHT.ink, label="SNR, 95 % interval")
+    grid = np.linspace(0.0, 1.0, 201)
+    for (a, b), color, style in ((result.exponents, LIGHT.weight, "-"), ((1.0, 1.0), LIGHT.problems, _DASHED)):
+        at_rates = beta_kernel(rates, a, b)
+        scale = max(0.0, float(snr @ at_rates) / float(at_rates @ at_rates))
+        label = f"p^{a:.2g} (1 − p)^{b:.2g}, scaled"
+        left.plot(grid, scale * beta_kernel(grid, a, b), color=color, linestyle=style, linewidth=1.8, label=label)
+    left.set(xlabel="pass rate", ylabel="SNR", title="Do gradients of different problems agree?")
+    right.plot(rates, norms, "o-", color=LIGHT.ink)
+    right.set(xlabel="pass rate", ylabel="mean norm of the gradient", title="How large are they?")
+    right.set_ylim(bottom=0.0)
+    figure.legend(handles=left.get_legend_handles_labels()[0], loc="outside upper right", ncols=3)
+    return Drawing(figure, ("pass rate", "problems", "SNR", "low", "high", "mean norm"), rows)
 
 
 def _shares(evaluations: Sequence[Evaluation]) -> Floats:
     """Return the share of problems in each bar, pooled over evaluations."""
-    index, last = pass_rate_bins(
-        np.concatenate([evaluation.num_passed for evaluation in evaluations]),
-        np.concatenate([evaluation.num_valid for evaluation in evaluations]),
+    passed, valid = (
+        np.concatenate([getattr(one, name) for one in evaluations]) for name in ("num_passed", "num_valid")
     )
+    index, last = pass_rate_bins(passed, valid)
     return np.bincount(index, minlength=last + 1) / index.size
 
 
 def _pass_rate_axis(axes: Axes, last: int) -> None:
+    """Let the axis end at 0 and 1, though the bars that stand there are as wide as the others."""
     axes.set_xlim(-0.6 / last, 1 + 0.6 / last)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1] if last % 4 == 0 else [0, 0.5, 1] if last % 2 == 0 else [0, 1])
+    axes.spines["bottom"].set_bounds(0.0, 1.0)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.grid(axis="x", visible=False)
 

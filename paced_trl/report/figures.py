@@ -1,31 +1,34 @@
 """
 Which figures a report has, what stands over and under each, and the problem weights that the first one shows.
 
-Drawing is in `figures.py`; this module chooses what to draw from what a run left, and puts it into words.
+Drawing is in `draw_results.py` and `draw_training.py`; this module chooses what to draw from what a run left.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from ..evaluation.comparison import Comparison
-from ..weighting.counts import Floats, FrontierShares, pass_rates
+from ..evaluation.comparison import BASE
+from ..evaluation.differences import mean_over_runs
+from ..weighting.counts import Floats, pass_rates
 from ..weighting.kernel import beta_kernel
 from ..weighting.weights import problem_weights
-from .comparison_figures import draw_accuracy_retention, draw_learning_curves
 from .contents import RunContents
-from .curves import EFFECTIVE_SAMPLE_SIZE, has_logged, held_out_curves
-from .draw_results import draw_accuracy, draw_before_after, draw_training_pass_rates
-from .draw_training import draw_held_out_curves, draw_training, draw_weights_over_steps
-from .findings import mean_with_interval, training_shares
-from .snr_figure import draw_gradient_snr
-from .theme import Theme
+from .curves import COMPLETION_LENGTH, CUT_OFF, EFFECTIVE_SAMPLE_SIZE, PASS_RATE, comparison_curves, held_out_curves
+from .draw_results import (
+    draw_accuracy,
+    draw_accuracy_retention,
+    draw_before_after,
+    draw_gradient_snr,
+    draw_training_pass_rates,
+)
+from .draw_training import draw_completions, draw_held_out_curves, draw_training, draw_weights_over_steps
+from .findings import training_shares
+from .theme import Drawing
 
 
 @dataclass(frozen=True)
@@ -36,19 +39,12 @@ class ReportFigure:
     title: str
     caption: str
     alt: str
-    draw: Callable[[Theme], Figure]
+    draw: Callable[[], Drawing]
 
 
 @dataclass(frozen=True)
 class TrainingWeights:
-    """
-    The weights of the training problems and the rule behind them.
-
-    Args:
-        values (`np.ndarray`): Weights of **shape (P,)**, in the order of the pass-rate table, mean 1.
-        curve (`Callable[[np.ndarray], np.ndarray]`, *optional*): The rule, as a function of pass rates, on that scale.
-        formula (`str`): The rule, to read.
-    """
+    """Weights of the training problems, shape (P,), mean 1; the rule behind them on that scale, and to read."""
 
     values: Floats
     curve: Callable[[Floats], Floats] | None
@@ -59,10 +55,8 @@ def training_weights(contents: RunContents) -> TrainingWeights | None:
     """
     Return the weights of the training problems: those given with the data, else by the rule of a run.
 
-    That is the first run with the paper's kernel, else the first run, else the paper's kernel with its defaults.
-
-    Returns:
-        [`TrainingWeights`] or `None`: None if pass rates were not measured, or no problem has weight.
+    That is the first run with the paper's kernel, else the first run, else the paper's kernel with its defaults. None
+    if pass rates were not measured, or no problem has weight.
     """
     table = contents.pass_rates
     if table is None or not table.num_rows:
@@ -107,145 +101,166 @@ def training_weights(contents: RunContents) -> TrainingWeights | None:
 
 def report_figures(contents: RunContents, weights: TrainingWeights | None) -> list[ReportFigure]:
     """Return the figures that the run has something to draw for."""
-    figures = []
-    shares = training_shares(contents)
-    if shares is not None and shares.unmeasured < 1.0:
-        figures.append(_pass_rates(contents, weights, shares))
-    means = _means_in_words({name: contents.evaluations[name] for name in contents.eval_sets})
+    return [*_measured(contents, weights), *_trained(contents)]
+
+
+def _measured(contents: RunContents, weights: TrainingWeights | None) -> Iterator[ReportFigure]:
+    if (figure := _pass_rates(contents, weights)) is not None:
+        yield figure
     measured = contents.before_and_after
     if measured:
-        figures.append(
-            ReportFigure(
-                "before_after",
-                "Pass rates before and after",
-                f"Share of the problems at each pass rate ({', '.join(measured)}). Bars: after training, seeds "
-                "pooled. Outline: the untouched student on the same problems.",
-                "Histograms of pass rates before and after training, on "
-                f"{', '.join(measured)}. Means: {_means_in_words(measured)}.",
-                lambda theme: draw_before_after(measured, theme),
-            )
+        seeds = ", seeds pooled" if _has_seeds(measured) else ""
+        base = f" Outline: {BASE} on the same problems." if any(_has_both(each) for each in measured.values()) else ""
+        yield ReportFigure(
+            "before_after",
+            "Pass rates before and after",
+            f"Share of the problems at each pass rate ({', '.join(measured)}). Bars: each student{seeds}.{base}",
+            f"Histograms of pass rates on {', '.join(measured)}. Means: {_means_in_words(measured)}.",
+            lambda: draw_before_after(measured),
         )
-    if contents.evaluations:
-        figures.append(
-            ReportFigure(
-                "accuracy",
-                "Accuracy and retention",
-                "Dots are mean@k with its 95 % interval over problems, small marks single seeds, the dashed line the "
-                "untouched student. Retention is the paired difference to it, on problems that no arm trains on. All "
-                "arms answered the same problems, so intervals that overlap here can still hold a clear difference: "
-                "the paired differences in the table decide.",
-                f"Mean accuracy with intervals by arm, beside the change on retention sets. Means: {means}.",
-                lambda theme: draw_accuracy(contents.evaluations, contents.retention_sets, theme),
+    evaluations, retention = contents.evaluations, contents.retention_sets
+    if evaluations:
+        caption = "Dots are mean@k with its 95 % interval over problems"
+        caption += ", small marks single seeds" if _has_seeds(evaluations) else ""
+        caption += f", the dashed line {BASE}." if any(BASE in each for each in evaluations.values()) else "."
+        if any(_has_both(evaluations[name]) for name in retention):
+            caption += f" Retention is the paired difference from {BASE}, on problems that no arm trains on."
+        if any(len(each) > 1 for each in evaluations.values()):
+            caption += (
+                " All answered the same problems, so intervals that overlap here can still hold a clear difference: "
+                "the paired differences in the table decide."
             )
+        means = _means_in_words({name: evaluations[name] for name in contents.eval_sets})
+        yield ReportFigure(
+            "accuracy",
+            "Accuracy and retention" if retention else "Accuracy",
+            caption,
+            f"Mean accuracy with intervals{', beside the change on retention sets' if retention else ''}. "
+            f"Means: {means}.",
+            lambda: draw_accuracy(evaluations, retention),
         )
     curves = held_out_curves(contents)
     if curves:
-        figures.append(
-            ReportFigure(
-                "held_out_curves",
-                "Held-out problems while training",
-                "Mean@k over the steps, seeds averaged. The band is at least as wide as the 95 % interval over "
-                "problems: on the way only the mean is known, not the single problems.",
-                f"Accuracy on held-out problems over the training steps, by arm, on {', '.join(curves)}.",
-                lambda theme: draw_held_out_curves(curves, contents.arms, theme),
-            )
+        seeds = ", seeds averaged" if any(len(logs) > 1 for logs in contents.histories.values()) else ""
+        yield ReportFigure(
+            "held_out_curves",
+            "Held-out problems while training",
+            f"Mean@k over the steps{seeds}. The band is at least as wide as the 95 % interval over problems: while "
+            "training, only the mean is known, not the single problems.",
+            f"Accuracy on held-out problems over the training steps on {', '.join(curves)}.",
+            lambda: draw_held_out_curves(curves, contents.arms),
         )
-    figures += _comparison_figures(contents.comparison)
-    if contents.histories:
-        figures.append(
-            ReportFigure(
-                "training",
-                "Training",
-                "Divergence from the teacher per completion token, before weighting; one line per seed, smoothed over "
-                "steps. Arms that draw problems by weight see other problems than those that do not: compare the "
-                "course of their curves, not the heights.",
-                f"Divergence from the teacher over the training steps, for {', '.join(contents.histories)}.",
-                lambda theme: draw_training(contents.histories, theme),
-            )
-        )
-    if any(has_logged(logs, EFFECTIVE_SAMPLE_SIZE) for logs in contents.histories.values()):
-        figures.append(
-            ReportFigure(
-                "weights_over_steps",
-                "Weights and direction over the steps",
-                "How many equally weighted problems the weights are worth, and which divergence was minimised: "
-                "forward KL on the teacher's completions, reverse KL on the student's own. One line and one bar per "
-                "seed.",
-                f"Effective sample size and divergence over the training steps, for {', '.join(contents.histories)}.",
-                lambda theme: draw_weights_over_steps(contents.histories, theme),
-            )
-        )
-    result = contents.gradient_snr
-    if result is not None:
-        figures.append(
-            ReportFigure(
-                "gradient_snr",
-                "Do gradients agree where the student passes sometimes?",
-                "Signal-to-noise ratio of the gradients across problems by pass rate, with 95 % intervals over "
-                f"problems, as `paced-trl diagnose` measured it. {result.finding}",
-                f"Signal-to-noise ratio of gradients over the pass rate. {result.finding}",
-                lambda theme: draw_gradient_snr(result, theme),
-            )
-        )
-    return figures
-
-
-def _comparison_figures(comparison: Comparison | None) -> list[ReportFigure]:
-    """Return the figures of what accuracy costs, where the arms of a comparison have learning curves."""
-    if comparison is None or not comparison.arms_with_curves():
-        return []
-    arms = ", ".join(comparison.arms_with_curves())
-    figures = [
-        ReportFigure(
+    comparison = contents.comparison
+    if comparison is not None and comparison.arms_with_curves():
+        arms = ", ".join(comparison.arms_with_curves())
+        by_tokens = comparison_curves(comparison, lambda point: point.tokens)
+        yield ReportFigure(
             "learning_curves",
             "Accuracy at equal tokens",
             "Mean@k against all tokens so far: those the student generated, refreshes included, and those run through "
             "student and teacher. Seeds averaged.",
             f"Accuracy against tokens, for {arms}.",
-            lambda theme: draw_learning_curves(comparison, theme),
+            lambda: draw_held_out_curves(by_tokens, contents.arms, "tokens, all models"),
         )
-    ]
-    if comparison.eval_sets and comparison.retention_sets:
-        figures.append(
-            ReportFigure(
+        if comparison.eval_sets and comparison.retention_sets:
+            yield ReportFigure(
                 "accuracy_retention",
                 "What accuracy costs elsewhere",
-                "Each arm's path from the untouched student on, a point per evaluation: accuracy on what is trained "
-                "against the change on what is not. An arm that buys accuracy with forgetting goes up and to the "
-                "left.",
+                f"Each arm's path from {BASE} on, a point per evaluation: accuracy on what is trained against the "
+                "change on what is not. An arm that forgets in exchange for accuracy goes up and to the left.",
                 f"Accuracy against retention, evaluation by evaluation, for {arms}.",
-                lambda theme: draw_accuracy_retention(comparison, theme),
+                lambda: draw_accuracy_retention(comparison),
             )
+
+
+def _trained(contents: RunContents) -> Iterator[ReportFigure]:
+    histories = contents.histories
+    logged = {key for logs in histories.values() for history in logs for entry in history for key in entry}
+    names = ", ".join(histories)
+    seeds = "; one line per seed" if any(len(logs) > 1 for logs in histories.values()) else ""
+    if COMPLETION_LENGTH in logged and CUT_OFF in logged:
+        yield ReportFigure(
+            "completions",
+            "Completions while training",
+            f"Mean length in tokens and the share that was cut off at `max_completion_length`{seeds}. In a stage on "
+            "references these are the references, in a stage on the student's own completions its own. A length that "
+            "climbs towards the limit is the usual sign of a student that gets worse.",
+            f"Completion length and share cut off over the training steps, for {names}.",
+            lambda: draw_completions(histories),
         )
-    return figures
+    if histories:
+        caption = f"Divergence from the teacher per completion token, before weighting, smoothed over steps{seeds}."
+        if len(histories) > 1:
+            caption += (
+                " Arms that draw problems by weight see other problems than those that do not: compare the course of "
+                "their curves, not the heights."
+            )
+        if PASS_RATE in logged:
+            caption += " Beside it, the pass rate of the student's own completions."
+        yield ReportFigure(
+            "training",
+            "Training",
+            caption,
+            f"Divergence from the teacher over the training steps, for {names}.",
+            lambda: draw_training(histories),
+        )
+    if EFFECTIVE_SAMPLE_SIZE in logged:
+        yield ReportFigure(
+            "weights_over_steps",
+            "Weights and direction over the steps",
+            "How many equally weighted problems the weights are worth, and which divergence was minimised: forward KL "
+            f"on the teacher's completions, reverse KL on the student's own{seeds}.",
+            f"Effective sample size and divergence over the training steps, for {names}.",
+            lambda: draw_weights_over_steps(histories),
+        )
+    result = contents.gradient_snr
+    if result is not None:
+        yield ReportFigure(
+            "gradient_snr",
+            "Do gradients agree where the student passes sometimes?",
+            "Signal-to-noise ratio of the gradients across problems by pass rate, with 95 % intervals over "
+            f"problems, as `paced-trl diagnose` measured it. {result.finding}",
+            f"Signal-to-noise ratio of gradients over the pass rate. {result.finding}",
+            lambda: draw_gradient_snr(result),
+        )
 
 
-def _pass_rates(contents: RunContents, weights: TrainingWeights | None, shares: FrontierShares) -> ReportFigure:
-    assert contents.pass_rates is not None
+def _pass_rates(contents: RunContents, weights: TrainingWeights | None) -> ReportFigure | None:
+    shares = training_shares(contents)
+    if contents.pass_rates is None or shares is None or shares.unmeasured == 1.0:
+        return None
     num_passed, num_valid = (contents.pass_rates[name].to_numpy() for name in ("num_passed", "num_valid"))
     caption = "Training problems by the share of their completions that passed."
     alt = (
         f"Histogram of the pass rates of {len(num_passed):,} training problems: {shares.out_of_reach:.0%} never "
         f"passed, {shares.frontier:.0%} sometimes, {shares.mastered:.0%} always."
     )
-    draw = functools.partial(draw_training_pass_rates, num_passed, num_valid)
+    shown: dict[str, Any] = {}
     if weights is not None:
         line = "The line is the problem weight at the pass rate p" if weights.curve is not None else "Problem weights"
-        caption += f" {line}: {weights.formula}, scaled to mean 1. On the right, which problems hold that weight."
+        caption += f" {line}: {weights.formula}, scaled to mean 1. Beside it, which problems hold that weight."
         alt += f" Beside it, the share of the weight: {weights.formula}."
-        draw = functools.partial(draw, problem_weights=weights.values, curve=weights.curve, formula=weights.formula)
+        shown = {"problem_weights": weights.values, "curve": weights.curve, "formula": weights.formula}
     return ReportFigure(
         "pass_rates",
-        "What the student could do before training",
+        "Pass rates before training",
         caption,
         alt,
-        lambda theme: draw(theme=theme),
+        lambda: draw_training_pass_rates(num_passed, num_valid, **shown),
     )
 
 
-def _means_in_words(by_set: dict[str, dict[str, Any]]) -> str:
+def _has_both(by_arm: Mapping[str, Any]) -> bool:
+    return BASE in by_arm and len(by_arm) > 1
+
+
+def _has_seeds(by_set: Mapping[str, Mapping[str, list[Any]]]) -> bool:
+    return any(len(evaluations) > 1 for by_arm in by_set.values() for evaluations in by_arm.values())
+
+
+def _means_in_words(by_set: Mapping[str, Mapping[str, list[Any]]]) -> str:
     return "; ".join(
-        f"{eval_set} {arm} {mean_with_interval(evaluations).estimate:.3f}"
+        f"{eval_set} {arm} {mean_over_runs(evaluations).estimate:.3f}"
         for eval_set, by_arm in by_set.items()
         for arm, evaluations in by_arm.items()
     )

@@ -1,49 +1,41 @@
 """
 What a run says, in plain sentences, and what it does not say.
 
-Responsible for the words of the report: an arm is called best, better or worse only where the interval of a paired
-difference excludes 0, on held-out problems and on retention alike. Numbers come from `evaluation.py` and
-`pass_rate.py`; nothing is estimated here.
+An arm is called best, better or worse only where the interval of a paired difference excludes 0, on held-out problems
+and on retention alike. Numbers come from the evaluations and the pass rates.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-from ..estimation.advice import MAX_FAILURE_SHARE, MAX_TRUNCATED_SHARE, MIN_FRONTIER_SHARE
+from ..estimation.advice import frontier_advice, verdict_advice
 from ..evaluation.comparison import BASE
-from ..evaluation.differences import Difference, compare_runs
+from ..evaluation.differences import Difference, compare_runs, mean_over_runs
 from ..evaluation.evaluation import Evaluation
 from ..evaluation.tables import describe
+from ..store.counts import verdict_totals
 from ..store.store import VERDICTS
-from ..verification.verdict import VALID_VERDICTS
+from ..training.in_words import SCHEDULE_NAMES
 from ..weighting.counts import FrontierShares, frontier_shares
 from .contents import RunContents
 
 
-UNTOUCHED = "the untouched student"
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
-_KL = {
-    "forward": "forward KL",
-    "reverse": "reverse KL",
-    "jsd": "JSD",
-    "akl": "adaptive KL",
-    "forward_then_reverse": "forward KL first and reverse KL after",
-}
 
 
-def mean_with_interval(evaluations: Sequence[Evaluation]) -> Difference:
-    """
-    Return mean@k over problems and seeds with its 95 % interval: the difference to a model that never passes.
+class Headline(NamedTuple):
+    """The result on one held-out set: mean@k of the base student and of the best trained one, and their difference."""
 
-    A problem's pass rate is its mean over the evaluations, and the interval is about problems, generations and
-    evaluations, one per training seed; of one evaluation it is about problems and generations. See
-    [`compare_runs`].
-    """
-    never = dataclasses.replace(evaluations[0], num_passed=[0] * len(evaluations[0].problem_ids))
-    return compare_runs(evaluations, never)
+    eval_set: str
+    arm: str
+    before: Difference
+    after: Difference
+    change: Difference | None
+    num_generations: int
+    num_seeds: int
 
 
 def difference(by_arm: Mapping[str, list[Evaluation]], arm: str, other: str = BASE) -> Difference | None:
@@ -69,6 +61,22 @@ def differences(contents: RunContents, eval_sets: Sequence[str], other: str) -> 
     return found
 
 
+def headlines(contents: RunContents) -> list[Headline]:
+    """Return the result on each held-out set where the base student and a trained one were evaluated."""
+    found = []
+    for eval_set in contents.eval_sets:
+        by_arm = contents.evaluations[eval_set]
+        trained = {arm: mean_over_runs(evaluations) for arm, evaluations in by_arm.items() if arm != BASE}
+        if BASE in by_arm and trained:
+            arm = max(trained, key=lambda arm: trained[arm].estimate)
+            change = difference(by_arm, arm)
+            evaluations = by_arm[arm]
+            k = evaluations[0].num_generations
+            means = (mean_over_runs(by_arm[BASE]), trained[arm])
+            found.append(Headline(eval_set, arm, *means, change, k, len(evaluations)))
+    return found
+
+
 def summary(contents: RunContents) -> str:
     """Return what was measured and trained, in a sentence or two."""
     settings = next(iter(contents.settings.values()), {})
@@ -79,10 +87,9 @@ def summary(contents: RunContents) -> str:
     measuring = f"measured on {table.num_rows:,} problems" if table is not None else ""
     if not contents.settings:
         return f"{who} was {measuring}." if measuring else ""
-    teacher = settings.get("teacher_model_name_or_path")
+    training = f"distilled from {_teacher(settings)}"
     kls = {str(run.get("kl")) for run in contents.settings.values()}
-    kl = _KL.get(kls.pop(), "") if len(kls) == 1 else ""
-    training = f"distilled from {f'the teacher {_model_name(teacher)}' if teacher else 'its teacher'}"
+    kl = SCHEDULE_NAMES.get(kls.pop(), "") if len(kls) == 1 else ""
     if kl:
         training += f" with {kl}"
     if contents.comparison is not None:
@@ -91,8 +98,16 @@ def summary(contents: RunContents) -> str:
     return f"{who} was {' and then '.join(filter(None, [measuring, training]))}."
 
 
+def _teacher(settings: Mapping[str, Any]) -> str:
+    kind = settings.get("self_distillation", "none")
+    if kind != "none":
+        return f"itself, given privileged context (self-distillation, {kind}),"
+    teacher = settings.get("teacher_model_name_or_path")
+    return f"the teacher {_model_name(teacher)}" if teacher else "its teacher"
+
+
 def findings(contents: RunContents) -> list[str]:
-    """Return one or two sentences per set: which arm is best, which are better or worse than the untouched student."""
+    """Return one or two sentences per set: which arm is best, which are better or worse than the base student."""
     sentences = []
     for eval_set in contents.eval_sets:
         by_arm = contents.evaluations[eval_set]
@@ -107,14 +122,8 @@ def findings(contents: RunContents) -> list[str]:
 
 
 def best_arm(by_arm: Mapping[str, list[Evaluation]], eval_set: str) -> str:
-    """
-    Say which arm is best on a set, if its interval against every other arm excludes 0, or why none can be called that.
-
-    Args:
-        by_arm (`Mapping[str, list[Evaluation]]`): Evaluations on the set by arm, one per seed.
-        eval_set (`str`): Name of the set.
-    """
-    means = {arm: mean_with_interval(evaluations).estimate for arm, evaluations in by_arm.items()}
+    """Say which arm is best on a set, if its interval against every other excludes 0, or why none is."""
+    means = {arm: mean_over_runs(evaluations).estimate for arm, evaluations in by_arm.items()}
     leader = max(means, key=lambda arm: means[arm])
     k = by_arm[leader][0].num_generations
     mean = f"mean@{k} of {means[leader]:.3f}"
@@ -122,14 +131,14 @@ def best_arm(by_arm: Mapping[str, list[Evaluation]], eval_set: str) -> str:
     open_arms = {arm: found for arm, found in against.items() if found is None or found.low <= 0.0}
     if not open_arms:
         if leader == BASE:
-            return f"On {eval_set}, no arm improved: {UNTOUCHED} is best, with a {mean}."
+            return f"On {eval_set}, no arm improved: {BASE} is best, with a {mean}."
         return f"On {eval_set}, {leader} is best, with a {mean}: every paired interval against another arm excludes 0."
     closest = max(open_arms, key=lambda arm: means[arm])
     found = open_arms[closest]
     reason = "cannot be compared" if found is None else f"is {describe(found)}, an interval that includes 0"
     return (
-        f"On {eval_set}, no arm can be called best: {_called(leader)} has the highest {mean}, but its difference to "
-        f"{_called(closest)} {reason}."
+        f"On {eval_set}, no arm can be called best: {leader} has the highest {mean}, but its difference to "
+        f"{closest} {reason}."
     )
 
 
@@ -139,26 +148,12 @@ def warnings_of(contents: RunContents) -> list[str]:
     if contents.unfinished:
         notes.append(f"Not finished yet, so not shown or not complete: {', '.join(contents.unfinished)}.")
     shares = training_shares(contents)
-    if shares is not None and shares.frontier < MIN_FRONTIER_SHARE:
-        notes.append(
-            f"Only {shares.frontier:.1%} of the training problems are on the frontier, and PACED gives weight to no "
-            "others. Use problems of a difficulty in between, or more generations per problem."
-        )
+    if shares is not None and (advice := frontier_advice(shares)):
+        notes.append(advice)
     if shares is not None and shares.unmeasured:
         notes.append(f"{shares.unmeasured:.1%} of the training problems have no valid verdict and are not trained on.")
     for what, counts in verdict_counts(contents).items():
-        total = sum(counts.values())
-        invalid = total - sum(counts[verdict.value] for verdict in VALID_VERDICTS)
-        if invalid > MAX_FAILURE_SHARE * total:
-            notes.append(
-                f"The verifier gave no valid verdict on {invalid / total:.1%} of the completions ({what}). They count "
-                "neither as passed nor as failed; check the verifier and the solutions."
-            )
-        if counts["truncated"] > MAX_TRUNCATED_SHARE * total:
-            notes.append(
-                f"{counts['truncated'] / total:.1%} of the completions were cut at the maximum length without having "
-                f"passed ({what}). A larger max_completion_length may turn failures into passes."
-            )
+        notes += verdict_advice(counts, f" ({what})")
     if contents.comparison is not None and len({run.seed for run in contents.comparison.runs if run.arm != BASE}) == 1:
         notes.append(
             "Each arm was trained with one seed. The intervals cover other problems and other generations, not "
@@ -191,12 +186,11 @@ def verdict_counts(contents: RunContents) -> dict[str, dict[str, int]]:
     """Return how many completions got each verdict, by what they were made for; seeds are added up."""
     counts = {}
     for what, store in (
-        ("training problems, student before training", contents.store),
+        (f"training problems, {BASE}", contents.store),
         ("training problems, teacher's references", contents.references),
     ):
         if store is not None:
-            table = store.counts()
-            counts[what] = {verdict: sum(table[f"num_{verdict}"].to_pylist()) for verdict in VERDICTS}
+            counts[what] = verdict_totals(store.counts())
     for eval_set, by_arm in contents.evaluations.items():
         for arm, evaluations in by_arm.items():
             counts[f"{eval_set}, {arm}"] = {
@@ -207,7 +201,7 @@ def verdict_counts(contents: RunContents) -> dict[str, dict[str, int]]:
 
 def against(by_arm: Mapping[str, list[Evaluation]], where: str, other: str = BASE) -> str:
     """Say which arms are better and worse than another one, and of which that cannot be said; "" if none can."""
-    than = UNTOUCHED if other == BASE else f"the control arm {other}"
+    than = other if other == BASE else f"the control arm {other}"
     found = {arm: difference(by_arm, arm, other) for arm in by_arm if arm != BASE}
     better = [f"{arm} ({one.estimate:+.3f})" for arm, one in found.items() if one and one.low > 0]
     worse = [f"{arm} ({one.estimate:+.3f})" for arm, one in found.items() if one and one.high < 0]
@@ -230,7 +224,3 @@ def listed(names: Sequence[str]) -> str:
 def _model_name(name_or_path: str) -> str:
     """Return the last two parts of a path, which is all of a Hub id."""
     return "/".join(name_or_path.rstrip("/").split("/")[-2:])
-
-
-def _called(arm: str) -> str:
-    return UNTOUCHED if arm == BASE else arm

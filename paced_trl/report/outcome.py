@@ -1,8 +1,8 @@
 """
-The verdict on a run in a word and a sentence: did training help, what did it cost, can that be said at all?
+The outcome of a run in a word and a sentence: did training help, what did it cost, can that be said at all?
 
-Responsible for the order in which the parts of a report count: held-out problems first, then what was forgotten. An
-arm is called better or worse only where the interval of a paired difference excludes 0. Ours.
+Held-out problems count first, then what was forgotten. An arm is called better or worse only where the interval of a
+paired difference excludes 0.
 """
 
 from __future__ import annotations
@@ -17,21 +17,16 @@ from .findings import against, differences, listed, training_shares
 
 
 @dataclass(frozen=True)
-class RunVerdict:
-    """Which way the verdict goes, the word for it, and the sentence that says why."""
+class Outcome:
+    """Which way a run went, the word for it, and the sentence that says why."""
 
     kind: Literal["better", "mixed", "worse", "open"]
     word: str
     sentence: str
 
 
-def run_verdict(contents: RunContents) -> RunVerdict:
-    """
-    Judge a run: each arm against the control arm on the held-out sets, a single run against the untouched student.
-
-    Args:
-        contents ([`RunContents`]): The run.
-    """
+def run_outcome(contents: RunContents) -> Outcome:
+    """Judge a run: each arm against the control arm on the held-out sets, a single run against the base student."""
     comparison = contents.comparison
     control = BASE if comparison is None or comparison.control not in contents.arms else comparison.control
     found = differences(contents, contents.eval_sets, control)
@@ -48,19 +43,19 @@ def run_verdict(contents: RunContents) -> RunVerdict:
         parts.append(f"Not finished yet: {listed(contents.unfinished)}.")
     sentence = " ".join(filter(None, parts))
     if better and (worse or lost):
-        return RunVerdict("mixed", "Mixed.", sentence)
+        return Outcome("mixed", "Mixed.", sentence)
     if better:
-        return RunVerdict("better", "Better.", sentence)
+        return Outcome("better", "Better.", sentence)
     if worse:
-        return RunVerdict("worse", "Worse.", sentence)
-    return RunVerdict("open", "No difference shown.", sentence)
+        return Outcome("worse", "Worse.", sentence)
+    return Outcome("open", "No difference shown.", sentence)
 
 
-def _without_evaluation(contents: RunContents) -> RunVerdict:
+def _without_evaluation(contents: RunContents) -> Outcome:
     if contents.unfinished:
-        return RunVerdict("open", "Not finished.", f"Still to end: {listed(contents.unfinished)}.")
+        return Outcome("open", "Not finished.", f"Still to end: {listed(contents.unfinished)}.")
     if contents.histories or contents.evaluations:
-        return RunVerdict(
+        return Outcome(
             "open",
             "Not compared.",
             "What training changed was not measured. Run `paced-trl evaluate` for the student before and after it, "
@@ -68,10 +63,10 @@ def _without_evaluation(contents: RunContents) -> RunVerdict:
         )
     shares = training_shares(contents)
     if shares is None:
-        return RunVerdict("open", "Not trained.", "Only the gradients of the student were looked at.")
+        return Outcome("open", "Not trained.", "Only the gradients of the student were looked at.")
     words = f"{shares.frontier:.1%} of the problems are on the frontier"
     if shares.frontier < MIN_FRONTIER_SHARE:
-        return RunVerdict("worse", "Little to learn.", f"Only {words}, where PACED's weight lies.")
-    return RunVerdict(
+        return Outcome("worse", "Little to learn.", f"Only {words}, where PACED's weight lies.")
+    return Outcome(
         "open", "Measured.", f"{words[0].upper()}{words[1:]}, where PACED's weight lies. Nothing was trained yet."
     )

@@ -1,17 +1,17 @@
 """
-One self-contained HTML page about a run, and its figures as PNG.
+One self-contained HTML page about a run, its figures as PNG, and a summary for the terminal.
 
-Responsible for putting together what `run_contents.py` reads, `findings.py` says, `run_figures.py` draws and
-`problem_samples.py` chooses. The page opens from a file, asks the network for nothing, and is the same, byte for byte,
-for the same directory and libraries. Completions are untrusted: everything is escaped, and the page's own policy
-forbids requests and all scripts but its own, which it names by their hashes. Without scripts the page shows the
-figures as images, and some of the problems.
+Responsible for putting together what the other modules read, say, draw and choose. The page opens from a file, asks
+the network for nothing, and is the same, byte for byte, for the same directory and libraries. Completions are
+untrusted: everything is escaped, and the page's own policy forbids requests and all scripts but its own, which it
+names by its hash. Without scripts the page shows some of the problems.
 """
 
 from __future__ import annotations
 
 import base64
-import functools
+import hashlib
+import importlib.resources
 import json
 import os
 from pathlib import Path
@@ -19,24 +19,40 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.text import Text
 
 from ..evaluation.comparison import BASE
-from ..evaluation.tables import comparison_rows, evaluation_rows
+from ..evaluation.tables import as_rich, comparison_rows, describe, evaluation_rows
 from ..store.store import VERDICTS
+from ..text import printable
 from ..weighting.weights import effective_sample_size
-from .charts import charts
 from .contents import RunContents, read_run
-from .embedding import as_script_data, policy_hashes, static_text
 from .figures import TrainingWeights, report_figures, training_weights
-from .findings import advice_by_text, difference, findings, summary, training_shares, verdict_counts, warnings_of
-from .outcome import run_verdict
-from .problem_table import problem_table
-from .problem_text import MAX_COMPLETION, MAX_PROMPT, elide, sample_problems, visible
-from .settings_shown import MAIN_SETTINGS, flat, settings_of, versions
-from .theme import DARK, FIGURES, LIGHT, render
+from .findings import (
+    advice_by_text,
+    difference,
+    findings,
+    headlines,
+    summary,
+    training_shares,
+    verdict_counts,
+    warnings_of,
+)
+from .outcome import run_outcome
+from .problem_table import example_of, problem_table
+from .problem_text import choose_samples, visible
+from .settings_shown import main_settings, settings_of, store_record, versions
+from .theme import DARK_OF, FIGURES, LIGHT, as_png_and_svg
 
 
 REPORT = "report.html"
+# Problems that the page shows without scripts.
+_MAX_SAMPLES = 30
+# In a script element nothing is escaped by the parser, and all of these are legal inside JSON's strings only.
+_ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&"}
+_STYLES = {"better": "bold green", "mixed": "bold yellow", "worse": "bold red", "open": "bold"}
 
 
 def write_report(output_dir: str | os.PathLike[str]) -> Path:
@@ -65,12 +81,68 @@ def write_report(output_dir: str | os.PathLike[str]) -> Path:
     directory.mkdir(exist_ok=True)
     figures = []
     for figure in report_figures(contents, weights):
-        light, dark = render(figure.draw, LIGHT), render(figure.draw, DARK)
-        (directory / f"{figure.name}.png").write_bytes(light)
-        figures.append({"text": figure, "light": _data_uri(light), "dark": _data_uri(dark)})
+        png, svg, drawing = as_png_and_svg(figure.name, figure.alt, figure.draw)
+        (directory / f"{figure.name}.png").write_bytes(png)
+        figures.append({"text": figure, "svg": svg, "header": drawing.header, "rows": drawing.rows})
     path = contents.path / REPORT
     path.write_text(_page(contents, weights, figures), encoding="utf-8")
     return path
+
+
+def terminal_summary(contents: RunContents) -> Group:
+    """
+    Return what the page says in short: the outcome, the table of arms, the warnings.
+
+    Args:
+        contents ([`RunContents`]): The run.
+
+    Returns:
+        `rich.console.Group`: For a [`rich.console.Console`] to print.
+    """
+    outcome = run_outcome(contents)
+    sentence = printable(outcome.sentence)
+    parts: list[RenderableType] = [Text.assemble((outcome.word, _STYLES[outcome.kind]), " ", sentence)]
+    rows = result_rows(contents)
+    if rows:
+        cells = [{escape(printable(name)): escape(printable(cell)) for name, cell in row.items()} for row in rows]
+        table = as_rich(cells)
+        table.columns[0].no_wrap = True
+        parts.append(table)
+    notes = warnings_of(contents)
+    notes += [f"{text} ({'; '.join(where)})" for text, where in advice_by_text(contents).items()]
+    parts += [Text.assemble(("Warning: ", "yellow"), printable(note)) for note in notes]
+    return Group(*parts)
+
+
+def result_rows(contents: RunContents) -> list[dict[str, str]]:
+    """Return the result table: an arm per row for a comparison, else a model and set per row."""
+    if contents.comparison is not None:
+        return comparison_rows(contents.comparison)
+    rows = []
+    for arm in contents.arms:
+        by_sets = {name: by_arm for name, by_arm in contents.evaluations.items() if arm in by_arm}
+        results = {name: by_arm[arm][0] for name, by_arm in by_sets.items()}
+        student = {name: by_arm[BASE][0] for name, by_arm in by_sets.items() if difference(by_arm, arm) is not None}
+        for row in evaluation_rows(results, [student] if BASE in contents.arms else []):
+            rows.append({"model": arm, **{key.replace("- baseline", f"- {BASE}"): cell for key, cell in row.items()}})
+    return rows
+
+
+def static_text(name: str) -> Markup:
+    """Return a file of `static/`, to stand in the page as it is."""
+    text = importlib.resources.files("paced_trl.report").joinpath("static", name).read_text(encoding="utf-8")
+    # Browsers hash what they have parsed, and they parse every line end as a line feed.
+    return Markup(text.replace("\r\n", "\n"))
+
+
+def policy_hash(script: str) -> Markup:
+    """Return the source of a `script-src` directive that allows this script."""
+    return Markup(f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'")
+
+
+def as_script_data(value: Any) -> Markup:
+    """Return JSON in ASCII for a `<script type="application/json">`, which no text inside it can end."""
+    return Markup(json.dumps(value, separators=(",", ":"), allow_nan=False).translate(_ESCAPES))
 
 
 def _page(contents: RunContents, weights: TrainingWeights | None, figures: list[dict[str, Any]]) -> str:
@@ -82,28 +154,27 @@ def _page(contents: RunContents, weights: TrainingWeights | None, figures: list[
         lstrip_blocks=True,
     )
     environment.filters["visible"] = visible
-    environment.filters["elide_prompt"] = functools.partial(elide, max_length=MAX_PROMPT)
-    environment.filters["elide_completion"] = functools.partial(elide, max_length=MAX_COMPLETION)
+    environment.filters["number"] = _number
     environment.filters["interval_apart"] = _interval_apart
     environment.filters["setting"] = lambda value: value if isinstance(value, str) else json.dumps(value, default=str)
     common, by_run = settings_of(contents)
-    main = [name for name in MAIN_SETTINGS if name in common]
-    if common.get("max_steps", -1) > 0 and "num_train_epochs" in main:
-        main.remove("num_train_epochs")  # without effect
-    values = weights.values if weights is not None else None
-    table = problem_table(contents, values)
-    data = {"charts": charts(contents, weights)} | ({"problem-data": table} if table is not None else {})
-    names = ["d3-7.9.2.min.js", "plot-0.6.17.min.js", "charts.js", *(["problems.js"] if table is not None else [])]
-    scripts = [static_text(name) for name in names]
+    main = main_settings(common)
+    table = problem_table(contents, weights.values if weights is not None else None)
+    script = static_text("problems.js") if table is not None else Markup("")
+    arm_colors = LIGHT.arm_colors(contents.arms)
+    shown_headlines = headlines(contents)
     return environment.get_template("report.html.jinja").render(
-        verdict=run_verdict(contents),
+        outcome=run_outcome(contents),
         style=static_text("page.css"),
-        scripts=scripts,
-        script_hashes=policy_hashes(scripts),
-        data={name: as_script_data(value) for name, value in data.items()},
+        script=script,
+        script_hash=policy_hash(script) if script else Markup("'none'"),
+        data=as_script_data(table) if table is not None else None,
         problem_notes=table["notes"] if table is not None else [],
+        samples=_samples(table["rows"]) if table is not None else [],
+        headlines=[(one, describe(one.change) if one.change is not None else "") for one in shown_headlines],
+        example=example_of(table, shown_headlines[0]) if table is not None and shown_headlines else None,
         advice=advice_by_text(contents),
-        themes=[LIGHT, DARK],
+        dark_of=DARK_OF,
         name=contents.path.resolve().name,
         summary=summary(contents),
         tiles=_tiles(contents, weights),
@@ -114,16 +185,22 @@ def _page(contents: RunContents, weights: TrainingWeights | None, figures: list[
         rows=result_rows(contents),
         verdicts=VERDICTS,
         verdict_counts=verdict_counts(contents),
-        samples=sample_problems(contents, values),
-        arm_colors=[theme.arm_colors(contents.arms) for theme in (LIGHT, DARK)],
+        arm_colors=arm_colors,
         base=BASE,
         control=contents.comparison.control if contents.comparison is not None else None,
-        main_settings={name: common[name] for name in main},
+        main_settings=main,
         other_settings={name: common[name] for name in sorted(common) if name not in main},
         settings_by_run=by_run,
-        record=flat(contents.store.record) if contents.store is not None else {},
+        record=store_record(contents),
         versions=versions(contents),
     )
+
+
+def _samples(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return some training problems of all pass rates, hardest first."""
+    training = [row for row in rows if row["set"] == 0]
+    passed, valid = ([row["counts"][0][side] for row in training] for side in (0, 1))
+    return [training[index] for index in choose_samples(passed, valid, _MAX_SAMPLES)] if training else []
 
 
 def _tiles(contents: RunContents, weights: TrainingWeights | None) -> list[tuple[str, str]]:
@@ -147,19 +224,6 @@ def _tiles(contents: RunContents, weights: TrainingWeights | None) -> list[tuple
     return tiles
 
 
-def result_rows(contents: RunContents) -> list[dict[str, str]]:
-    """Return the result table: an arm per row for a comparison, else a model and set per row."""
-    if contents.comparison is not None:
-        return comparison_rows(contents.comparison)
-    rows = []
-    for arm in contents.arms:
-        by_sets = {name: by_arm for name, by_arm in contents.evaluations.items() if arm in by_arm}
-        results = {name: by_arm[arm][0] for name, by_arm in by_sets.items()}
-        student = {name: by_arm[BASE][0] for name, by_arm in by_sets.items() if difference(by_arm, arm) is not None}
-        rows += [{"model": arm, **row} for row in evaluation_rows(results, [student] if BASE in contents.arms else [])]
-    return rows
-
-
 def _interval_apart(cell: str) -> Markup:
     """Return a cell of the result table as HTML with its interval on a line of its own, for narrow windows."""
     before, _, rest = cell.partition(" [")
@@ -169,5 +233,8 @@ def _interval_apart(cell: str) -> Markup:
     return Markup('{}{} <span class="interval">[{}]</span>').format(visible(before), visible(after), visible(interval))
 
 
-def _data_uri(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+def _number(value: Any) -> str:
+    """Return a cell of a figure's table of numbers."""
+    if value is None:
+        return ""
+    return printable(value) if isinstance(value, str) else f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"

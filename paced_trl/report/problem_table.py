@@ -2,13 +2,13 @@
 The rows of the page's table of problems: pass rates before and after, weight, and completions side by side.
 
 Responsible for which problems and how much of their text fit into a page of a few megabytes, and for saying what was
-left out. Held-out problems have pass rates before and after, by arm; training problems have those after training where
-they were measured. Knows nothing of HTML: rows are JSON values, and text is as nobody has checked it. Ours.
+left out. Rows are JSON values, and text is as nobody has checked it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +18,12 @@ import numpy.typing as npt
 from ..evaluation.comparison import BASE
 from ..evaluation.evaluation import TRAINING, Evaluation
 from ..store.store import PassRateStore
+from ..text import shortened
+from ..verification.verifier import make_check
 from ..weighting.counts import Floats
 from .contents import RunContents
-from .extracted_answers import answer_reader
-from .findings import mean_with_interval
-from .problem_text import as_text, choose_completions, completions_by_problem, elide, last_message
+from .findings import Headline, headlines
+from .problem_text import as_text, choose_completions, completions_by_problem, last_message
 
 
 MAX_PROBLEMS = 5_000
@@ -32,9 +33,14 @@ MAX_SIZE = 2_500_000  # bytes of text, all problems together
 _CHUNK = 1_000  # problems whose completions are in memory at once
 
 
+MAX_ANSWER = 200  # characters
+# Other verifiers compare whole texts, run programs or call a function of the user's: they read no answer.
+_READ_ANSWERS = ("math", "numeric", "choice")
+
+
 @dataclass(frozen=True)
 class _Detail:
-    """How much of each problem is shown: completions of one side, characters of one, of a prompt and of a solution."""
+    """How much of a problem is shown: completions of one side, characters of each, of a prompt and of a solution."""
 
     completions: int
     completion: int
@@ -55,17 +61,11 @@ def problem_table(contents: RunContents, problem_weights: Floats | None = None) 
     """
     Return the table of problems as JSON values, or None if no problem was measured.
 
-    Args:
-        contents ([`RunContents`]): The run.
-        problem_weights (`np.ndarray`, *optional*):
-            Weights of the training problems, **shape (P,)**, in the order of the pass-rate table, mean 1.
-
-    Returns:
-        `dict[str, Any]`: `arms`, of which the first is the student before training; `arm`, the one to show first;
-        `sets`; `notes`, what was left out; and `rows`. A row has `set`, `id`, `prompt`, `earlier` (messages before
-        it), `solution`, `reference`, `weight`, `counts` (by arm, passed and valid), `made` (by arm, completions there
-        are) and `shown` (by arm: number, verdict, tokens, text and extracted answer of some of them). Sets and arms
-        are numbers that index the lists.
+    `arms` are names, the first of which is the base student, and `arm` the one to show first; `sets` are names, the
+    first of which is the training problems; `notes` say what was left out. A row has `set`, `id`, `prompt`, `earlier`
+    (messages before it), `solution`, `reference`, `weight`, `counts` (by arm, passed and valid), `made` (by arm,
+    completions there are) and `shown` (by arm: number, verdict, tokens, text and stated answer of some of them). Sets
+    and arms are numbers that index the lists. Weights are of shape (P,), in the order of the pass-rate table.
     """
     arms = [BASE, *(arm for arm in contents.arms if arm != BASE)]
     sets = [TRAINING, *contents.evaluations]
@@ -75,7 +75,7 @@ def problem_table(contents: RunContents, problem_weights: Floats | None = None) 
     if not rows:
         return None
     _add_completions(contents, rows, arms, sets)
-    detail, num_without = _fit(rows)
+    rows, detail, num_without = _fit(rows)
     notes = []
     if num_training > len(training):
         which = "of the greatest weight" if problem_weights is not None else "first"
@@ -89,7 +89,41 @@ def problem_table(contents: RunContents, problem_weights: Floats | None = None) 
     )
     if num_without:
         notes.append(f"{num_without:,} problems are listed without their completions.")
-    return {"arms": arms, "arm": _best_arm(contents, arms), "sets": sets, "notes": notes, "rows": rows}
+    return {"arms": arms, "arm": arms.index(_best_arm(contents) or BASE), "sets": sets, "notes": notes, "rows": rows}
+
+
+def example_of(table: Mapping[str, Any], headline: Headline) -> dict[str, Any] | None:
+    """
+    Return the held-out problem whose pass rate went furthest the way the mean went, with a completion of both sides.
+
+    None where no problem did that and has completions of both. The completions are the first that failed and the first
+    that passed, in the order in which the mean went.
+    """
+    arm, number = table["arms"].index(headline.arm), table["sets"].index(headline.eval_set)
+    sign = 1 if headline.after.estimate >= headline.before.estimate else -1
+
+    def change(row: Mapping[str, Any]) -> float:
+        (passed, valid), (passed_before, valid_before) = row["counts"][arm], row["counts"][0]
+        return sign * (passed / valid - passed_before / valid_before)
+
+    rows = [
+        row
+        for row in table["rows"]
+        if row["set"] == number and {0, arm} <= row["shown"].keys() and row["counts"][0][1] and row["counts"][arm][1]
+    ]
+    if not rows:
+        return None
+    row = max(rows, key=change)
+    if change(row) <= 0:
+        return None
+    wanted = [verdict == "passed" for verdict in ("failed", "passed")[::sign]]
+    sides = [
+        next((each for each in row["shown"][side] if (each[1] == "passed") is passes), row["shown"][side][0])
+        for side, passes in zip((0, arm), wanted, strict=True)
+    ]
+    names = (f"{BASE}, before training", headline.arm)
+    counts = (row["counts"][0], row["counts"][arm])
+    return {**row, "sides": list(zip(names, counts, sides, strict=True)), "rose": sign > 0}
 
 
 def _training_rows(
@@ -181,7 +215,7 @@ def _add_completions(
                         each["completion"],
                         reader(each["completion"]) if reader is not None else None,
                     ]
-                    for each in choose_completions(completions, _DETAILS[0].completions)
+                    for each in choose_completions(completions, _DETAILS[0].completions, lambda each: each["verdict"])
                 ]
         if number == 0:
             for problem_id, completions in _completions(contents.references, list(of_set), "passed"):
@@ -195,42 +229,52 @@ def _completions(
         yield from completions_by_problem(store, problem_ids[start : start + _CHUNK], verdict).items()
 
 
-def _fit(rows: list[dict[str, Any]]) -> tuple[_Detail, int]:
+def answer_reader(record: Mapping[str, Any]) -> Callable[[str], str | None] | None:
+    """Return what reads answers, at most 200 characters each, as the verifier of a store's record does."""
+    verifier = record.get("verifier") or {}
+    if verifier.get("name") not in _READ_ANSWERS:
+        return None
+    check = make_check(verifier["name"], verifier.get("options") or {})
+
+    def read(completion: str) -> str | None:
+        answer = check.stated(completion)
+        return answer if answer is None or len(answer) <= MAX_ANSWER else f"{answer[:MAX_ANSWER]}…"
+
+    return read
+
+
+def _fit(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], _Detail, int]:
     """Shorten the texts of all rows alike until they fit; return the detail, and how many rows lost completions."""
-    detail = next((one for one in _DETAILS if sum(_size(row, one) for row in rows) <= MAX_SIZE), _DETAILS[-1])
-    size, num_without = 0, 0
-    for row in sorted(rows, key=lambda row: -(row["weight"] if row["weight"] is not None else np.inf)):
-        size += _size(row, detail)
-        if size > MAX_SIZE and row["shown"]:
-            row["shown"], row["reference"] = {}, None
+    for detail in _DETAILS:
+        fitted = [_shortened(row, detail) for row in rows]
+        sizes = [len(json.dumps(row)) for row in fitted]
+        if sum(sizes) <= MAX_SIZE:
+            return fitted, detail, 0
+    # Held-out problems, which have no weight, and the heaviest ones keep theirs.
+    weights = np.array([np.inf if row["weight"] is None else row["weight"] for row in rows])
+    total, num_without = 0, 0
+    for index in np.argsort(-weights, kind="stable"):
+        total += sizes[index]
+        if total > MAX_SIZE and fitted[index]["shown"]:
+            fitted[index] |= {"shown": {}, "reference": None}
             num_without += 1
-        for name, length in (("prompt", detail.prompt), ("solution", detail.prompt), ("reference", detail.completion)):
-            row[name] = None if row[name] is None else elide(row[name], length)
-        for key, completions in row["shown"].items():
-            kept = {each[0] for each in _kept(completions, detail)}
-            row["shown"][key] = [
-                [*each[:3], elide(each[3], detail.completion), each[4]] for each in completions if each[0] in kept
-            ]
-    return detail, num_without
+    return fitted, detail, num_without
 
 
-def _kept(completions: list[list[Any]], detail: _Detail) -> list[list[Any]]:
-    chosen = choose_completions([{"verdict": each[1], "row": each} for each in completions], detail.completions)
-    return [each["row"] for each in chosen]
+def _shortened(row: dict[str, Any], detail: _Detail) -> dict[str, Any]:
+    lengths = {"prompt": detail.prompt, "solution": detail.prompt, "reference": detail.completion}
+    texts = {name: row[name] and shortened(row[name], length, keep="both") for name, length in lengths.items()}
+    shown = {
+        arm: [
+            [*each[:3], shortened(each[3], detail.completion, keep="both"), each[4]]
+            for each in choose_completions(completions, detail.completions, lambda each: each[1])
+        ]
+        for arm, completions in row["shown"].items()
+    }
+    return {**row, **texts, "shown": shown}
 
 
-def _size(row: dict[str, Any], detail: _Detail) -> int:
-    """Return about how many bytes a row takes in a page: what is not ASCII is written as \\uXXXX there."""
-    texts = [(row["prompt"], detail.prompt), (row["solution"], detail.prompt), (row["reference"], detail.completion)]
-    kept = [each for shown in row["shown"].values() for each in _kept(shown, detail)]
-    texts += [(each[3], detail.completion) for each in kept]
-    return (
-        200 + 40 * len(kept) + sum(min(len(text), most) * (1 if text.isascii() else 6) for text, most in texts if text)
-    )
-
-
-def _best_arm(contents: RunContents, arms: Sequence[str]) -> int:
-    """Return the arm with the highest mean on the first held-out set; 0 if there is none but the untouched student."""
-    by_arm = contents.evaluations.get(next(iter(contents.eval_sets), ""), {})
-    means = {arm: mean_with_interval(evaluations).estimate for arm, evaluations in by_arm.items() if arm != BASE}
-    return arms.index(max(means, key=lambda arm: means[arm])) if means else min(1, len(arms) - 1)
+def _best_arm(contents: RunContents) -> str | None:
+    """Return the arm with the highest mean on the first held-out set, else the first that is not the base student."""
+    best = next((one.arm for one in headlines(contents)), None)
+    return best or next((arm for arm in contents.arms if arm != BASE), None)

@@ -1,35 +1,42 @@
 """
-How figures look: one colour per arm, told apart without red and green (after Okabe and Ito), on light and dark paper.
+How figures look, and how one drawing becomes both a PNG and an SVG that follows the page's light and dark.
 
-Figures are drawn without pyplot and under a style of their own, so that nothing of the caller's matplotlib is touched
-and nothing of it shows.
+Colours are told apart without red and green (after Okabe and Ito); an arm has the same one in every figure. Figures
+are drawn without pyplot and under a style of their own, so the caller's matplotlib is neither touched nor seen.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import re
 import warnings
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib.style
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox, BboxBase
 from PIL import Image
 
+from ..evaluation.arms import PRESETS
 from ..evaluation.comparison import BASE
+from ..text import printable
 
 
 DPI = 150
 WIDTH = 9.0  # inches
 FIGURES = "figures"
+_POINT = 72 / DPI
 # The arms that most comparisons have keep their colour from one report to the next.
-_PRESETS = ("uniform", "hard_filter", "paced", "paced_sampling")
+_PRESETS = tuple(PRESETS)[:4]
 
 
 @dataclass(frozen=True)
@@ -47,58 +54,86 @@ class Theme:
     divergences: tuple[str, ...]  # forward KL, reverse KL, JSD, adaptive KL
 
     def arm_colors(self, arms: Iterable[str]) -> dict[str, str]:
-        """Return a colour per arm: grey for the untouched student, a fixed one per preset, else the next free one."""
+        """Return a colour per arm: grey for the base student, a fixed one per preset, else the next free one."""
         names = [arm for arm in dict.fromkeys(arms) if arm != BASE]
-        chosen = {arm: self.arms[_PRESETS.index(arm)] for arm in names if arm in _PRESETS}
+        chosen = {arm: color for arm, color in zip(_PRESETS, self.arms, strict=False) if arm in names}
         free = [color for color in (*self.arms[len(_PRESETS) :], *self.arms) if color not in chosen.values()]
         others = [arm for arm in names if arm not in chosen]
         return {BASE: self.base} | chosen | {arm: free[index % len(free)] for index, arm in enumerate(others)}
 
 
 LIGHT = Theme(
-    paper="#FFFFFF",
-    ink="#1D2430",
-    muted="#5B6573",
-    grid="#E3E7EC",
-    problems="#97A3B1",
-    weight="#C8500A",
-    base="#6B7480",
-    arms=("#D58E00", "#009E73", "#0072B2", "#B0568A", "#45A5DF", "#8C510A", "#6A51A3", "#2B2B2B"),
-    divergences=("#9DB2C7", "#3D5A80", "#7A6A9B", "#B07C4F"),
+    paper="#ffffff",
+    ink="#1d2430",
+    muted="#5b6573",
+    grid="#e3e7ec",
+    problems="#97a3b1",
+    weight="#c8500a",
+    base="#6b7480",
+    arms=("#d58e00", "#009e73", "#0072b2", "#b0568a", "#45a5df", "#8c510a", "#6a51a3", "#2b2b2b"),
+    divergences=("#9db2c7", "#3d5a80", "#7a6a9b", "#b07c4f"),
 )
 DARK = Theme(
-    paper="#1B2027",
-    ink="#E4E8EE",
-    muted="#A3AEBB",
+    paper="#1b2027",
+    ink="#e4e8ee",
+    muted="#a3aebb",
     grid="#303844",
-    problems="#77869A",
-    weight="#FF9A5C",
-    base="#9AA5B1",
-    arms=("#F0B030", "#2FC79A", "#4AA8E8", "#E39CC4", "#A8DCF9", "#C99A66", "#A99BDB", "#DADADA"),
-    divergences=("#51657A", "#A9C4E0", "#A797CC", "#D9A679"),
+    problems="#77869a",
+    weight="#ff9a5c",
+    base="#9aa5b1",
+    arms=("#f0b030", "#2fc79a", "#4aa8e8", "#e39cc4", "#a8dcf9", "#c99a66", "#a99bdb", "#dadada"),
+    divergences=("#51657a", "#a9c4e0", "#a797cc", "#d9a679"),
 )
 
 
-def render(draw: Callable[[Theme], Figure], theme: Theme = LIGHT) -> bytes:
-    """Draw a figure with a theme and return it as PNG; whatever style the caller has set is left aside."""
-    buffer = io.BytesIO()
-    with matplotlib.style.context(["default", _style(theme)]), warnings.catch_warnings():
-        # Names are the user's: a letter that the font lacks is drawn as a box.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
-        canvas = FigureCanvasAgg(draw(theme))
-        canvas.draw()
-    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    # A third of the size, and nothing that the eye can see: a drawing has few colours.
-    image = image.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    image.save(buffer, format="PNG", dpi=(DPI, DPI), optimize=True)
-    return buffer.getvalue()
+def _colors(theme: Theme) -> list[str]:
+    *single, arms, divergences = astuple(theme)
+    return [*single, *arms, *divergences]
 
 
-def write_figure(output_dir: str | os.PathLike[str], name: str, draw: Callable[[Theme], Figure]) -> Path:
-    """Draw a figure on light paper as `output_dir/figures/<name>.png`; return its path."""
+# In the page a colour is a variable, named after its value on light paper.
+DARK_OF = dict(zip(_colors(LIGHT), _colors(DARK), strict=True))
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure and the numbers that it shows, as the rows of a table."""
+
+    figure: Figure
+    header: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+
+
+def as_png(draw: Callable[[], Drawing]) -> bytes:
+    """Draw a figure and return it as PNG on light paper."""
+    with _own_style():
+        return _png(draw().figure)
+
+
+def as_png_and_svg(name: str, alt: str, draw: Callable[[], Drawing]) -> tuple[bytes, Markup, Drawing]:
+    """Draw a figure; return it as PNG, as SVG to stand in a page, and the drawing for its numbers."""
+    with _own_style():
+        drawing = draw()
+        png = _png(drawing.figure)
+        with matplotlib.rc_context({"svg.hashsalt": name}):
+            return png, _svg(drawing.figure, name, alt), drawing
+
+
+def write_figure(output_dir: str | os.PathLike[str], name: str, draw: Callable[[], Drawing]) -> Path:
+    """
+    Draw a figure on light paper as PNG.
+
+    Args:
+        output_dir (`str` or path): Directory of a run.
+        name (`str`): Name of the figure, without a file extension.
+        draw (`Callable[[], Drawing]`): Makes the figure.
+
+    Returns:
+        `Path`: `output_dir/figures/<name>.png`.
+    """
     path = Path(output_dir, FIGURES, f"{name}.png")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(render(draw, LIGHT))
+    path.write_bytes(as_png(draw))
     return path
 
 
@@ -108,14 +143,84 @@ def panels(count: int, *, most_columns: int, height: float, share_y: bool = Fals
     rows = -(-count // columns)
     figure = Figure(figsize=(WIDTH if columns > 1 else 0.62 * WIDTH, height * rows), layout="constrained")
     grid = figure.subplots(rows, columns, sharey=share_y, squeeze=False).ravel().tolist()
+    for axes in grid[:count]:
+        axes.tick_params(labelleft=True)  # in a narrow window each panel stands alone
     for unused in grid[count:]:
         unused.remove()
     return figure, grid[:count]
 
 
+def add_legend(figure: Figure, handles: Mapping[str, Any]) -> None:
+    """Add a legend above the figure, in as many columns as its names leave room for."""
+    # About 13 letters stand on an inch, and a line and its margins take the room of eight.
+    columns = int(13 * figure.get_figwidth() / (8 + max(map(len, handles))))
+    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=max(1, min(4, columns)))
+
+
 def short(name: str) -> str:
-    """Return a name, cut in its middle where it would not fit beside others."""
+    """Return a name, cut in its middle where it would not fit beside others, with every character visible."""
+    name = printable(name)
     return name if len(name) <= 22 else f"{name[:14]}…{name[-7:]}"
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    # A third of the size, and nothing that the eye can see: a drawing has few colours.
+    image = image.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    image.save(buffer, format="PNG", dpi=(DPI, DPI), optimize=True)
+    return buffer.getvalue()
+
+
+def _svg(figure: Figure, name: str, alt: str) -> Markup:
+    """Return the figure as SVG, and once more by panel for narrow windows, where the whole would be too small."""
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(buffer, format="svg", metadata=nothing, transparent=True)
+    inner = re.search(r"<svg[^>]*>(.*)</svg>", buffer.getvalue(), re.DOTALL)
+    assert inner is not None
+    # The style of all lines is in the page's own style; text is escaped, so every tag is matplotlib's.
+    drawn = re.sub(r"<style.*?</style>", "", inner[1], flags=re.DOTALL)
+    drawn = re.sub(r"<[^<>]+>", lambda tag: _restyled(tag[0]), drawn)
+    whole = Markup('<svg class="whole" viewBox="{}" role="img" aria-label="{}"><g id="figure-{}">{}</g></svg>')
+    svg = whole.format(_view_box(figure.bbox, figure), alt, name, Markup(drawn))
+    boxes = _panel_boxes(figure)
+    part = Markup('<svg viewBox="{}" width="{:.0f}"><use href="#figure-{}"/></svg>')
+    parts = Markup("").join(part.format(_view_box(box, figure), box.width * 96 / DPI, name) for box in boxes)
+    return svg + Markup('<div class="parts" role="img" aria-label="{}">{}</div>').format(alt, parts)
+
+
+def _restyled(tag: str) -> str:
+    """Return a tag of matplotlib's SVG with the page's fonts and colours, and without names that others have too."""
+    tag = re.sub(r' id="[a-zA-Z0-9.]+_\d+"', "", tag)
+    tag = re.sub(r"font-family: [^;\"]*;? ?", "", tag)
+    return re.sub(r"(?<=: )(#[0-9a-f]{6})\b", lambda hit: f"var(--{hit[0][1:]})" if hit[0] in DARK_OF else hit[0], tag)
+
+
+def _view_box(box: BboxBase, figure: Figure) -> str:
+    values = (box.x0, figure.bbox.height - box.y1, box.width, box.height)
+    return " ".join(f"{value * _POINT:.1f}" for value in values)
+
+
+def _panel_boxes(figure: Figure) -> list[Bbox]:
+    """Return where each panel stands with its labels, legends first; axes at one place are one panel."""
+    by_place: dict[tuple[float, ...], list[Bbox]] = {}
+    for axes in figure.axes:
+        box = axes.get_tightbbox()
+        if box is not None:
+            by_place.setdefault(tuple(axes.get_position().bounds), []).append(box)
+    boxes = [legend.get_window_extent() for legend in figure.legends]
+    return [box.padded(DPI / 20) for box in (*boxes, *(Bbox.union(each) for each in by_place.values()))]
+
+
+@contextmanager
+def _own_style() -> Iterator[None]:
+    with matplotlib.style.context(["default", _style(LIGHT)]), warnings.catch_warnings():
+        # Names are the user's: a letter that the font lacks is drawn as a box.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
+        yield
 
 
 def _style(theme: Theme) -> dict[str, Any]:
@@ -147,4 +252,5 @@ def _style(theme: Theme) -> dict[str, Any]:
         "legend.fontsize": 9,
         # A name with two dollar signs is a name.
         "text.parse_math": False,
+        "svg.fonttype": "none",
     }

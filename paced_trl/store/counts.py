@@ -1,8 +1,8 @@
 """
 Counts per problem, from tables of stored rows.
 
-Millions of rows are counted in seconds and only the counts are held: ids stay the small numbers of their shard's
-dictionary until the shard is counted.
+Millions of rows are counted in seconds: ids stay the small numbers of their shard's dictionary until the shard is
+counted, and of each generation eight bytes are held.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -19,6 +20,38 @@ from .shards import VERDICTS
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+Counts = npt.NDArray[np.int64]
+
+
+class OncePerGeneration:
+    """Keeps the first row of each generation: a shard may be copied, or restored beside what was generated for it."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+        self._highest: Counts = np.zeros(0, np.int64)
+        self._keys: list[Counts] = []
+        self._seen: set[int] | None = None
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Return the rows of a table with `problem_id` and `generation_index` that no earlier table or row has."""
+        ids, indices = _encoded(table["problem_id"]), table["generation_index"].to_numpy()
+        numbers = [self._numbers.setdefault(name, len(self._numbers)) for name in ids.dictionary.to_pylist()]
+        problems = np.array(numbers, np.int64)[ids.indices.to_numpy()]
+        self._highest = np.pad(self._highest, (0, len(self._numbers) - len(self._highest)), constant_values=-1)
+        keys, rows = np.unique(problems << 32 | indices, return_index=True)
+        # A run writes each problem's generations in ascending order, so that this holds of all rows, or nearly.
+        is_new = indices[rows] > self._highest[problems[rows]]
+        if not is_new.all():
+            if self._seen is None:
+                self._seen = set(np.concatenate(self._keys).tolist())
+            is_new |= [key not in self._seen for key in keys.tolist()]
+        keys, rows = keys[is_new], rows[is_new]
+        np.maximum.at(self._highest, problems[rows], indices[rows])
+        self._keys.append(keys)
+        if self._seen is not None:
+            self._seen.update(keys.tolist())
+        return table if len(rows) == len(table) else table.take(np.sort(rows))
 
 
 def count_generations(tables: Iterable[pa.Table]) -> pa.Table:
@@ -76,6 +109,7 @@ _GENERATIONS = ["problem_id", "num_generations", "next_generation_index", "probl
 
 
 def _encoded(column: pa.ChunkedArray) -> pa.DictionaryArray:
-    """Return a dictionary-encoded column as one array with one dictionary of strings."""
-    array = column.unify_dictionaries().combine_chunks()
+    """Return a column as one array with one dictionary of strings."""
+    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    array = encoded.unify_dictionaries().combine_chunks()
     return array.chunk(0) if isinstance(array, pa.ChunkedArray) else array

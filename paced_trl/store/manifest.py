@@ -12,6 +12,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from ..names import dotted as dotted
 from ..names import library_versions
 from ..run_directory import write_text
 
@@ -58,15 +59,6 @@ def as_json(record: dict[str, Any]) -> dict[str, Any]:
         return json.loads(json.dumps(record, ensure_ascii=False, allow_nan=False))
     except (TypeError, ValueError) as error:
         raise TypeError(f"A store's record must consist of JSON values, and this one does not: {error}.") from error
-
-
-def dotted(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the values of nested dicts by dotted name: `{"sampling": {"top_p": 1}}` as `{"sampling.top_p": 1}`."""
-    found: dict[str, Any] = {}
-    for name, value in record.items():
-        # An empty dict has no names inside, and is a value.
-        found |= dotted(value, f"{prefix}{name}.") if isinstance(value, dict) and value else {f"{prefix}{name}": value}
-    return found
 
 
 def differing_fields(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, str, str]]:

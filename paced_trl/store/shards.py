@@ -1,8 +1,7 @@
 """
 Shards: the Parquet files of a store, each complete on disk or not there at all.
 
-Responsible for the columns of a row, for checking rows before they are written, and for writing, listing and reading
-files. Knows nothing of records, locks and who else writes: that is for the store (`store.py`). The format is ours.
+The columns of a row, and how shards are checked, written, listed and read.
 """
 
 from __future__ import annotations
@@ -35,24 +34,15 @@ SCHEMA = pa.schema(
     ]
 )
 VERDICTS = tuple(verdict.value for verdict in Verdict)
+# All but the text and the finish reason: little beside the text, and all that counting needs.
+NUMBERS = ("problem_id", "generation_index", "num_tokens", "verdict", "problem_hash")
+_ENCODED = ["problem_id", "verdict", "problem_hash"]
 READ_ERRORS = (pa.ArrowException, OSError, KeyError)
 _SHARD_NAME = re.compile(r"(\d{6,})-[0-9a-f]{8}\.parquet")
 
 
 def as_shard(rows: Sequence[dict[str, Any]] | pa.Table) -> pa.Table:
-    """
-    Bring rows into the form in which they are stored.
-
-    Args:
-        rows (`Sequence[dict]` or `pyarrow.Table`):
-            Completions with the columns of `SCHEMA`; `problem_hash` may be left out of dicts.
-
-    Returns:
-        `pyarrow.Table`: The rows with exactly `SCHEMA`.
-
-    Raises:
-        ValueError: If a column is missing, has the wrong type or an unknown verdict.
-    """
+    """Bring rows into exactly `SCHEMA`; refuse a missing column, a wrong type and an unknown verdict."""
     try:
         if isinstance(rows, pa.Table):
             table = rows.select(SCHEMA.names).cast(SCHEMA)
@@ -76,12 +66,7 @@ def shard_paths(directory: Path) -> list[Path]:
 
 
 def write_shard(table: pa.Table, directory: Path) -> None:
-    """
-    Write a table of `SCHEMA` as the directory's next shard.
-
-    Raises:
-        OSError: If it cannot be written, such as on a full disk; nothing of it is left then.
-    """
+    """Write a table of `SCHEMA` as the directory's next shard; nothing of it is left where that fails."""
     paths = shard_paths(directory)
     number = max((int(path.name.partition("-")[0]) for path in paths), default=-1) + 1
     # The random part keeps names apart when shards of several stores come together.
@@ -108,32 +93,14 @@ def _write_error(error: OSError, directory: Path, num_rows: int) -> OSError:
     return described
 
 
-def read_shard(
-    path: Path, columns: Sequence[str], filters: pc.Expression | None = None, *, dictionaries: Sequence[str] = ()
-) -> pa.Table:
+def read_shard(path: Path, columns: Sequence[str]) -> pa.Table:
     """
-    Read some columns of a shard, checking the checksums of what is read.
+    Read columns of a shard, checking the checksums of what is read; `READ_ERRORS` say that it is not whole.
 
-    Args:
-        path (`Path`):
-            The shard.
-        columns (`Sequence[str]`):
-            Columns of `SCHEMA`.
-        filters (`pyarrow.compute.Expression`, *optional*):
-            Which rows to keep. `None` keeps all.
-        dictionaries (`Sequence[str]`, *optional*):
-            Columns to return dictionary-encoded, as they are stored; only without `filters`.
-
-    Raises:
-        pyarrow.ArrowException, OSError, KeyError: If the file is not a whole shard (`READ_ERRORS`).
+    Ids, hashes and verdicts are dictionary-encoded, as they are stored.
     """
-    if filters is not None:
-        table = pq.read_table(
-            path, columns=list(columns), filters=filters, partitioning=None, page_checksum_verification=True
-        )
-        return table.select(columns)
-    # Half the time of `read_table`, which matters for thousands of small shards.
-    with pq.ParquetFile(path, read_dictionary=list(dictionaries), page_checksum_verification=True) as file:
+    # Half the time of `pyarrow.parquet.read_table`, which matters for thousands of small shards.
+    with pq.ParquetFile(path, read_dictionary=_ENCODED, page_checksum_verification=True) as file:
         return file.read(columns=list(columns), use_threads=False).select(columns)
 
 

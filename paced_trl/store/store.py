@@ -1,21 +1,9 @@
 """
 The pass-rate store: every completion with its verdict, on disk before anything depends on it.
 
-Responsible for the directory as a whole: one record, one writer at a time, shards that are only ever added, and
-reading without the completion text where nobody asks for it. Shards are written and read by `shards.py`, counted by
-`store_counts.py`; the record is in the manifest (`manifest.py`). A directory looks like this:
-
     STORE/manifest.json                     the record of the settings, written once
-    STORE/shards/000000-3f2a91c0.parquet    columns of `SCHEMA`, one row per completion
-    STORE/.lock                             locked while a process writes, and holds its process id then
-
-`datasets.load_dataset(STORE)`, `polars.read_parquet("STORE/shards/*.parquet")` and DuckDB read it as it lies. What is
-complete on disk survives any kill, a full disk costs the shard that did not fit, and a shard that breaks later is
-named, left out and generated again: all of it is tested, the kills a hundred times at random moments. How long
-counting takes is measured by `scripts/bench_store.py`.
-
-Refuses to know what a pass rate is used for, how completions are made and how they are verified: a record is compared,
-never interpreted. The paper (arXiv 2603.11178) needs the counts this module returns and nothing more.
+    STORE/shards/000000-3f2a91c0.parquet    columns of `SCHEMA`, one row per completion, only ever added
+    STORE/.lock, STORE/.writer              locked while a process writes; its process id
 """
 
 from __future__ import annotations
@@ -29,10 +17,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from filelock import FileLock, Timeout
 
-from .counts import count_generations, count_verdicts
+from .counts import OncePerGeneration, count_generations, count_verdicts
 from .manifest import as_json, differing_fields, read_manifest, write_manifest
-from .shards import READ_ERRORS, SCHEMA, as_shard, first_line, read_shard, shard_paths, write_shard
+from .shards import NUMBERS, READ_ERRORS, SCHEMA, as_shard, first_line, read_shard, shard_paths, write_shard
 from .shards import VERDICTS as VERDICTS
 
 
@@ -44,20 +33,8 @@ class PassRateStore:
     """
     Append-only directory of completions and verdicts that belong to one record of settings.
 
-    Example:
-
-    ```python
-    >>> store = PassRateStore("pass_rates/student", record={"generator": {"model": "student"}})
-    >>> with store.writing():
-    ...     store.append([{"problem_id": "a", "generation_index": 0, "completion": "4", "num_tokens": 2,
-    ...                    "finish_reason": "stop", "verdict": "passed"}])
-    >>> store.num_generations()
-    {'a': 1}
-    ```
-
     Args:
-        path (`str` or `Path`):
-            Directory of the store. Created if it is missing or empty and `record` is given.
+        path (`str` or `Path`): Directory of the store. Created if it is missing or empty and `record` is given.
         record (`dict`, *optional*):
             Every setting that the completions depend on, as JSON values. A store that exists must have the same
             record. `None` opens a store that exists, whatever its record.
@@ -66,25 +43,26 @@ class PassRateStore:
         FileNotFoundError: If `record` is `None` and there is no store at `path`.
         ValueError: If `path` holds something else, a store of another record, or one written by a newer version.
         TypeError: If `record` holds a value that JSON has no form for.
+
+    Example:
+
+    ```python
+    >>> store = PassRateStore("runs/mine/pass_rates")
+    >>> store.counts().to_pylist()[0]["num_passed"]
+    3
+    ```
     """
 
     def __init__(self, path: str | os.PathLike[str], record: dict[str, Any] | None = None):
         self.path = Path(path)
-        self._lock_file: int | None = None
-        self._has_joined = False
+        self._manifest_path, self._writer_path = self.path / "manifest.json", self.path / ".writer"
+        self._shard_directory = self.path / "shards"
+        self._is_writing = self._has_joined = False
         if not self._manifest_path.exists():
             self._create(record)
         self.record: dict[str, Any] = read_manifest(self._manifest_path)
         if record is not None:
             self.check_record(record)
-
-    @property
-    def _manifest_path(self) -> Path:
-        return self.path / "manifest.json"
-
-    @property
-    def _shard_directory(self) -> Path:
-        return self.path / "shards"
 
     def _create(self, record: dict[str, Any] | None) -> None:
         if record is None:
@@ -105,16 +83,7 @@ class PassRateStore:
                 write_manifest(self._manifest_path, record)
 
     def check_record(self, record: dict[str, Any]) -> None:
-        """
-        Refuse a record that differs from the store's.
-
-        Args:
-            record (`dict`):
-                The settings that are about to be used.
-
-        Raises:
-            ValueError: If a field differs; the message names each with both values.
-        """
+        """Refuse a record that differs from the store's, naming each field with both values."""
         differing = differing_fields(self.record, as_json(record))
         if differing:
             lines = [f"  {name}: {old} in the store, {new} now" for name, old, new in differing]
@@ -126,39 +95,26 @@ class PassRateStore:
 
     @contextmanager
     def writing(self) -> Iterator[PassRateStore]:
-        """
-        Hold the store's lock, so that no other process appends.
-
-        The lock is the kernel's (`flock`): it is released when the process ends, however it ends.
-
-        Raises:
-            StoreLockedError: If another process, or another object of this one, is writing; the message names which.
-        """
-        import fcntl
-
-        lock_file = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        """Hold the store's lock, so that no other process appends, until the process ends, however it ends."""
+        lock = FileLock(self.path / ".lock", thread_local=False)
         try:
-            try:
-                fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = os.pread(lock_file, 64, 0).decode(errors="replace").strip() or "unknown"
-                raise StoreLockedError(
-                    f"The store {str(self.path)!r} is being written by process {holder}: two writers would generate "
-                    "the same completions twice. Wait until it ends, or end it."
-                ) from None
-            os.ftruncate(lock_file, 0)
-            os.pwrite(lock_file, f"{os.getpid()}\n".encode(), 0)
+            lock.acquire(blocking=False)
+        except Timeout:
+            raise StoreLockedError(
+                f"The store {str(self.path)!r} is being written by process {self._writer() or 'unknown'}: two writers "
+                "would generate the same completions twice. Wait until it ends, or end it."
+            ) from None
+        try:
+            self._writer_path.write_text(f"{os.getpid()}\n")
             # With the lock held nobody else writes: temporary files are what a killed process left.
             for leftover in [*self.path.glob(".*.tmp"), *self._shard_directory.glob(".*.tmp")]:
                 leftover.unlink(missing_ok=True)
-            self._lock_file = lock_file
-            try:
-                yield self
-            finally:
-                self._lock_file = None
-                os.ftruncate(lock_file, 0)
+            self._is_writing = True
+            yield self
         finally:
-            os.close(lock_file)
+            self._is_writing = False
+            self._writer_path.unlink(missing_ok=True)
+            lock.release()
 
     @contextmanager
     def joining(self) -> Iterator[PassRateStore]:
@@ -171,33 +127,27 @@ class PassRateStore:
 
     def lock_holder(self) -> str | None:
         """Return the id of the process that is writing to the store, `None` if there is none."""
-        import fcntl
-
-        try:
-            lock_file = os.open(self.path / ".lock", os.O_RDONLY)
-        except FileNotFoundError:
+        holder = self._writer()
+        if not holder:
             return None
+        # Trying the lock keeps writers out for a moment: only to tell a writer from one that was killed.
         try:
-            holder = os.pread(lock_file, 64, 0).decode(errors="replace").strip()
-            # Whoever ends cleanly empties the file. Trying the lock keeps writers out for a moment, so it is tried
-            # only to tell a writer from the trace of a killed one.
-            if holder:
-                fcntl.flock(lock_file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return None
-        except BlockingIOError:
+            with FileLock(self.path / ".lock", blocking=False):
+                return None
+        except Timeout:
             return holder
-        finally:
-            os.close(lock_file)
+
+    def _writer(self) -> str:
+        """Return the process id that a writer left, of which only the lock tells whether it still runs."""
+        return self._writer_path.read_text(errors="replace").strip() if self._writer_path.exists() else ""
 
     def append(self, rows: Sequence[dict[str, Any]] | pa.Table) -> None:
         """
-        Write rows as one shard that is either complete on disk or not there at all.
-
-        Takes the lock for the duration if `writing()` does not hold it.
+        Write rows as one shard that is complete on disk or not there at all, under the lock; no rows, no shard.
 
         Args:
             rows (`Sequence[dict]` or `pyarrow.Table`):
-                Completions with the columns of `SCHEMA`; `problem_hash` may be left out of dicts. No rows, no shard.
+                Completions with the columns of `SCHEMA`; `problem_hash` may be left out of dicts.
 
         Raises:
             OSError: If the shard cannot be written, such as on a full disk; nothing of it is left then.
@@ -207,7 +157,7 @@ class PassRateStore:
         if not len(rows):
             return
         table = as_shard(rows)
-        if self._lock_file is None and not self._has_joined:
+        if not self._is_writing and not self._has_joined:
             with self.writing():
                 write_shard(table, self._shard_directory)
         else:
@@ -217,26 +167,18 @@ class PassRateStore:
         """Return the paths of the shards in the order in which they were written."""
         return shard_paths(self._shard_directory)
 
-    def read(
-        self, columns: Sequence[str], filters: pc.Expression | None = None, *, dictionaries: Sequence[str] = ()
-    ) -> Iterator[pa.Table]:
+    def read(self, columns: Sequence[str] = ()) -> Iterator[pa.Table]:
         """
-        Yield columns shard by shard; a shard that cannot be read is named in a warning and left out.
+        Yield shard by shard `NUMBERS` and other columns, each generation once, ids and verdicts dictionary-encoded.
 
-        Args:
-            columns (`Sequence[str]`):
-                Columns of `SCHEMA`.
-            filters (`pyarrow.compute.Expression`, *optional*):
-                Which rows to keep. `None` keeps all.
-            dictionaries (`Sequence[str]`, *optional*):
-                Columns to yield dictionary-encoded; only without `filters`.
-
-        Returns:
-            `Iterator[pyarrow.Table]`: One table per shard, in the order in which they were written.
+        A shard that cannot be read is named in a warning and left out.
         """
+        once = OncePerGeneration()
+        # What a shard counts for must not depend on who asks: its numbers are read whole, or not used at all.
+        needed = list(dict.fromkeys([*NUMBERS, *columns]))
         for path in self.shards():
             try:
-                table = read_shard(path, columns, filters, dictionaries=dictionaries)
+                table = read_shard(path, needed)
             except READ_ERRORS as error:
                 warnings.warn(
                     f"The shard {str(path)!r} cannot be read and is left out ({first_line(error)}). Restore it from "
@@ -245,7 +187,7 @@ class PassRateStore:
                     stacklevel=3,
                 )
             else:
-                yield table
+                yield once(table)
 
     def generation_counts(self) -> pa.Table:
         """
@@ -255,11 +197,10 @@ class PassRateStore:
             `pyarrow.Table`: `problem_id`, `num_generations` (int64), `next_generation_index` (int64, one above the
             highest index in use) and `problem_hash`; one row per problem, in no particular order.
         """
-        columns = ["problem_id", "generation_index", "problem_hash"]
-        return count_generations(self.read(columns, dictionaries=["problem_id", "problem_hash"]))
+        return count_generations(self.read())
 
     def num_generations(self) -> dict[str, int]:
-        """Return the number of stored completions by `problem_id`."""
+        """Return the number of completions by `problem_id`."""
         table = self.generation_counts()
         return dict(zip(table["problem_id"].to_pylist(), table["num_generations"].to_pylist(), strict=True))
 
@@ -272,8 +213,7 @@ class PassRateStore:
             `num_unparseable`, `num_truncated`, `num_timeout`, `num_unverifiable`; and `num_tokens` of its completions;
             one row per problem, in no particular order.
         """
-        encoded = ["problem_id", "verdict"]
-        return count_verdicts(self.read([*encoded, "num_tokens"], dictionaries=encoded))
+        return count_verdicts(self.read())
 
     def completions(
         self,
@@ -287,30 +227,24 @@ class PassRateStore:
         Read completions.
 
         Args:
-            problem_ids (`Iterable[str]`, *optional*):
-                Problems to read. `None` reads all.
-            verdict (`str`, *optional*):
-                Verdict to read, such as `"passed"`. `None` reads all.
-            columns (`Sequence[str]`, *optional*):
-                Columns of `SCHEMA` to read; without `completion` no text is read.
-            max_completions (`int`, *optional*):
-                Read no further than this many. `None` reads all.
+            problem_ids (`Iterable[str]`, *optional*): Problems to read. `None` reads all.
+            verdict (`str`, *optional*): Verdict to read, such as `"passed"`. `None` reads all.
+            columns (`Sequence[str]`, *optional*): Columns of `SCHEMA`; without `completion` no text is read.
+            max_completions (`int`, *optional*): Read no further than this many. `None` reads all.
 
         Returns:
-            `pyarrow.Table`: those columns, in the order of generation.
+            `pyarrow.Table`: Those columns, in the order of generation.
         """
-        conditions = []
-        if problem_ids is not None:
-            conditions.append(pc.field("problem_id").isin(pa.array(list(problem_ids), pa.string())))
-        if verdict is not None:
-            # `str` of an enum member differs between Python versions; its value does not.
-            conditions.append(pc.field("verdict") == str(getattr(verdict, "value", verdict)))
-        filters = None
-        for condition in conditions:
-            filters = condition if filters is None else filters & condition
-        tables = [SCHEMA.empty_table().select(list(columns))]
-        for table in self.read(columns, filters):
-            tables.append(table)
+        ids = None if problem_ids is None else pa.array(list(problem_ids), pa.string())
+        schema = pa.schema([SCHEMA.field(name) for name in columns])
+        tables = [schema.empty_table()]
+        for table in self.read(columns):
+            if ids is not None:
+                table = table.filter(pc.is_in(table["problem_id"].cast(pa.string()), ids))
+            if verdict is not None:
+                # `str` of an enum member differs between Python versions; its value does not.
+                table = table.filter(pc.equal(table["verdict"], str(getattr(verdict, "value", verdict))))
+            tables.append(table.select(list(columns)).cast(schema))
             if max_completions is not None and sum(map(len, tables)) >= max_completions:
                 break
         return pa.concat_tables(tables).slice(0, max_completions)

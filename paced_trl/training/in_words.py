@@ -63,6 +63,9 @@ STUDENT_SETTINGS = (
     "dtype",
 )
 
+# What a divergence is called in a sentence, and in full.
+DIVERGENCE_NAMES = {"forward": "forward KL", "reverse": "reverse KL", "jsd": "JSD", "akl": "adaptive KL"}
+SCHEDULE_NAMES = DIVERGENCE_NAMES | {"forward_then_reverse": "forward KL first and reverse KL after"}
 _KL = {
     "forward": "forward KL(teacher \\|\\| student)",
     "reverse": "reverse KL(student \\|\\| teacher)",

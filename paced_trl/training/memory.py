@@ -4,7 +4,7 @@ How much memory a model takes, trained and generating, without allocating any: t
 PyTorch's fake tensors have shapes and no contents. The backbone's own forward and backward pass runs on them, and
 every storage is counted from its making to its release, as an allocator would; so any architecture that transformers
 can build is covered, from its config alone. By formula are only 4-bit weights, and the buffers of TRL's divergence,
-which is no part of the backbone. Refuses to know settings and cards: that is `plan.py`. Not from the paper; ours.
+which is no part of the backbone. Settings and cards are the business of `plan.py`.
 """
 
 from __future__ import annotations
@@ -71,23 +71,15 @@ class LiveStorage(TorchDispatchMode):
 @dataclass(frozen=True)
 class Weights:
     """
-    Bytes of a model's weights.
+    Bytes of a model's weights, and the sizes that buffers depend on.
 
-    Args:
-        total (`int`): All of them, in 4 bits where they are quantised.
-        head (`int`): The output head, which embeddings may share.
-        largest_quantised (`int`): The largest quantised matrix written out, as a 4-bit layer does while it computes.
-        num_parameters (`int`): How many numbers they are.
-        vocab_size, hidden_size, num_layers (`int`): Of the model.
+    `largest_quantised` is the largest quantised matrix written out, as a 4-bit layer does while it computes.
     """
 
     total: int
-    head: int
     largest_quantised: int
-    num_parameters: int
     vocab_size: int
     hidden_size: int
-    num_layers: int
 
 
 @dataclass(frozen=True)
@@ -95,11 +87,8 @@ class TrainingStep:
     """
     Bytes of a training step of the student, beside its weights.
 
-    Args:
-        trainable (`int`): What is trained, where that is an adapter; 0 where it is the weights themselves.
-        gradients, optimizer (`int`): Of what is trained; AdamW keeps two numbers for each.
-        saved (`int`): What the forward pass leaves for the backward pass.
-        backward (`int`): Most at any moment of forward and backward pass, gradients and loss left out.
+    `trainable` is 0 where the weights themselves are trained; `saved` is what the forward pass leaves for the backward
+    pass; `backward` the most at any moment of both, gradients and loss left out.
     """
 
     trainable: int
@@ -146,14 +135,7 @@ def config_key(config: PreTrainedConfig) -> str:
 
 @functools.lru_cache(maxsize=64)
 def model_weights(config: str, dtype: torch.dtype, in_4bit: bool = False) -> Weights:
-    """
-    Return the bytes of a model's weights.
-
-    Args:
-        config (`str`): Of [`config_key`].
-        dtype (`torch.dtype`): Number format of what is not quantised.
-        in_4bit (`bool`, *optional*, defaults to `False`): Whether linear layers but the head are in NF4.
-    """
+    """Return the bytes of a model's weights; `in_4bit` has linear layers but the head in NF4."""
     model = _model(config, dtype)
     head = model.get_output_embeddings().weight
     sizes = {id(p): p.numel() for p in model.parameters()}
@@ -165,12 +147,9 @@ def model_weights(config: str, dtype: torch.dtype, in_4bit: bool = False) -> Wei
     dense = sum(sizes.values()) - sum(quantised)
     return Weights(
         total=int(dense * dtype.itemsize + sum(quantised) * FOUR_BIT_BYTES),
-        head=head.numel() * dtype.itemsize,
         largest_quantised=max(quantised, default=0) * dtype.itemsize,
-        num_parameters=sum(sizes.values()),
         vocab_size=head.shape[0],
         hidden_size=head.shape[1],
-        num_layers=_config(config).get_text_config().num_hidden_layers,
     )
 
 
@@ -194,16 +173,10 @@ def training_step(
     autocast: bool,
 ) -> TrainingStep:
     """
-    Run a student's backbone forward and backward on fake tensors, and return what it takes.
+    Run a student's backbone forward and backward on fake tensors, and return what a micro-batch takes.
 
-    Args:
-        config (`str`): Of [`config_key`].
-        dtype (`torch.dtype`): Number format of the weights.
-        batch_size, num_tokens (`int`): Rows of a micro-batch, and tokens in each.
-        lora_rank (`int`, *optional*): Rank of adapters on all linear layers but the head. `None`: all is trained.
-        in_4bit (`bool`): Whether the adapters are in bfloat16, as TRL has them on a 4-bit base.
-        checkpointing (`bool`): Whether activations are computed again in the backward pass.
-        autocast (`bool`): Whether matrices are multiplied in bfloat16.
+    Adapters of `lora_rank` are on all linear layers but the head, in bfloat16 on a 4-bit base, as TRL has them;
+    without a rank all is trained. `checkpointing` computes activations again in the backward pass.
     """
     lora = None if lora_rank is None else LoraConfig(r=lora_rank, target_modules="all-linear", lora_dropout=0.0)
     model = _model(config, dtype, lora)

@@ -1,8 +1,7 @@
 """
-What a run will take of a card's memory, item by item, and what to change where it does not fit.
+What a run will take: a card's memory item by item and what to change where it does not fit, disk, tokens and hours.
 
-Responsible for what is in memory at which moment of a run, and for the report. Bytes of models come from
-`memory_plan.py`; disk, tokens and hours from `run_cost.py`. Ours.
+Bytes of models come from `memory.py`. Hours are given only where a rate was measured.
 """
 
 from __future__ import annotations
@@ -15,8 +14,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..settings import as_mapping
-from .memory import cache_memory, forward_memory, loss_buffers, model_weights, most_at_once, training_step
-from .run_cost import CARDS, disk, hours, tokens
+from .memory import (
+    adapter_bytes,
+    cache_memory,
+    forward_memory,
+    loss_buffers,
+    model_weights,
+    most_at_once,
+    training_step,
+)
 
 
 if TYPE_CHECKING:
@@ -33,13 +39,9 @@ CONTEXT_BYTES, USABLE = 1.0 * GIB, 0.95
 @dataclass(frozen=True)
 class RunShape:
     """
-    The settings that decide what a run takes.
+    The settings that decide what a run takes; `student` and `teacher` are of [`config_key`].
 
-    Args:
-        student, teacher (`str`): Configs, of [`config_key`]; no teacher is `None`.
-        args, model_args, estimation, train, plan: The settings of the commands.
-        num_problems (`int`): Problems that are trained on.
-        writes_references (`bool`): Whether the teacher does, because the data have none.
+    `writes_references` is whether the teacher does, because the data have none.
     """
 
     student: str
@@ -98,12 +100,7 @@ class RunShape:
 
 
 def memory(shape: RunShape) -> dict[str, dict[str, int]]:
-    """
-    Return what lies in a card's memory, in bytes, by moment of the run and item.
-
-    Args:
-        shape ([`RunShape`]): The run.
-    """
+    """Return what lies in a card's memory, in bytes, by moment of the run and item."""
     batch = shape.estimation.generation_batch_size
     moments = {"estimate": _generating(shape, shape.student, torch.bfloat16, False, batch)}
     if shape.teacher is not None and shape.writes_references:
@@ -244,28 +241,86 @@ def what_would_fit(shape: RunShape) -> list[str] | None:
     return [text for text, _, _ in needed]
 
 
+def tokens(shape: RunShape) -> dict[str, int]:
+    """Return how many tokens are generated, by step, where completions have `completion_share` of the longest."""
+    mean = shape.completion_tokens * shape.plan.completion_share
+    counts = {"estimate": shape.num_problems * shape.estimation.num_generations * mean}
+    if shape.teacher is not None and shape.writes_references:
+        counts["references, at most"] = shape.num_problems * shape.train.num_reference_attempts * mean
+    counts["train"] = shape.num_steps * shape.share_on_student * shape.local_batch * mean
+    return {name: round(count) for name, count in counts.items()}
+
+
+def hours(shape: RunShape) -> dict[str, float]:
+    """Return the hours of what a measured rate was given for; the teacher's completions take the student's rate."""
+    found: dict[str, float] = {}
+    if shape.plan.tokens_per_second is not None:
+        found |= {f"{step} (generating)": n / shape.plan.tokens_per_second / 3600 for step, n in tokens(shape).items()}
+    if shape.plan.trained_tokens_per_second is not None:
+        length = shape.plan.prompt_tokens + shape.completion_tokens * shape.plan.completion_share
+        trained = shape.num_steps * shape.local_batch * length
+        found["train (optimizer steps)"] = trained / shape.plan.trained_tokens_per_second / 3600
+    return found
+
+
+def disk(shape: RunShape) -> dict[str, int]:
+    """Return bytes on disk: downloads, checkpoints, completions (four characters a token), the teacher's states."""
+    student = model_weights(shape.student, torch.bfloat16)
+    lora = shape.model_args.use_peft
+    trained = (
+        adapter_bytes(shape.student, shape.model_args.lora_r)
+        if lora
+        else model_weights(shape.student, shape.student_dtype).total
+    )
+    kept = shape.args.save_total_limit or max(1, int(shape.num_steps // max(1, shape.args.save_steps)))
+    sizes = {"student, downloaded": student.total, "adapter, trained" if lora else "student, trained": trained}
+    if getattr(shape.args.save_strategy, "value", shape.args.save_strategy) != "no":
+        sizes["checkpoints with the optimizer's state"] = kept * 3 * trained
+    if shape.teacher is not None:
+        teacher = model_weights(shape.teacher, torch.bfloat16)
+        sizes["teacher, downloaded"] = teacher.total
+        if shape.args.teacher_cache is not None:
+            numbers = teacher.hidden_size * shape.plan.completion_share
+            sizes["teacher's hidden states"] = int(2 * shape.num_problems * shape.completion_tokens * numbers)
+    return sizes | {"completions": 4 * sum(tokens(shape).values())}
+
+
+def in_units(size: float, units: Sequence[str], base: int) -> str:
+    """Return a size in the largest unit of which it has one, so that none is rounded to zero: `1.2 GB`."""
+    power = 0
+    while size >= base and power < len(units) - 1:
+        size, power = size / base, power + 1
+    return f"{size:.3g} {units[power]}" if size < 100 else f"{size:,.0f} {units[power]}"
+
+
+_GIBIBYTES, _GIGABYTES = ("B", "KiB", "MiB", "GiB"), ("B", "kB", "MB", "GB", "TB")
+
+
 def report(shape: RunShape) -> str:
-    """Say all of it, item by item."""
-    card = CARDS[shape.plan.card]
-    lines = [f"GPU memory at its peaks, GiB (card of {card.memory} GB, {card.memory * USABLE:.1f} usable)"]
+    """Say all of it, one item to a line."""
+    card = shape.plan.card
+    lines = [f"GPU memory at its peaks (card of {card} GB, of which {card * USABLE:.3g} can be used)"]
     for moment, items in memory(shape).items():
-        lines.append(f"  {moment}: {sum(items.values()) / GIB:.1f}")
-        lines += [f"    {size / GIB:6.2f}  {item}" for item, size in items.items() if size]
+        lines.append(f"  {moment}: {in_units(sum(items.values()), _GIBIBYTES, 1024)}")
+        lines += [f"    {in_units(size, _GIBIBYTES, 1024):>9}  {item}" for item, size in items.items() if size]
     made = what_would_fit(shape)
     if made is None:
-        lines.append(
-            f"Does not fit {card.memory} GB, not with {', '.join(text for text, _, _ in changes(shape))} either."
-        )
+        lines.append(f"Does not fit {card} GB, not with {', '.join(text for text, _, _ in changes(shape))} either.")
     elif made:
-        lines.append(f"Does not fit {card.memory} GB. It would with: {'; '.join(made)}.")
+        lines.append(f"Does not fit {card} GB. It would with: {'; '.join(made)}.")
     else:
-        lines.append(f"Fits {card.memory} GB.")
-    lines.append("Disk, GB: " + ", ".join(f"{size / 1e9:.2f} {what}" for what, size in disk(shape).items()))
-    lines.append(
-        "Generated, million tokens: " + ", ".join(f"{n / 1e6:.2f} {what}" for what, n in tokens(shape).items())
-    )
-    lines.append(
-        f"Hours on a {card.name}, an estimate from the card's data sheet and assumed efficiencies, no measurement: "
-        + ", ".join(f"{time:.1f} {what}" for what, time in hours(shape).items())
-    )
+        lines.append(f"Fits {card} GB.")
+    lines.append("Disk")
+    lines += [f"    {in_units(size, _GIGABYTES, 1000):>9}  {item}" for item, size in disk(shape).items()]
+    lines.append("Tokens generated")
+    lines += [f"  {count:>11,}  {step}" for step, count in tokens(shape).items() if count]
+    times = hours(shape)
+    if times:
+        lines.append("Hours, at the rates that were given")
+        lines += [f"  {time:>11.2g}  {step}" for step, time in times.items() if time]
+    else:
+        lines.append(
+            "Hours: unknown, no rate was given. Measure one on your card with `python scripts/check_gpu.py` and give "
+            "it as `--tokens_per_second` (generating) and `--trained_tokens_per_second`."
+        )
     return "\n".join(lines)

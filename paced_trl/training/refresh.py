@@ -20,6 +20,7 @@ from ..generation.completions import SamplingParameters
 from ..generation.transformers_engine import TransformersGenerator
 from ..settings import as_mapping
 from ..verification.verifier import Verifier
+from ..weighting.allocation import AdaptiveAllocation
 from ..weighting.counts import Floats
 from .config import PacedConfig
 from .online_pass_rates import OnlinePassRates
@@ -118,8 +119,7 @@ class Refresh:
             self.verifier,
             store=Path(str(args.output_dir), "refresh", name),
             num_generations=args.refresh_num_generations,
-            allocation="adaptive",
-            weighting=args.weighting_arguments,
+            allocation=AdaptiveAllocation(args.refresh_num_generations, weighting=args.weighting_arguments),
             seed=args.seed,
             progress=False,
         )

@@ -1,13 +1,31 @@
 """
-One distillation from settings to a saved student: data joined, checked, trained, continued where it was stopped.
+One distillation from settings to a saved student: checked, trained, continued where it was stopped, saved.
 
 This is what `paced-trl train` and each arm of `paced-trl compare` run. The method itself is in `trainer.py`.
+
+How a run resumes: `OUTPUT_DIR/run.json` holds the settings that decide the result, and whether the run has finished;
+the same settings continue it, others are refused. It goes on from the newest checkpoint that is whole
+(`checkpoints.py`), and takes the steps that it would have taken uninterrupted, bit for bit on the same machine.
+`OUTPUT_DIR/checkpoint-N` holds
+
+    model.safetensors or adapter_model.safetensors   the student's trained weights, in the format they are trained in
+    optimizer.pt, scheduler.pt, scaler.pt            moments, learning rate, and with fp16 the loss scale
+    rng_state.pth (rng_state_0.pth, ...)             random numbers of each process, for sampling and dropout
+    trainer_state.json                               step, logs, costs so far, best checkpoint
+    pass_rates.npz                                   with `refresh`: counts, and the step each was observed at
+    teacher_adapter_average.safetensors              with `self_distillation: ema`: the averaged adapter
+    files.json                                       every other file with its size and SHA-256
+
+The divergence, the problems of a batch and their order need no file: they follow from step and seed. A re-estimation
+or an evaluation that was interrupted goes on in its own store. With `save_total_limit`, an old checkpoint is deleted
+only after the new one is whole.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -19,15 +37,16 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from accelerate.utils.memory import clear_device_cache
 from datasets import Dataset
 from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from ..generation.models import load_tokenizer, resolve_model_path
 from ..run_directory import RunDirectory, write_json
 from ..settings import as_mapping, require_model
 from ..verification.verifier import Verifier
+from .checkpoints import SAVING, clear_unfinished, full_disk_in_words, step_of, training_alone
 from .config import PacedConfig
 from .monitoring.notes import keeping_warnings
 from .monitoring.validation import VALIDATION
@@ -161,28 +180,59 @@ def distill(
         KeyboardInterrupt: If Ctrl-C ended the run, after its checkpoint was written.
     """
     args.refresh = refresh_in_force(args, dataset, verifier)
-    run = RunDirectory(str(args.output_dir), training_settings(args, model_args, dataset, validation))
+    settings = training_settings(args, model_args, dataset, validation)
+    run = RunDirectory(str(args.output_dir), settings)
     if run.status == "finished":
-        history = json.loads((run.path / "trainer_state.json").read_text())["log_history"]
-        costs = json.loads((run.path / COSTS).read_text()) if (run.path / COSTS).exists() else {}
-        return Distilled(run.path, history, costs, reused=True)
+        return _finished(run)
     # The Trainer would push every checkpoint with its training_args.bin, into a repository that is public by default.
-    # A finished run is published from a list of files instead (`publication.py`).
+    # A finished run is published from a list of files instead (`publishing/publish.py`).
     args.push_to_hub = False
-    stop = StopCleanly()
-    with keeping_warnings(run.path) if PartialState().is_main_process else nullcontext():
-        trainer = make_trainer(args, model_args, dataset, validation=validation, verifier=verifier, callbacks=[stop])
-        if not args.disable_tqdm:
-            trainer.remove_callback(ProgressCallback)
-            trainer.add_callback(CompactProgress())
-        # After the trainer's own, such as its clock.
-        for callback in () if callbacks is None else callbacks(trainer):
-            trainer.add_callback(callback)
-        if PartialState().is_main_process:
-            run.mark("started")
-        # The others look for checkpoints in the directory that the first makes.
-        PartialState().wait_for_everyone()
-        trainer.train(resume_from_checkpoint=get_last_checkpoint(args.output_dir))
+    is_main = PartialState().is_main_process
+    with training_alone(run.path) if is_main else nullcontext():
+        run = RunDirectory(str(args.output_dir), settings)
+        if run.status == "finished":  # by the process that has just held the directory
+            return _finished(run)
+        if is_main:
+            clear_unfinished(run.path)
+        with keeping_warnings(run.path) if is_main else nullcontext(), full_disk_in_words(run.path, "the student"):
+            distilled = _train(run, args, model_args, dataset, verifier, validation, callbacks)
+        # Models and optimizer hold each other in circles: the next arm must not load beside them.
+        clear_device_cache(garbage_collection=True)
+        return distilled
+
+
+def _finished(run: RunDirectory) -> Distilled:
+    history = json.loads((run.path / "trainer_state.json").read_text())["log_history"]
+    costs = json.loads((run.path / COSTS).read_text()) if (run.path / COSTS).exists() else {}
+    return Distilled(run.path, history, costs, reused=True)
+
+
+def _train(
+    run: RunDirectory,
+    args: PacedConfig,
+    model_args: ModelConfig,
+    dataset: Dataset,
+    verifier: Verifier | None,
+    validation: Dataset | dict[str, Dataset] | None,
+    callbacks: Callable[[PacedTrainer], Sequence[TrainerCallback]] | None,
+) -> Distilled:
+    """Train from the newest whole checkpoint, or from the start, and save the student."""
+    stop, is_main = StopCleanly(), PartialState().is_main_process
+    trainer = make_trainer(args, model_args, dataset, validation=validation, verifier=verifier, callbacks=[stop])
+    if not args.disable_tqdm:
+        trainer.remove_callback(ProgressCallback)
+        trainer.add_callback(CompactProgress())
+    # After the trainer's own, such as its clock.
+    for callback in () if callbacks is None else callbacks(trainer):
+        trainer.add_callback(callback)
+    if is_main:
+        run.mark("started")
+    # The others look for checkpoints in the directory that the first makes.
+    PartialState().wait_for_everyone()
+    checkpoint = trainer.newest_whole_checkpoint()
+    if checkpoint is not None and is_main:
+        print(f"Going on from step {step_of(Path(checkpoint))} ({checkpoint}).", flush=True)
+    trainer.train(resume_from_checkpoint=checkpoint)
     if stop.stopped:
         # A launcher ends all processes when the first is gone: the checkpoint must be whole by then.
         PartialState().wait_for_everyone()
@@ -190,8 +240,11 @@ def distill(
     trainer.save_model()
     trainer.save_state()
     costs = trainer.figures.costs(trainer.state)
-    if PartialState().is_main_process:
+    if is_main:
+        # TRL's and PEFT's cards name no base and local paths; `publish` writes the card.
+        (run.path / "README.md").unlink(missing_ok=True)
         write_json(run.path / COSTS, costs)
+        shutil.rmtree(run.path / SAVING, ignore_errors=True)
         run.mark("finished")
     # Whoever loads the student next must find all of it.
     PartialState().wait_for_everyone()
@@ -218,27 +271,32 @@ class CompactProgress(ProgressCallback):
 
 class StopCleanly(TrainerCallback):
     """
-    Let the first Ctrl-C end training after the current optimizer step, with a checkpoint; the second one interrupts.
+    Let Ctrl-C, or a scheduler's SIGTERM, end training after the current step with a checkpoint; the next one ends it.
 
-    With several processes all stop after the same step, whichever of them received the signal.
-
-    Attributes:
-        stopped (`bool`): Whether training was ended by Ctrl-C.
+    With several processes all stop after the same step, whichever of them received the signal. transformers'
+    `enable_jit_checkpoint` is not used: it saves in the middle of a step, whose completions then are drawn again from
+    other random numbers. `stopped` says whether training was ended so.
     """
 
     def __init__(self) -> None:
         self.stopped = False
         self._requested = False
-        self._previous: Any = None
+        self._previous: dict[int, Any] = {}
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
-        print("\nStopping after this step, with a checkpoint. Ctrl-C again stops at once.", flush=True)
+        again = "Ctrl-C again stops at once." if signum == signal.SIGINT else ""
+        print(f"\nStopping after this step, with a checkpoint. {again}", flush=True)
         self._requested = True
-        signal.signal(signal.SIGINT, self._previous)
+        self._restore()
+
+    def _restore(self) -> None:
+        for signum, previous in self._previous.items():
+            signal.signal(signum, previous)
+        self._previous = {}
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if threading.current_thread() is threading.main_thread():  # handlers cannot be set elsewhere
-            self._previous = signal.signal(signal.SIGINT, self._handle)
+            self._previous = {each: signal.signal(each, self._handle) for each in (signal.SIGINT, signal.SIGTERM)}
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         requested = self._requested
@@ -252,5 +310,4 @@ class StopCleanly(TrainerCallback):
             control.should_training_stop = True
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
+        self._restore()

@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
-from trl import DistillationTrainer
 from trl.trainer.utils import pad
 
 from ..generation.identity import memory_checksum
@@ -28,7 +26,8 @@ from ..settings import as_mapping
 from .config import PacedConfig
 from .dataset import end_of_completion_id, reference_token_ids
 from .preflight.trainability import keep_four_bit_trainable, on_language_model
-from .self_teacher import FollowStudent, SelfTeacher
+from .resumable_trainer import ResumableTrainer
+from .self_teacher import AVERAGE_FILE, FollowStudent, SelfTeacher
 from .teacher_cache import HiddenStateCache
 from .teacher_prompt import teacher_prompt
 
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
 _OWN_SIZE = "paced_own_vocab_size"
 
 
-class TeacherStatesTrainer(DistillationTrainer):
+class TeacherStatesTrainer(ResumableTrainer):
     """
     TRL's [`~trl.DistillationTrainer`] with a say in where the teacher's hidden states come from.
 
@@ -105,37 +104,21 @@ class TeacherStatesTrainer(DistillationTrainer):
         token_ids = reference_token_ids(self._tokenizer, references, eos_id, self.eos_token_ids)
         return [ids[: self.max_completion_length] for ids in token_ids]
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
-        """Train; as in [`~transformers.Trainer`]. A resumed run goes on with all that its checkpoint holds."""
-        if resume_from_checkpoint:
-            latest = get_last_checkpoint(str(self.args.output_dir))
-            self._load_state(Path(str(latest if resume_from_checkpoint is True else resume_from_checkpoint)))
-        return super().train(resume_from_checkpoint, *args, **kwargs)
-
-    def _load_from_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        # TRL has the adapter of a 4-bit student in bfloat16, and PEFT loads it in float32: another run from there on.
-        student = cast(torch.nn.Module, self.model)
-        dtypes = {name: parameter.dtype for name, parameter in student.named_parameters()}
-        super()._load_from_checkpoint(*args, **kwargs)
-        for name, parameter in student.named_parameters():
-            if parameter.dtype != dtypes[name]:
-                parameter.data = parameter.data.to(dtypes[name])
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
-        if self.args.should_save:
-            run = Path(self._get_output_dir(trial=trial))
-            self._save_state(run / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
-
     def _load_state(self, checkpoint: Path) -> None:
-        """Go on from what a checkpoint holds beside TRL's files."""
+        super()._load_state(checkpoint)
         if isinstance(self.teacher_model, SelfTeacher):
             self.teacher_model.load(checkpoint)
 
     def _save_state(self, checkpoint: Path) -> None:
-        """Write what belongs to a checkpoint beside TRL's files."""
+        super()._save_state(checkpoint)
         if isinstance(self.teacher_model, SelfTeacher):
             self.teacher_model.save(checkpoint)
+
+    @property
+    def state_files(self) -> list[str]:
+        """Names of the files that a checkpoint of this run holds beside those of every run."""
+        has_average = isinstance(self.teacher_model, SelfTeacher) and self.teacher_model.decay is not None
+        return [*super().state_files, *([AVERAGE_FILE] if has_average else [])]
 
     def _teacher_outputs(
         self, inputs: list[dict[str, Any]], batch: dict[str, torch.Tensor], cache_rows: list[int] | None

@@ -45,15 +45,13 @@ from .dataset import check_training_columns, numbered, problem_weights_of
 from .in_words import PAPER, add_to_card, training_in_words
 from .loss import WeightedDivergence
 from .monitoring.advice import Advice
-from .monitoring.completions_table import EXTRA_COLUMNS, write_completions
 from .monitoring.costs import TrainingClock, add_cost
-from .monitoring.metrics import ProblemFigures
-from .monitoring.student_verdicts import verdict_metrics, verify_completions
-from .monitoring.trackers import Histograms
+from .monitoring.metrics import ProblemFigures, student_verdicts, verdict_metrics
+from .monitoring.trackers import EXTRA_COLUMNS, Histograms, write_completions
 from .monitoring.validation import RETENTION, StopAtForgetting, Validation, check_forgetting
 from .preflight.before_loading import check_before_loading
 from .problem_sampler import FrontierSampler, ResumableRepeatSampler, draw_batch, rows_with_weight
-from .refresh import Refresh, refresh_in_force
+from .refresh import STATE_FILE, Refresh, refresh_in_force
 from .schedule import JSD_COEFFICIENT, KL, METRICS, completion_source_for, kl_at_step, stages, switch_step
 from .teacher_trainer import TeacherStatesTrainer
 
@@ -187,6 +185,11 @@ class PacedTrainer(TeacherStatesTrainer):
             self.refresh.save(checkpoint)
 
     @property
+    def state_files(self) -> list[str]:
+        """Names of the files that a checkpoint of this run holds beside those of every run."""
+        return [*super().state_files, *([] if self.refresh is None else [STATE_FILE])]
+
+    @property
     def current_kl(self) -> KL:
         """The divergence of the current optimizer step."""
         step, max_steps = self.state.global_step, self.state.max_steps
@@ -273,7 +276,7 @@ class PacedTrainer(TeacherStatesTrainer):
             columns["pass_rate"] = self.figures.pass_rates_of(rows)
         if self.verifier is not None and source == "student":
             ids, mask = outputs["completion_ids"], outputs["completion_mask"]
-            verdicts = verify_completions(self.verifier, self._tokenizer, inputs, ids, mask, self.eos_token_ids)
+            verdicts = student_verdicts(self.verifier, self._tokenizer, inputs, ids, mask, self.eos_token_ids)
             columns["verdict"] = [verdict.value for verdict in verdicts]
             self._observe(gather_object(rows), gather_object(verdicts), metrics)
         if self.log_completions:

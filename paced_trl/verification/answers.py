@@ -1,28 +1,97 @@
 """
 Where in a completion the answer is stated: what all checks read alike.
 
-After the thinking, between answer tags, in the last box, behind `####`, or behind "the answer is".
+After the thinking, between answer tags, in the last boxes, behind `####`, or behind "the answer is". What a completion
+says is not the answer ("is not 42", "we rule out (A)") is no statement. Every pattern is bounded, so that a hostile
+megabyte costs linear time.
 """
 
 from __future__ import annotations
 
 import re
+from typing import Literal, NamedTuple
 
 
 # The completions of a problem come one after the other, so a full cache may simply be cleared.
 MAX_CACHED_GOLDS = 10_000
-GSM8K_LINE = re.compile(r"(?m)^[ \t]*+####[ \t]*+([^\n]{1,200})$")
 MARKUP = " \t\r\n*_`~\"'"
 
-_ANSWER_IS = re.compile(r"(?i)\banswer\b(?:[^.\n]{0,60}?\b(?:is|are)\b|[*_\s]{0,4}[:=])[*_\s:]{0,4}|(?m:^)a\s?:")
-_SENTENCE_END = re.compile(r"[.!?;](?=\s|$)")
+_THOUGHT = r"(?:seed:)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|analysis|scratchpad)"
+_THOUGHT_ENDS = re.compile(
+    rf"(?i)</{_THOUGHT}>|\[/{_THOUGHT}\]|◁/{_THOUGHT}▷|<\|/{_THOUGHT}\|>|<\|end_(?:of_)?{_THOUGHT}\|>|<channel\|>"
+)
+_THOUGHT_BEGINS = re.compile(
+    rf"(?i)<{_THOUGHT}>|\[{_THOUGHT}\]|◁{_THOUGHT}▷|<\|{_THOUGHT}\|>|<\|(?:begin_of|start|begin)_{_THOUGHT}\|>|<\|channel>"
+)
+# OpenAI's harmony format, with its special tokens and as it reads when decoding left them out.
+_CHANNEL = re.compile(
+    r"<\|channel\|>\s{0,4}(\w{1,20})[^<]{0,80}(?:<\|(?!message)[^|<]{1,20}\|>[^<]{0,80})?<\|message\|>"
+)
+_BARE_CHANNEL = re.compile(r"\A\s{0,9}analysis(?=[A-Z\s\W])")
+_END_OF_TURN = re.compile(
+    r"<\|(?:return|end|call|im_end|eot_id|eom_id|endoftext|end_of_text)\|>|<end_of_turn>|</s>|<eos>"
+)
+
+_IS = r"is|are|was|equals|should be|must be|would be|will be|est|ist|lautet|es|é|è"
+_IS_NOT = r"isn[’']t|aren[’']t|wasn[’']t|can(?:no|[’'])t be|could(?:n[’']t| not) be|(?:must|should|would|will) not be"
+_ANSWER_IS = re.compile(
+    r"(?i)\b(?:answer|réponse|antwort|respuesta|resposta|risposta|answers|ответ)\b"
+    rf"(?:[^.\n]{{0,60}}?(?:(?P<not>\b(?:{_IS_NOT})(?!\w))|\b(?:{_IS})(?!\w|[’']t))|[*_\s#]{{0,4}}[:=]|[*_]{{0,3}}\s?\n)"
+    r"[*_\s:]{0,4}|(?m:^)a\s?:"
+    r"|(?:答案|答え|解答|정답|답|答)[^。\n0-9]{0,8}?(?:应该是|应为|就是|[是为為は은는]|[:：=])[*_\s:：]{0,4}"
+)
+_SENTENCE_END = re.compile(r"[.!?;](?=\s|$)|[。！？；]")
+# What follows these explains the answer and is not part of it.
+_REASON = re.compile(
+    r"(?i)[,;]?\s(?:since|because|as(?=\s(?:[a-z\d(]))|which|where|given that|due to|for the reason|that is,|i\.e\.)\s"
+    r"|[,，]?(?:因为|因為|なぜなら)"
+)
+_CORRECTION = re.compile(r"(?i)(?:\bbut|\brather|\binstead|\bit[’']s|\bit is|—)\s(?!not\b)(?:is\s|it is\s)?(.{1,200})")
+# Just before an answer: it is said not to be one.
+NEGATION = re.compile(
+    r"(?i)(?:\b(?:not|never|nor|neither|cannot be|isn[’']t|aren[’']t|wasn[’']t|can[’']t be|couldn[’']t be|rather than|"
+    r"instead of|other than|except|unlike|excluding|rul(?:e|ed|es|ing) out|(?:eliminat|exclud|reject|discard|dismiss)"
+    r"(?:e|es|ed|ing|s)?)(?![A-Za-z])|≠|!=|\\neq?(?![A-Za-z])|不是|并非|不等于)"
+    r"[\s*_\"'`(\[{$\\:]{0,8}(?:(?:the|a|an|be|equal|to|simply|just|option|options|choice|answer|both|either|text|boxed|"
+    r"textbf|mathrm)[\s*_\"'`(\[{$\\:]{1,6}){0,3}\Z"
+)
+# All that may stand between two boxes which together are one answer.
+_BETWEEN_BOXES = re.compile(
+    r"(?i)(?:[\s$,;&*.]|\\[()\[\],;! ]|\\quad|\\text\s?\{[^{}\w]{0,3}(?:and|or)[^{}\w]{0,3}\}|and|or|und|oder|et|ou|y|"
+    r"和|或|、){1,24}"
+)
+
+
+class Statement(NamedTuple):
+    """An answer as it is stated: the boxes' content, a `#### ...` line, or the clause behind "the answer is"."""
+
+    text: str
+    where: Literal["box", "line", "clause"]
 
 
 def final_text(completion: str) -> str:
     """Return what follows the thinking, and of that what stands between the last answer tags, where there are any."""
-    text = completion.rpartition("</think>")[2]
+    text = _after_thinking(completion)
     answer = tagged_answer(text)
     return text if answer is None else answer
+
+
+def _after_thinking(completion: str) -> str:
+    """Return what follows the last thought; nothing where a thought was begun and never ended."""
+    channels = list(_CHANNEL.finditer(completion))
+    if channels:
+        if channels[-1][1] != "final":
+            return ""
+        completion = completion[channels[-1].end() :]
+    elif _BARE_CHANNEL.match(completion) and "assistantfinal" in completion:
+        completion = completion.rpartition("assistantfinal")[2]
+    end = 0
+    for match in _THOUGHT_ENDS.finditer(completion):
+        end = match.end()
+    text = completion[end:]
+    if _THOUGHT_BEGINS.search(text):
+        return ""
+    return _END_OF_TURN.split(text.rstrip(), maxsplit=1)[0]
 
 
 def tagged_answer(text: str) -> str | None:
@@ -32,29 +101,71 @@ def tagged_answer(text: str) -> str | None:
     return text[start + len("<answer>") : end] if start >= 0 else None
 
 
-def boxed_span(text: str) -> tuple[int, int] | None:
-    """Return where the content of the last `\\boxed{...}` starts and ends; a box left open goes on to the end."""
-    start = text.rfind("\\boxed{") + len("\\boxed{")
-    if start < len("\\boxed{"):
+def boxed_span(text: str, end: int | None = None) -> tuple[int, int] | None:
+    """Return where the content of the last `\\boxed{...}` before `end` lies; one left open goes on to `end`."""
+    end = len(text) if end is None else end
+    opening = None
+    for command in ("\\boxed{", "\\fbox{", "\\boxed {"):
+        start = text.rfind(command, 0, end)
+        if start >= 0 and (opening is None or start > opening[0]):
+            opening = (start, start + len(command))
+    if opening is None:
         return None
     depth = 1
-    for brace in re.finditer(r"[{}]", text[start:]):
+    for brace in re.finditer(r"[{}]", text[opening[1] : end]):
         depth += 1 if brace[0] == "{" else -1
         if depth == 0:
-            return start, start + brace.start()
-    return start, len(text)
+            return opening[1], opening[1] + brace.start()
+    return opening[1], end
 
 
 def boxed_answer(text: str) -> str | None:
-    """Return what stands in the last `\\boxed{...}`."""
-    span = boxed_span(text)
-    return None if span is None else text[slice(*span)]
+    """
+    Return what stands in the last `\\boxed{...}`, joined with those before it that only list words part from it.
+
+    A box that is said not to be the answer is passed over.
+    """
+    contents: list[str] = []
+    end: int | None = None
+    for _ in range(50):
+        span = boxed_span(text, end)
+        if span is None:
+            break
+        start = max(text.rfind("\\", 0, span[0]), 0)
+        if contents and end is not None and not _BETWEEN_BOXES.fullmatch(text[span[1] + 1 : end][:40]):
+            break
+        if not NEGATION.search(text[max(0, start - 60) : start]):
+            contents.append(text[slice(*span)])
+        elif contents:
+            break
+        end = start
+    return ", ".join(dict.fromkeys(reversed(contents))) if contents else None
 
 
 def stated_answer(text: str) -> str | None:
     """Return the rest of the line after the last "answer is", "Answer:" or "A:", up to the end of its sentence."""
-    ends = [match.end() for match in _ANSWER_IS.finditer(text)]
-    if not ends:
-        return None
-    line = text[ends[-1] :].partition("\n")[0]
-    return _SENTENCE_END.split(line, maxsplit=1)[0].strip(MARKUP) or None
+    for anchor in reversed(list(_ANSWER_IS.finditer(text))):
+        line = text[anchor.end() :].partition("\n")[0]
+        clause = _SENTENCE_END.split(line, maxsplit=1)[0].strip(MARKUP)
+        if anchor["not"] or re.match(r"(?i)(?:not|never|neither)\b|不是", clause):
+            correction = _CORRECTION.search(clause)
+            if correction is None:
+                continue
+            clause = correction[1].strip(MARKUP)
+        clause = _REASON.split(clause, maxsplit=1)[0].strip(MARKUP)
+        return clause or None
+    return None
+
+
+def gsm8k_line(text: str) -> str | None:
+    """Return what stands in the last line that begins with `####`."""
+    lines = re.findall(r"(?m)^[ \t]*+####[ \t]*+([^\n]{1,200})$", text)
+    return lines[-1].strip() if lines else None
+
+
+def statements(text: str) -> list[Statement]:
+    """Return the answers that a text states, the surest first: boxed, behind `####`, behind "the answer is"."""
+    box, line, clause = boxed_answer(text), gsm8k_line(text), stated_answer(text)
+    found = [Statement(box, "box")] if box is not None else []
+    found += [Statement(line, "line")] if line is not None else []
+    return found + ([Statement(clause, "clause")] if clause is not None else [])

@@ -1,61 +1,101 @@
-"""The check of a multiple choice: which letter the completion states."""
+"""The check of a multiple choice: which letter, or which of a few words, the completion states."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from .answers import final_text
+from .answers import MARKUP, NEGATION, final_text
 from .check import Check, Row
 from .verdict import Verdict
 
 
+_TEXT_COMMAND = re.compile(r"\\(?:text\w{0,6}|mathrm|mathbf|boldsymbol|bf|rm)\s?\{([^{}]{0,60})\}")
+_OPENING, _CLOSING = r"[(\[{*_\"'`$“‘]{0,6}", r"[)\]}*_\"'`$.:,;!”’。]"
+_IS_WRONG = (
+    r"(?:(?:is|are|was|were|can be|must be)\s(?:\w{1,12}\s)?(?:not|wrong|incorrect|false|impossible|out|ruled|"
+    r"eliminated|excluded|invalid|untrue)|isn[’']t|aren[’']t|can(?:no|[’'])t|do(?:es)?(?:n[’']t| not))(?!\w)"
+)
+
+
 class ChoiceCheck(Check):
     """
-    Compare the letter of a multiple choice.
+    Compare the letter of a multiple choice, or one of a few words.
 
-    The last stated choice counts: "The answer is B.", "Answer: (B)", "Option B is correct", `\\boxed{B}`; else a last
-    line of a letter alone; else the one letter that opens a line ("B) because ...") or is marked ("(B)", "**B**"). A
-    completion that states none, or several at once ("A or B"), is `UNPARSEABLE`.
+    The last stated choice counts: "The answer is B.", "Answer: (B)", "B is correct", `\\boxed{B}`; else a last or
+    first line of a letter alone; else the one letter that opens a line ("B) because ...") or is marked ("(B)").
+    What is said to be wrong ("not B", "we rule out (A)") does not count. A completion that states none, or several at
+    once ("A or B"), is `UNPARSEABLE`.
 
     Args:
-        choices (`str`, *optional*, defaults to `"ABCDE"`):
-            The letters.
+        choices (`str` or `list[str]`, *optional*, defaults to `"ABCDE"`):
+            The letters, or a list of words such as `["yes", "no"]`. Words are compared whole, in any case.
         index_base (`int`, *optional*):
-            Set it where golds are numbers: 0 if 0 means the first choice, 1 if 1 does. `None` means golds are letters.
+            Set it where golds are numbers: 0 if 0 means the first choice, 1 if 1 does. `None` means golds are letters
+            or words.
     """
 
     in_process: ClassVar[bool] = True
     states_answers: ClassVar[bool] = True
 
-    def __init__(self, *, choices: str = "ABCDE", index_base: int | None = None) -> None:
-        if not re.fullmatch("[A-Za-z]+", choices) or len(set(choices.upper())) != len(choices):
-            raise ValueError(f'`choices` must be different letters such as "ABCD", not {choices!r}.')
+    def __init__(self, *, choices: str | Sequence[str] = "ABCDE", index_base: int | None = None) -> None:
         if index_base not in (None, 0, 1):
             raise ValueError(f"`index_base` must be 0, 1 or None, not {index_base!r}.")
-        self._choices = choices.upper()
+        # YAML reads an unquoted yes or no as a truth value.
+        is_text = isinstance(choices, str)
+        names = list(choices) if is_text else [_as_word(choice) for choice in choices]
+        self._are_words = any(len(name) != 1 for name in names)
+        is_valid = all(
+            re.fullmatch(r"\w(?:[\w' -]{0,60}\w)?" if self._are_words else "[A-Za-z]", name) for name in names
+        )
+        if not names or not is_valid or len({name.casefold() for name in names}) != len(names):
+            raise ValueError(
+                f'`choices` must be different letters such as "ABCD", or a list of different words such as ["yes", '
+                f'"no"], not {choices!r}.'
+            )
+        self._choices = names if self._are_words else [name.upper() for name in names]
         self._index_base = index_base
         self._compile()
 
     def _compile(self) -> None:
         # Every repetition is bounded: a hostile megabyte must cost linear time, as no process is there to be killed.
-        letter = f"[{self._choices}]"
-        opening, closing = r"[(\[{*_\"'`$]{0,6}", r"[)\]}*_\"'`$.:,;!]"
-        # A small letter, and "A" or "I" before a word, may be prose: "the answer is a prime", "Answer: I think".
-        prose = r"[AI]\s+(?!(?:because|since|as|and|or|which|due|for|but)\b)[a-z]"
-        stated = rf"{opening}((?!{prose}){letter}(?![\w'])|(?i:{letter})(?={closing}|\s{{0,4}}$))"
+        if self._are_words:
+            words = "|".join(re.escape(name) for name in sorted(self._choices, key=len, reverse=True))
+            choice = f"(?i:{words})"
+            stated = rf"{_OPENING}({choice})(?![\w'])"
+        else:
+            choice = f"[{''.join(self._choices)}]"
+            # A small letter, and "A" or "I" before a word, may be prose: "the answer is a prime", "Answer: I think".
+            prose = r"[AI]\s+(?!(?:because|since|as|and|or|which|due|for|but)\b)[a-z]"
+            stated = rf"{_OPENING}((?!{prose}){choice}(?![\w'])|(?i:{choice})(?={_CLOSING}|\s{{0,4}}$))"
         anchor = (
             r"\\boxed\s?\{|^\s{0,4}####\s{0,4}|(?i:\b(?:answer|choice|option)\b"
-            r"(?:[^.\n]{0,40}?\bis\b|[*_\s]{0,4}[:=])[*_\s:]{0,4}(?:(?:option|choice)\s)?)"
+            r"(?:[^.\n]{0,40}?\bis\b|[*_\s]{0,4}[:=])[*_\s:]{0,4}(?:(?:option|choice)\s)?)|答案[^。\n]{0,4}[是为為:：]\s{0,4}"
         )
-        self._stated = re.compile(rf"(?m)(?:{anchor})(?:\\(?:text|textbf|mathrm|mathbf)\s?\{{)?{stated}")
+        connector = rf"{_CLOSING}{{0,6}}\s{{0,4}}(?:,\s?)?(?i:or|and|nor|/|,|&|\||versus|vs)\s{{0,4}}"
+        filler = r"(?i:(?:maybe|perhaps|possibly|also|even|probably|option|choice|it is|it's|is|either)\s{1,2}){0,3}"
+        self._stated = re.compile(rf"(?m)(?:{anchor}){stated}")
         self._called_correct = re.compile(
-            rf"(?i:\b(?:option|choice|answer))\s{opening}({letter}){closing}{{0,4}}\sis\s(?:the\s)?(?:correct|right|best)"
+            rf"(?<![\w'\\]){_OPENING}({choice}){_CLOSING}{{0,4}}\s(?:is|must be|would be|has to be)\s"
+            r"(?:\w{1,12}ly\s)?(?:the\s|our\s|my\s)?(?i:correct|right|best|true|(?:final\s)?answer)(?!\w)"
         )
-        self._alone = re.compile(rf"\s*{opening}({letter}){closing}{{0,6}}\s*", re.IGNORECASE)
-        self._leading = re.compile(rf"(?m)^[ \t]{{0,4}}{opening}({letter})[)\].:*]")
-        self._marked = re.compile(rf"(?:\(|\*\*\(?)({letter})[).:]{{0,2}}(?:\)|\*\*)?(?!\w)")
-        self._another = re.compile(rf"{closing}{{0,6}}\s{{0,4}}(?:or|and|/|,|&|\|)\s{{0,4}}{opening}{letter}(?![\w'])")
+        self._alone = re.compile(rf"\s*{_OPENING}({choice}){_CLOSING}{{0,6}}\s*", re.IGNORECASE)
+        self._leading = re.compile(rf"(?m)^[ \t]{{0,4}}{_OPENING}({choice})(?:[)\].:*]|\s(?=because\b|since\b))")
+        self._marked = re.compile(rf"(?:\(|\*\*\(?)({choice})[).:]{{0,2}}(?:\)|\*\*)?(?!\w)")
+        self._first_word = re.compile(
+            rf"\A\W{{0,9}}({choice})(?=\s{{0,3}}[,.;:!*\n]|\s{{0,3}}\Z|\s(?:because|since)\b)"
+        )
+        self._concluded = re.compile(
+            rf"(?i:\b(?:so|thus|hence|therefore|is|say)\b)[,:\s]{{1,3}}{_OPENING}({choice}){_CLOSING}{{0,6}}\s*\Z"
+        )
+        self._mention = re.compile(rf"(?<![\w'])({choice})(?![\w'])")
+        self._another = re.compile(rf"{connector}{filler}{_OPENING}{choice}(?![\w'])")
+        self._link = re.compile(rf"{connector}{filler}(?:\\boxed\s?\{{)?{_OPENING}")
+        self._chained = re.compile(rf"({choice}){connector}{filler}{_OPENING}\Z")
+        self._dismissed = re.compile(
+            rf"(?:{connector}{filler}{_OPENING}{choice}(?!\w)){{0,4}}{_CLOSING}{{0,4}}\s{_IS_WRONG}"
+        )
 
     def is_usable(self, row: Row) -> bool:
         return self.stated_gold(row.solution) is not None
@@ -76,22 +116,71 @@ class ChoiceCheck(Check):
         return Verdict.PASSED if answer == gold else Verdict.FAILED
 
     def stated_gold(self, solution: Any) -> str | None:
+        if self._are_words and isinstance(solution, bool):
+            word = _as_word(solution) if self._canonical(_as_word(solution)) else str(solution)
+            return self._canonical(word)
         text = str(solution).strip()
         if self._index_base is None:
-            return self._answer(text)
+            return self._canonical(text.strip(MARKUP + ".")) or self._answer(text)
         index = int(text) - self._index_base if re.fullmatch("[0-9]{1,3}", text) else -1
         return self._choices[index] if 0 <= index < len(self._choices) else None
 
+    def _canonical(self, text: str) -> str | None:
+        return next((choice for choice in self._choices if choice.casefold() == text.casefold()), None)
+
     def _answer(self, text: str) -> str | None:
-        statements = [*self._stated.finditer(text), *self._called_correct.finditer(text)]
-        if statements:
-            last = max(statements, key=lambda match: match.start(1))
-            return None if self._another.match(text, last.end(1)) else last.group(1).upper()
-        alone = self._alone.fullmatch(text.rstrip().rpartition("\n")[2])
-        if alone is not None:
-            return alone.group(1).upper()
+        text = _TEXT_COMMAND.sub(r"\1", text)
+        found = sorted(
+            [*self._stated.finditer(text), *self._called_correct.finditer(text)], key=lambda match: match.start(1)
+        )
+        while found and self._is_dismissed(text, *found[-1].span(1)):
+            found.pop()
+        if found:
+            last = found[-1]
+            linked = len(found) > 1 and self._link.fullmatch(text[found[-2].end(1) : last.start(1)][:60])
+            if self._another.match(text, last.end(1)) or (linked and found[-2][1].upper() != last[1].upper()):
+                return None
+            return self._canonical(last[1])
+        lines = text.strip().splitlines() or [""]
+        for line in (lines[-1], lines[0]):
+            alone = self._alone.fullmatch(line)
+            if alone is not None:
+                return self._canonical(alone[1])
+        return self._word(text) if self._are_words else self._letter(text)
+
+    def _letter(self, text: str) -> str | None:
+        """Return the one letter that opens a line or is marked, and not said to be wrong."""
         for pattern in (self._leading, self._marked):
-            letters = {match.group(1) for match in pattern.finditer(text)}
-            if letters:
-                return letters.pop() if len(letters) == 1 else None
+            found = [m for m in pattern.finditer(text) if not self._is_dismissed(text, *m.span(1), chain=4)]
+            if found:
+                is_one = len({match[1] for match in found}) == 1 and not self._another.match(text, found[0].end(1))
+                return found[0][1] if is_one else None
         return None
+
+    def _word(self, text: str) -> str | None:
+        """Return the word that opens or ends a text, or else the only one of the choices that occurs in it."""
+        for match in (self._first_word.match(text), self._concluded.search(text, max(0, len(text) - 200))):
+            if match is not None and not self._is_dismissed(text, *match.span(1)):
+                return None if self._another.match(text, match.end(1)) else self._canonical(match[1])
+        if "no" in (choice.casefold() for choice in self._choices):  # occurs in any prose
+            return None
+        mentions = {
+            match[1].casefold()
+            for match in self._mention.finditer(text)
+            if not self._is_dismissed(text, *match.span(1))
+        }
+        return self._canonical(mentions.pop()) if len(mentions) == 1 else None
+
+    def _is_dismissed(self, text: str, start: int, end: int, *, chain: int = 0) -> bool:
+        """Return whether a choice is said to be wrong, or (`chain`) stands in a list with one that is."""
+        if NEGATION.search(text[max(0, start - 60) : start]) or self._dismissed.match(text, end):
+            return True
+        offset = max(0, start - 30)
+        before = self._chained.search(text[offset:start]) if chain else None
+        return before is not None and self._is_dismissed(
+            text, offset + before.start(1), offset + before.end(1), chain=chain - 1
+        )
+
+
+def _as_word(choice: Any) -> str:
+    return {True: "yes", False: "no"}[choice] if isinstance(choice, bool) else str(choice).strip()

@@ -1,9 +1,9 @@
 """
-The mathematics check: numbers and expressions, parsed and compared by math-verify.
+The mathematics check: numbers compared exactly, expressions parsed and compared by math-verify.
 
-Responsible for what is handed to math-verify, and for telling its timeouts and failures from wrong answers. Small
-students state answers in ways in which math-verify finds nothing ("A:42", "the answer is (1, 2]"), so golds and
-plainly stated answers are read here first.
+Responsible for what is handed to math-verify, for whether it read all of it, and for telling its timeouts and failures
+from wrong answers. Where answers are stated is in `answers.py`, how numbers and expressions are written in
+`numbers.py` and `expressions.py`.
 """
 
 from __future__ import annotations
@@ -11,112 +11,63 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Iterator
-from decimal import Decimal
 from fractions import Fraction
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
-from .answers import GSM8K_LINE, MAX_CACHED_GOLDS, boxed_answer, boxed_span, final_text, stated_answer
+from .answers import MAX_CACHED_GOLDS, Statement, boxed_answer, final_text, stated_answer, statements
 from .check import Check, Row
+from .expressions import (
+    DECIMAL_COMMA,
+    MAX_LENGTH,
+    elements,
+    expression,
+    is_mathematics,
+    is_to_be_computed,
+    plain_gold,
+    readable,
+    with_one_part_changed,
+)
 from .math_limits import BEYOND, bounded, last_part
+from .numbers import StatedNumber, equal_numbers, last_number, one_side, read_number, read_numbers, read_one_number
 from .verdict import Verdict
 
 
 _WRONG_ANSWER = "-90817263.5"
-_MAX_BARE_LENGTH = 300  # characters; what is longer is a text, not an answer
-_NUMBER = r"(?:[1-9]\d{0,2}(?:[, ]\d{3})+|\d+)(?:\.\d*)?|\.\d+"
-_PLAIN_NUMBER = re.compile(rf"(?:[-+]\s*)?(?:\\?[$€£¥]\s*)?(?:[-+]\s*)?(?:{_NUMBER})\s*(?:\\?%)?")
+_RELATIVE_TOLERANCE = 1e-6  # where a number is irrational
 _PLAIN_FRACTION = re.compile(r"-?\d{1,300}(?:\.\d{0,300}|/[1-9]\d{0,299})?")
-_SCIENTIFIC_NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?[eE][-+]?\d{1,3}")
-_MIXED_NUMBER = re.compile(r"([-+]?\d{1,15})\s+(\d{1,15})/(\d{1,15})")
-_RECURRING_DECIMAL = re.compile(r"(?<![\d.])(\d{1,15})\.(\d{0,15})\\(?:overline|bar)\{(\d{1,15})\}")
 _WORDS = re.compile(r"\$?\\(?:text|textbf|mathrm|mbox)\s?\{([^{}\d\\]{1,100})\}\$?")
-_FORMULA = re.compile(r"\${1,2}([^$]+)\${1,2}")
-_DECIMAL_COMMA = re.compile(r"\$-?\d+,\d+\$")
-_DELIMITER = re.compile(r"\$|\\\(|\\\[|\\boxed")
-_TEXT_COMMAND = re.compile(r"\\(?:text\w*|mathrm|mbox|operatorname|begin|end)\s*\{[^{}]*\}")
-# Between two numbers; `2 \times 10^3` is one number.
-_ARITHMETIC = re.compile(r"\d\.?\s*(?:[+*×·-]|\\(?:times|cdot|div)(?![A-Za-z])(?!\s*10\s*\^))\s*\\?[$(]?\s*\d")
-_MATHEMATICS = re.compile(r"[\d\\+*/^=<>-]")
-# Letters that mean prose rather than a product of variables.
-_WORD = re.compile(
-    r"(?<![\\A-Za-z])(?!(?:sin|cos|tan|cot|sec|csc|log|exp|sqrt|min|max|gcd|lcm|mod)(?![A-Za-z]))"
-    r"(?:[A-Za-z]{3,}|an|as|at|be|by|do|if|in|is|it|no|of|on|or|so|to|we|am|pm|cm|mm|km|kg|mg|ft|hr)(?![A-Za-z])"
-)
+_NEGATED = re.compile(r"\\neq?(?![A-Za-z])|≠|!=|\\not(?![A-Za-z])|\bnot\b")
 
 
-def bare_expression(text: str) -> str | None:
-    """
-    Return `text` as math-verify wants it if all of it is one number or expression without delimiters, else `None`.
-
-    Example:
-
-    ```python
-    >>> from paced_trl.verification.math_check import bare_expression
-    >>> [bare_expression(text) for text in ("$1,234", "(1, 2]", "18 dollars")]
-    ['1234', '$(1, 2]$', None]
-    ```
-    """
-    text = text.strip()
-    if len(text) > _MAX_BARE_LENGTH:
-        return None
-    if _PLAIN_NUMBER.fullmatch(text):
-        return re.sub(r"[\\$€£¥\s,+]", "", text)
-    if _SCIENTIFIC_NUMBER.fullmatch(text):
-        return f"{Decimal(text):f}"
-    mixed = _MIXED_NUMBER.fullmatch(text)
-    if mixed is not None:
-        return "${}\\frac{{{}}}{{{}}}$".format(*mixed.groups())
-    if _DELIMITER.search(text) or "\n" in text:
-        return None
-    is_prose = _WORD.search(_TEXT_COMMAND.sub(" ", text))
-    return f"${text}$" if _MATHEMATICS.search(text) and not is_prose else None
+class _Gold(NamedTuple):
+    text: str  # as math-verify is to read it
+    number: StatedNumber | None  # where all of it is one number
 
 
 def gold_expression(solution: Any) -> str | None:
     """
-    Return the text that math-verify parses for a gold, or `None` if it is not mathematics.
+    Return the mathematics of a gold without delimiters, or `None` if it is none.
 
-    Args:
-        solution (`int`, `float` or `str`):
-            A number; an expression with or without delimiters; a GSM8K answer, of which what follows the last `####`
-            counts; words with a single number in them ("18 dollars"). Other words are no mathematics, and of several
-            numbers nobody can tell which one is the answer.
+    A gold is a number; an expression with or without delimiters; a GSM8K answer, of which what follows the last `####`
+    counts; words with a single number in them ("18 dollars"). Other words are no mathematics, and of several numbers
+    nobody can tell which one is the answer.
     """
     if isinstance(solution, float) and solution.is_integer():
         solution = int(solution)
-    text = _readable("" if solution is None else str(solution)).rpartition("####")[2].strip().removesuffix(".")
-    expression = bare_expression(text)
-    if expression is not None:
-        return expression
-    if _DELIMITER.search(text) or len(re.findall(_NUMBER, text)) == 1:
-        return text
+    text = ("" if solution is None else str(solution)).rpartition("####")[2].strip()
+    if DECIMAL_COMMA.fullmatch(text.strip("$")):
+        return text.strip("$")
+    found = expression(text)
+    if found is not None and (is_mathematics(found) or "$" in text or "\\" in text):
+        return found
+    if plain_gold(text):
+        return str(next(number for number in read_numbers(text) if number is not None))
     return None
-
-
-def answer_expressions(completion: str, *, limits: bool = True) -> Iterator[str]:
-    """
-    Yield the texts that math-verify is to parse for a completion's answer, the surest first.
-
-    A `#### 18` line and a plainly stated answer come first, `\\boxed` excepted; the text as a whole, in which
-    math-verify looks for the answer itself, comes last. See [`last_part`] for how much is read,
-    and [`bounded`] for what is taken out of it unless `limits` is `False`.
-    """
-    text = _readable(last_part(final_text(completion))).strip()
-    text = bounded(text) if limits else text
-    if "\\boxed" not in text:
-        lines = GSM8K_LINE.findall(text)
-        after_equals = "" if "\n" in text else text.rpartition("=")[2]
-        for statement in (lines[-1] if lines else None, stated_answer(text), after_equals.removesuffix(".")):
-            expression = None if statement is None else bare_expression(statement.strip().removesuffix("."))
-            if expression is not None:
-                yield expression
-    yield text
 
 
 def states_words(completion: str, solution: Any) -> bool:
     """Return whether the gold is words, `\\text{Evelyn}`, and the completion states them: "The answer is Evelyn."."""
-    words = _WORDS.fullmatch((gold_expression(solution) or "").strip())
+    words = _WORDS.fullmatch(str(solution).strip())
     if words is None:
         return False
     text = last_part(final_text(completion))
@@ -124,34 +75,24 @@ def states_words(completion: str, solution: Any) -> bool:
     return " ".join(stated.split()).casefold() == " ".join(words[1].split()).casefold()
 
 
-def _readable(text: str) -> str:
-    """Return `text` with notations replaced that math-verify misreads, such as `10\\,000` and `0.\\overline{3}`."""
-    text = text.replace("\u2212", "-").replace("\\varnothing", "\\emptyset")
-    text = re.sub(r"-\s?\\?\$(?=[\d.])", "-", text)
-    text = re.sub(r"(?<=\d)\\[,;:](?=\d{3}(?!\d))", "", text)
-    return _RECURRING_DECIMAL.sub(_fraction_of_recurring, text)
-
-
-def _fraction_of_recurring(match: re.Match[str]) -> str:
-    whole, start, period = match.groups()
-    numerator = int(whole + start + period) - int(whole + start)
-    return f"\\frac{{{numerator}}}{{{'9' * len(period)}{'0' * len(start)}}}"
-
-
 class MathCheck(Check):
     """
-    Compare numbers and expressions with math-verify, both its LaTeX and its plain-text extraction.
+    Compare numbers exactly, and other expressions with math-verify.
 
-    Golds: see [`gold_expression`]; one in words is `UNVERIFIABLE`, use `exact` or `choice` for it. A completion in
-    which no answer can be found is `UNPARSEABLE`. Where the gold is a number, an answer that is still to be computed,
-    such as the problem's own `78 + 4`, is wrong.
+    A gold in words is `UNVERIFIABLE`: use `exact` or `choice` for it. So is one of which a digit, letter, relation or
+    set sign makes no difference to what is read; an answer of that kind never passes. A completion in which no answer
+    can be found is `UNPARSEABLE`. Where the gold is a number, an answer that is still to be computed, such as the
+    problem's own `78 + 4`, is wrong, and so are several different numbers. Rational numbers are compared exactly,
+    others within 1e-6 of the gold.
     """
 
     package: ClassVar[tuple[str, str, str] | None] = ("math_verify", "math-verify", "math")
     states_answers: ClassVar[bool] = True
 
     def __init__(self) -> None:
-        self._golds: dict[str, list[Any]] = {}
+        self._golds: dict[str, _Gold | None] = {}
+        self._parsed: dict[str, list[Any]] = {}
+        self._read_whole: dict[str, bool] = {}
 
     def start(self, timeout: float) -> None:
         import math_verify
@@ -170,81 +111,178 @@ class MathCheck(Check):
         return self._verdict(str(row.completion), row.solution)
 
     def is_usable(self, row: Row) -> bool:
-        return self._tells_right_from_wrong(row.solution)
+        """Whether the gold, written as a student would, passes and another answer fails (9^{9^9}: a timeout)."""
+        gold = gold_expression(row.solution)
+        return (
+            gold is not None
+            and self._verdict(f"\\boxed{{{gold}}}", row.solution) is Verdict.PASSED
+            and self._verdict(_WRONG_ANSWER, row.solution) is Verdict.FAILED
+        )
 
     def stated(self, completion: str) -> str | None:
-        boxed = boxed_answer(final_text(completion))
-        if boxed is not None:
-            return boxed
-        *stated, _ = answer_expressions(completion)  # the last one is the whole text
-        return stated[0] if stated else None
+        text = _text(completion, limits=True)
+        boxed = boxed_answer(_text(completion, limits=False))
+        if boxed is not None and boxed.strip():
+            return boxed.strip()
+        for statement in statements(text):
+            found = expression(statement.text)
+            if found is not None and is_mathematics(found):
+                return found
+            number = read_one_number(statement.text)
+            if isinstance(number, StatedNumber):
+                return str(number)
+        found = expression(text)
+        if found is not None and is_mathematics(found):
+            return found
+        number = last_number(text)
+        return str(number) if isinstance(number, StatedNumber) else None
 
     def stated_gold(self, solution: Any) -> str | None:
         return gold_expression(solution)
 
     def answer(self, completion: str) -> str | None:
         """Return an answer as SymPy writes it, numbers as fractions, so that 1/2 and 0.5 are one answer."""
+        stated = self.stated(completion)
+        number = None if stated is None else read_number(stated)
+        if number is not None:
+            return f"{number.value}{'%' * number.is_percent}"
         try:
-            answer = self._answer(completion, limits=True)
+            found = None if stated is None else expression(stated)
+            parsed = self._parse(_text(completion, limits=True) if found is None else f"${found}$")
         except self._timeout_exception:
             return None
-        values = [value for value in answer if not isinstance(value, str)]
+        values = [value for value in parsed if not isinstance(value, str)]
         if not values:
             return None
         text = str(values[0])
         return str(Fraction(text)) if _PLAIN_FRACTION.fullmatch(text) else text
 
-    def _tells_right_from_wrong(self, solution: Any) -> bool:
-        """Whether the gold, written as a student would, passes and another answer fails (9^{9^9}: a timeout)."""
-        return (
-            self._verdict(_boxed(solution), solution) is Verdict.PASSED
-            and self._verdict(_WRONG_ANSWER, solution) is Verdict.FAILED
-        )
-
     def _verdict(self, completion: str, solution: Any) -> Verdict:
         gold = self._gold(solution)
-        if not gold:
+        if gold is None:
             return Verdict.UNVERIFIABLE
         if states_words(completion, solution):
             return Verdict.PASSED
-        gold_text = gold_expression(solution) or ""
+        # Where the gold itself is beyond the limits, so may the right answer be.
+        text = _text(completion, limits=bounded(gold.text) == gold.text)
         try:
-            # Where the gold itself is beyond the limits, so may the right answer be.
-            answer = self._answer(completion, limits=bounded(gold_text) == gold_text)
+            for statement in statements(text):
+                verdict = self._judge(statement, gold)
+                if verdict is not None:
+                    return verdict
+            return self._judge_whole(text, gold)
         except self._timeout_exception:
             return Verdict.TIMEOUT
-        if any(isinstance(value, str) and BEYOND in value for value in answer):
-            return Verdict.FAILED
-        if _PLAIN_NUMBER.fullmatch(gold_text) and _is_arithmetic(answer):
-            # A sum that the problem states equals its answer: whoever repeats it has solved nothing.
-            return Verdict.FAILED
-        return self._compare(gold, answer) if answer else Verdict.UNPARSEABLE
 
-    def _gold(self, solution: Any) -> list[Any]:
-        """Return the parsed gold, empty if it cannot be read."""
-        text = gold_expression(solution) or ""
-        if text not in self._golds:
+    def _gold(self, solution: Any) -> _Gold | None:
+        """Return the gold as it is read, `None` if it cannot be, or in part only."""
+        key = repr(solution)
+        if key not in self._golds:
             if len(self._golds) >= MAX_CACHED_GOLDS:
                 self._golds.clear()
-            try:
-                parsed = self._parse(text)
-            except self._timeout_exception:
-                parsed = []
-            self._golds[text] = parsed if _is_read(parsed) else []
-        return self._golds[text]
+            self._golds[key] = self._read_gold(gold_expression(solution))
+        return self._golds[key]
 
-    def _answer(self, completion: str, *, limits: bool) -> list[Any]:
-        parsed: list[Any] = []
-        for text in answer_expressions(completion, limits=limits):
-            parsed = self._parse(text)
-            if _is_read(parsed):
-                break
-        return parsed
+    def _read_gold(self, text: str | None) -> _Gold | None:
+        if text is None:
+            return None
+        number = None if DECIMAL_COMMA.fullmatch(text) else read_number(text)
+        if number is not None:
+            return _Gold(text, number)
+        try:
+            return _Gold(text, None) if self._is_read_whole(text) else None
+        except self._timeout_exception:
+            return None
+
+    def _judge(self, statement: Statement, gold: _Gold) -> Verdict | None:
+        """Return the verdict on a stated answer, `None` where it cannot be read, so that the next one counts."""
+        if not statement.text.strip():
+            return None
+        if BEYOND in statement.text:
+            return Verdict.FAILED
+        if _NEGATED.search(statement.text) and not _NEGATED.search(gold.text):
+            return Verdict.FAILED
+        found = expression(statement.text)
+        if gold.number is None and (found is None or not is_mathematics(found)):
+            found = expression(re.sub(r"(?<=[\w$)}])\s(?:and|or)\s(?=[-\w$(\\])", ", ", statement.text))
+        is_prose = found is None or (statement.where != "box" and not is_mathematics(found))
+        if gold.number is not None:
+            number = read_one_number(readable(statement.text))
+            if is_prose:
+                return _compared(number, gold.number) if isinstance(number, StatedNumber) else _unread(number)
+            side = one_side(statement.text)
+            if side is not None:
+                return _compared(side, gold.number)
+            if len(elements(found or "")) > 1 or is_to_be_computed(found or ""):
+                return Verdict.FAILED
+        if is_prose or found is None:
+            return None
+        verdict = self._judge_expression(found, gold)
+        return Verdict.UNPARSEABLE if verdict is None and statement.where == "box" else verdict
+
+    def _judge_expression(self, text: str, gold: _Gold) -> Verdict | None:
+        if _plain(text) == _plain(gold.text):
+            return Verdict.PASSED
+        answer = self._parse(f"${text}$")
+        if not _is_read(answer):
+            return None
+        verdict = self._compare(self._parse(f"${gold.text}$"), answer)
+        return Verdict.FAILED if verdict is Verdict.PASSED and not self._is_read_whole(text) else verdict
+
+    def _judge_whole(self, text: str, gold: _Gold) -> Verdict:
+        """Judge a text that states its answer nowhere: as a whole, by its last number, or as math-verify finds it."""
+        text = text.strip()
+        if not text:
+            return Verdict.UNPARSEABLE
+        found = expression(text) if len(text) <= MAX_LENGTH else None
+        if found is not None and is_mathematics(found):
+            verdict = self._judge(Statement(text, "clause"), gold)
+            if verdict is not None:
+                return verdict
+        number = last_number(text)
+        if gold.number is not None:
+            if "\n" not in text and "=" in text:
+                side = read_number(text.rpartition("=")[2])
+                if side is not None:
+                    return _compared(side, gold.number)
+            if number is None or is_to_be_computed(text.rstrip(". ").rpartition("\n")[2][-60:]):
+                return Verdict.FAILED
+            if number is False:
+                return Verdict.UNPARSEABLE
+            if not re.search(r"\$|\\\(|\\\[|\\[a-zA-Z]", text.replace("\\$", "")) or read_number(text) is not None:
+                return _compared(number, gold.number) if isinstance(number, StatedNumber) else Verdict.FAILED
+        answer = self._parse(text)
+        if any(isinstance(value, str) and BEYOND in value for value in answer):
+            return Verdict.FAILED
+        if not _is_read(answer):
+            return Verdict.UNPARSEABLE
+        texts = [value for value in answer if isinstance(value, str)]
+        if gold.number is not None and any(is_to_be_computed(value) for value in texts):
+            return Verdict.FAILED
+        verdict = self._compare(self._parse(f"${gold.text}$"), answer)
+        is_partial = gold.number is None and not any(
+            expression(value) and self._is_read_whole(value) for value in texts
+        )
+        return Verdict.FAILED if verdict is Verdict.PASSED and is_partial else verdict
+
+    def _is_read_whole(self, text: str) -> bool:
+        """Return whether every digit, letter, relation and set sign of an expression changes what is read."""
+        if text not in self._read_whole:
+            if len(self._read_whole) >= MAX_CACHED_GOLDS:
+                self._read_whole.clear()
+            value = _values(self._parse(f"${text}$"))
+            self._read_whole[text] = bool(value) and all(
+                any(_values(self._parse(f"${changed}$")) != value for changed in pair)
+                for pair in with_one_part_changed(text)
+            )
+        return self._read_whole[text]
 
     def _parse(self, text: str) -> list[Any]:
-        text = with_both_signs(text)
+        """Return what math-verify reads: values, and as strings what it took for one."""
+        if text in self._parsed:
+            return self._parsed[text]
         # "1,5" may be one number or two: what equals either reading is right.
-        readings = [text, text.strip("$")] if _DECIMAL_COMMA.fullmatch(text) else [text]
+        readings = [text, text.strip("$")] if DECIMAL_COMMA.fullmatch(text.strip("$")) else [text]
         parsed: list[Any] = []
         for reading in readings:
             try:
@@ -256,14 +294,28 @@ class MathCheck(Check):
                 raise
             except Exception:
                 continue
+        if len(self._parsed) >= 1000:
+            self._parsed.clear()
+        self._parsed[text] = parsed
         return parsed
+
+    def _equal(self, gold: Any, answer: Any) -> bool:
+        import sympy
+
+        verify = self._math_verify.verify
+        if verify(gold, answer, timeout_seconds=self._seconds, raise_on_error=True):
+            return True
+        # Of x > 3 and (3, oo) it takes the second for an answer to the first only.
+        if not isinstance(gold, sympy.Set) or not isinstance(answer, sympy.Rel | sympy.And | sympy.Or):
+            return False
+        return bool(verify(answer, gold, timeout_seconds=self._seconds, raise_on_error=True))
 
     def _compare(self, gold: list[Any], answer: list[Any]) -> Verdict:
         verdict = Verdict.FAILED
         # Pair by pair: an error in one pair must not keep another from matching.
         for gold_value, value in ((gold_value, value) for gold_value in gold for value in answer):
             try:
-                if self._math_verify.verify(gold_value, value, timeout_seconds=self._seconds, raise_on_error=True):
+                if self._equal(gold_value, value) and _same_numbers(gold_value, value):
                     return Verdict.PASSED
             except self._timeout_exception:
                 verdict = Verdict.TIMEOUT
@@ -274,55 +326,77 @@ class MathCheck(Check):
         return verdict
 
 
-def with_both_signs(text: str) -> str:
-    """
-    Return `text` with each `\\pm` of its answer written out; math-verify reads it in front of a single number only.
-
-    The answer is the last box, or all of a text that is one formula.
-
-    Example:
-
-    ```python
-    >>> from paced_trl.verification.math_check import with_both_signs
-    >>> with_both_signs("$0, 1 \\pm x$")
-    '$0, 1 + x, 1 - x$'
-    ```
-    """
-    formula = _FORMULA.fullmatch(text)
-    start, end = boxed_span(text) or (formula.span(1) if formula is not None else (0, 0))
-    if "\\pm" not in text[start:end]:
-        return text
-    signs = ({"pm": "+", "mp": "-"}, {"pm": "-", "mp": "+"})
-    written_out = [
-        re.sub(r"\\(pm|mp)(?![A-Za-z])", lambda match, sign=sign: sign[match[1]], element)  # type: ignore[misc]
-        for element in _elements(text[start:end])
-        for sign in signs
-    ]
-    return text[:start] + ", ".join(dict.fromkeys(written_out)) + text[end:]
+def _text(completion: str, *, limits: bool) -> str:
+    text = last_part(final_text(completion)).strip()
+    return bounded(text) if limits else text
 
 
-def _elements(text: str) -> list[str]:
-    """Return the parts of a list, split at the commas outside of brackets."""
-    elements, depth, start = [], 0, 0
-    for position, character in enumerate(text):
-        depth += (character in "([{") - (character in ")]}")
-        if character == "," and depth <= 0:
-            elements.append(text[start:position].strip())
-            start = position + 1
-    return [*elements, text[start:].strip()]
+def _compared(answer: StatedNumber, gold: StatedNumber) -> Verdict:
+    same = any(one == other for one, other in equal_numbers(answer, gold))
+    return Verdict.PASSED if same else Verdict.FAILED
+
+
+def _unread(number: bool | None) -> Verdict | None:
+    """Return the verdict on a statement that is not one number: wrong, or none where it holds no number at all."""
+    return None if number is False else Verdict.FAILED
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\s|\\(?:left|right|,|!|;|:)", "", text).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
 
 
 def _is_read(parsed: list[Any]) -> bool:
     return any(not isinstance(value, str) for value in parsed)  # a string is what SymPy could not read
 
 
-def _is_arithmetic(parsed: list[Any]) -> bool:
-    """Whether an answer is numbers that are still to be added, subtracted or multiplied."""
-    texts = [value.rpartition("=")[2] for value in parsed if isinstance(value, str)]
-    return any(_ARITHMETIC.search(text) for text in texts)
+def _values(parsed: list[Any]) -> list[str]:
+    return [str(value) for value in parsed if not isinstance(value, str)]
 
 
-def _boxed(solution: Any) -> str:
-    """Return the gold as a student would write it who boxes answers; as it is where it is more than an expression."""
-    text = gold_expression(solution) or ""
-    return f"\\boxed{{{text[1:-1]}}}" if re.fullmatch(r"\$[^$]+\$", text) else text
+def _same_numbers(gold: Any, answer: Any) -> bool:
+    """
+    Return whether the numbers of two values that math-verify takes for equal are: it compares six decimals.
+
+    Rational ones must be the same, irrational ones within 1e-6 of the gold.
+    """
+    golds, answers = _numbers(gold), _numbers(answer)
+    if golds is None or answers is None or len(golds) != len(answers):
+        return True
+    for one, other in zip(golds, answers, strict=True):
+        if isinstance(one, Fraction) and isinstance(other, Fraction):
+            # 25\\% is 0.25 and 25 to math-verify.
+            if one not in (other, other * 100, other / 100):
+                return False
+        elif not math.isclose(one, other, rel_tol=_RELATIVE_TOLERANCE, abs_tol=0.0):
+            return False
+    return True
+
+
+def _numbers(value: Any) -> list[Fraction | float] | None:
+    """Return the numbers that a value is or is made of, a set's in their order; `None` if it is something else."""
+    import sympy
+
+    if isinstance(value, str):
+        return None
+    if isinstance(value, sympy.MatrixBase):
+        parts = list(value)
+    elif isinstance(value, sympy.Interval):
+        parts = [value.start, value.end]
+    elif isinstance(value, sympy.FiniteSet | sympy.Tuple):
+        parts = list(value.args)
+    else:
+        parts = [value]
+    found: list[Fraction | float] = []
+    for part in parts:
+        if not getattr(part, "is_number", False) or not part.is_finite or not part.is_real:
+            return None
+        part = part.doit()
+        rational = (
+            sympy.Rational(str(part))
+            if isinstance(part, sympy.Float)
+            else sympy.nsimplify(part, rational=None)
+            if part.is_Rational
+            else None
+        )
+        found.append(float(part) if rational is None else Fraction(int(rational.p), int(rational.q)))
+    return sorted(found) if isinstance(value, sympy.FiniteSet) else found

@@ -29,7 +29,7 @@ PUSH = ["--push_to_hub", "true", "--hub_model_id", "me/demo"]
 @pytest.fixture(autouse=True)
 def at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(figure_theme, "render", lambda draw, theme: b"drawing")
+    monkeypatch.setattr(figure_theme, "as_png", lambda draw: b"drawing")
 
 
 @pytest.fixture
@@ -84,6 +84,8 @@ def test_the_finished_student_is_published_and_nothing_else(
     assert stored.private and {"README.md", "recipe.yaml", weights, "tokenizer.json"} <= set(stored.files)
     assert (tmp_path / "run/training_args.bin").exists() and "training_args.bin" not in stored.files
     assert not any("checkpoint" in name for name in stored.files)
+    # TRL's and PEFT's cards would name no base, and a local path as base and tag.
+    assert not (tmp_path / "run/README.md").exists() and b"None" not in stored.files["README.md"]
     # The empty repository, and one commit: the Trainer pushes nothing.
     assert len(stored.commits) == 2
     published = yaml.safe_load(stored.files["recipe.yaml"])

@@ -12,6 +12,7 @@ import pytest
 from helpers.fakes import FakeGenerator, exact_verifier, make_problems
 from paced_trl import PassRateStore, estimate_pass_rates
 from paced_trl.estimation.summary import precision_of
+from paced_trl.weighting.allocation import AdaptiveAllocation
 
 
 COUNT = 400
@@ -22,13 +23,17 @@ POSTERIOR = {"estimator": "posterior", "gate": False}
 
 
 def estimate(store: Path, generator: Any = None, verifier: Any = exact_verifier, **options: Any) -> Any:
-    settings = {"num_generations": 8, "allocation": "adaptive", "weighting": POSTERIOR, "progress": False}
+    settings = {"num_generations": 8, "progress": False} | options
+    if settings.pop("allocation", "adaptive") == "adaptive":
+        settings["allocation"] = AdaptiveAllocation(
+            settings["num_generations"], settings.pop("target_error", None), settings.pop("weighting", POSTERIOR)
+        )
     return estimate_pass_rates(
-        options.pop("problems", PROBLEMS),
+        settings.pop("problems", PROBLEMS),
         generator or FakeGenerator(RATES),
         verifier,
         store=store,
-        **settings | options,
+        **settings,
     )
 
 

@@ -66,7 +66,7 @@ def test_the_description_names_settings_numbers_and_rates(store: PassRateStore) 
         assert line in text
     bars = {line.split()[0]: line.split()[-1] for line in text.split("Completions per problem")[1].splitlines()[1:3]}
     assert bars == {"1": "1", "2": "2"}
-    assert f"  system: {97 * 'x'}...\n" in text
+    assert f"  system: {97 * 'x'} ...\n" in text
 
 
 def test_an_empty_store_and_one_of_many_lengths_are_described(tmp_path: Path) -> None:

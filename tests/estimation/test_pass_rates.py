@@ -22,9 +22,10 @@ from rich.console import Console
 
 from helpers.fakes import FakeGenerator, exact_verifier, make_problems
 from helpers.tiny_models import build_tiny_model, build_tiny_tokenizer
-from paced_trl.estimation.pass_rates import estimate_pass_rates, read_pass_rates
+from paced_trl.estimation.pass_rates import allocation_of, estimate_pass_rates, read_pass_rates
 from paced_trl.estimation.summary import summarize_pass_rates
 from paced_trl.generation.completions import Completion, SamplingParameters
+from paced_trl.problems import ProblemSet
 from paced_trl.progress import GenerationProgress
 from paced_trl.store.store import VERDICTS, PassRateStore
 
@@ -392,8 +393,6 @@ def test_a_verifier_that_breaks_its_protocol_is_named(
         ({"slice_size": 0}, "`slice_size` is 0"),
         ({"allocation": "greedy"}, "`allocation` is 'greedy', which does not exist. It can be: fixed, adaptive"),
         ({"allocation": "adaptive", "num_generations": 1}, "`num_generations` is 1, and adaptive allocation screens"),
-        ({"allocation": "adaptive", "target_error": 0.0}, r"`target_error` is 0\.0; it is the root mean square error"),
-        ({"target_error": 0.5}, r"`target_error` is 0\.5, and with `allocation` 'fixed' nothing stops there"),
         ({"prior_features": ["lenght"]}, "`prior_features` has 'lenght', which is no column of the problems"),
         ({"problems": []}, "`problems` is empty"),
         ({"problems": [{"prompt": "a", "problem_id": "1"}]}, "no column `solution`; it has prompt, problem_id"),
@@ -403,6 +402,23 @@ def test_a_verifier_that_breaks_its_protocol_is_named(
 def test_impossible_settings_are_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         estimate(tmp_path / "store", **options)
+
+
+def test_impossible_errors_to_stop_at_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"`target_error` is 0\.0; it is the root mean square error"):
+        allocation_of("adaptive", 8, target_error=0.0)
+    with pytest.raises(ValueError, match=r"`target_error` is 0\.5, and with `allocation` 'fixed' nothing stops there"):
+        allocation_of("fixed", 8, target_error=0.5)
+
+
+def test_plain_rows_need_no_ids(tmp_path: Path) -> None:
+    rows = [{"prompt": problem["prompt"], "solution": problem["solution"]} for problem in PROBLEMS]
+    table = estimate(tmp_path / "list", problems=rows)
+    assert estimate(tmp_path / "dataset", problems=Dataset.from_list(rows)).to_list() == table.to_list()
+    assert read_pass_rates(rows, tmp_path / "list").to_list() == table.to_list()
+    assert table["problem_id"][:] == ProblemSet(rows).ids and table["num_valid"][:] == [4] * 20
+    counts = [dict(row, problem_id=None) for row in table]
+    assert counts == [dict(row, problem_id=None) for row in estimate(tmp_path / "named")]
 
 
 def test_a_store_of_other_settings_is_refused(tmp_path: Path) -> None:
@@ -468,7 +484,8 @@ def test_the_summary_of_unequal_counts_has_tenths() -> None:
     text = summarize_pass_rates(table_of([0, 1, 1, 9, 19, 20, 0], [2, 20, 10, 10, 20, 20, 0]))
     counts = {match[0]: int(match[1]) for match in re.findall(r"^ +(\S+) [█ ]*(\d+)$", text, re.MULTILINE)}
     filled = {label: count for label, count in counts.items() if count}
-    assert filled == {"0": 1, "0.0-0.1": 1, "0.1-0.2": 1, "0.9-1.0": 2, "1": 1}
+    # Only problems that never and always passed are at the ends: 1 of 20 and 19 of 20 are not.
+    assert filled == {"0": 1, "0.1": 2, "0.9": 2, "1": 1}
     assert "unmeasured 14.3%" in text
 
 

@@ -118,7 +118,7 @@ def test_an_existing_directory_wins_over_an_id(tmp_path: Path, monkeypatch: pyte
 _LOAD = """
 import sys
 from datasets import Dataset
-from paced_trl.pass_rate_dataset import load_pass_rates
+from paced_trl.estimation.published_pass_rates import load_pass_rates
 problems = Dataset.from_list([{"problem_id": f"id-{n}", "prompt": f"p{n}", "solution": f"p{n}"} for n in range(6)])
 for name in sys.argv[1:]:
     try:

@@ -18,8 +18,10 @@ from paced_trl.evaluation.evaluation import Evaluation
 from paced_trl.evaluation.learning_curve import CurvePoint, best_with_retention
 from paced_trl.evaluation.run_comparison import arms_so_far, run_comparison
 from paced_trl.evaluation.tables import comparison_markdown, comparison_rows, curve_rows
-from paced_trl.report import read_run, write_report
-from paced_trl.report.charts import charts
+from paced_trl.report import write_report
+from paced_trl.report.curves import comparison_curves
+from paced_trl.report.draw_results import draw_accuracy_retention
+from paced_trl.report.draw_training import draw_held_out_curves
 from paced_trl.training.config import PacedConfig
 from paced_trl.training.run import Distilled
 
@@ -237,44 +239,34 @@ def test_figures_of_the_way_are_written_where_there_are_points(comparison: Compa
     comparison.save(tmp_path)
     page = write_report(tmp_path).read_text()
     for name in ("learning_curves", "accuracy_retention"):
-        assert f'data-chart="{name}"' in page
+        assert f'data-figure="{name}"' in page
         with Image.open(tmp_path / f"figures/{name}.png") as image:
             assert image.size[0] > 500
     (tmp_path / "untrained").mkdir()
     Comparison("uniform", ["test"], ["kept"], comparison.runs[:1]).save(tmp_path / "untrained")
-    assert 'data-chart="learning_curves"' not in write_report(tmp_path / "untrained").read_text()
-
-
-def test_the_page_draws_the_points_of_the_curves(comparison: Comparison, tmp_path: Path) -> None:
-    comparison.save(tmp_path)
-    made = charts(read_run(tmp_path), None)
-    at_tokens = [layer for layer in made["learning_curves"]["panels"][0]["layers"] if layer["type"] == "points"]
-    paths = [layer for layer in made["accuracy_retention"]["panels"][0]["layers"] if layer["type"] == "path"]
-    for layers in (at_tokens, paths):
-        assert [layer["series"] for layer in layers] == ["uniform", "paced", "slow"]
-    for tokens, path in zip(at_tokens, paths, strict=True):
-        curve = comparison.curve(tokens["series"])
-        start = curve[0].accuracy["kept"]
-        for (x, y, low, high), (across, up, *interval), point in zip(
-            tokens["points"], path["points"], curve, strict=True
-        ):
-            assert (x, y) == pytest.approx((point.tokens, point.accuracy["test"]), rel=1e-4)
-            assert (across, up) == pytest.approx((point.accuracy["kept"] - start, point.accuracy["test"]), abs=1e-4)
-            assert [low, high] == interval and low < y < high
+    assert 'data-figure="learning_curves"' not in write_report(tmp_path / "untrained").read_text()
 
 
 def test_the_figures_show_the_points(comparison: Comparison) -> None:
-    from paced_trl.report.comparison_figures import draw_accuracy_retention, draw_learning_curves
-
-    test, kept = draw_learning_curves(comparison).axes
+    curves = comparison_curves(comparison, lambda point: point.tokens)
+    at_tokens = draw_held_out_curves(curves, comparison.arms(), "tokens, all models")
+    test, kept = at_tokens.figure.axes
     assert [line.get_xydata().tolist()[1] for line in test.lines] == [[100, 0.4], [125, 0.6], [100, 0.32]]
-    assert kept.get_title() == "kept (not trained)"
-    (axes,) = draw_accuracy_retention(comparison).axes
+    assert (test.get_title(), kept.get_title(), test.get_xlabel()) == ("test", "kept", "tokens, all models")
+    paths = draw_accuracy_retention(comparison)
+    (axes,) = paths.figure.axes
     start = comparison.runs[0].accuracy
-    paths = [line.get_xydata() for line in axes.lines if len(line.get_xydata()) == 3]
-    assert [path[1].tolist() for path in paths] == [
+    lines = [line.get_xydata() for line in axes.lines if len(line.get_xydata()) == 3]
+    assert [line[1].tolist() for line in lines] == [
         pytest.approx([kept - start["kept"], middle]) for kept, middle in ((0.4, 0.4), (0.68, 0.6), (0.7, 0.32))
     ]
+    # The tables beside them have every point, and those over tokens their intervals.
+    for arm in ("uniform", "paced", "slow"):
+        rows = [row[2:] for row in at_tokens.rows if row[:2] == ("test", arm)]
+        path = [row[3:] for row in paths.rows if row[:3] == ("test", "kept", arm)]
+        for (tokens, mean, low, high), (across, up), point in zip(rows, path, comparison.curve(arm), strict=True):
+            assert (tokens, mean) == (point.tokens, point.accuracy["test"]) and low < mean < high
+            assert (across, up) == (point.accuracy["kept"] - start["kept"], point.accuracy["test"])
 
 
 def test_every_arm_is_trained_with_every_seed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -406,7 +406,7 @@ def test_an_evaluation_counts_votes_where_the_verifier_can():
         assert all_right.maj_at_k == 1.0
     old = {key: value for key, value in skipped.to_dict().items() if key != "majority"}
     assert Evaluation.from_dict(old) == skipped
-    with load_verifier("json") as verifier:
+    with load_verifier("helpers.rewards:reward_by_text") as verifier:
         assert verifier.answers(["1"]) is None
         assert evaluate_model(PROBLEMS, generator, verifier, name="sums", progress=False).maj_at_k is None
 

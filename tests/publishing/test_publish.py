@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import warnings
@@ -21,7 +19,7 @@ import pytest
 import torch
 import yaml
 from huggingface_hub import ModelCard
-from matplotlib.figure import Figure
+from markdown_it import MarkdownIt
 from peft import LoraConfig, get_peft_model
 from PIL import Image
 
@@ -32,14 +30,16 @@ from paced_trl.commands import publish as publish_command
 from paced_trl.evaluation.evaluation import Evaluation
 from paced_trl.generation.identity import weights_fingerprint
 from paced_trl.generation.models import load_model
+from paced_trl.generation.prompts import PromptRenderer
 from paced_trl.names import hub_id, public_value
+from paced_trl.problems import chat_context
 from paced_trl.publishing.card import evaluation_results, what_was_done
 from paced_trl.publishing.hub import check_repository
-from paced_trl.publishing.privacy import check_nothing_private, private_texts
+from paced_trl.publishing.provenance import prompt_form, write_provenance
 from paced_trl.publishing.publish import check_repositories, publish_run, stage_run
 from paced_trl.publishing.run import PublishedRun, read_published_run, store_fingerprint
 from paced_trl.report import theme as figure_theme
-from paced_trl.report.theme import render
+from paced_trl.report.theme import as_png
 from paced_trl.settings import PublishArguments
 from paced_trl.store.store import PassRateStore
 
@@ -143,7 +143,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
 @pytest.fixture(autouse=True)
 def quick_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes a second a figure, and one test looks at them."""
-    monkeypatch.setattr(figure_theme, "render", lambda draw, theme: b"drawing")
+    monkeypatch.setattr(figure_theme, "as_png", lambda draw: b"drawing")
 
 
 def files_of(directory: Path) -> set[str]:
@@ -155,7 +155,7 @@ def stage(run: Path, repo: str = "me/student", **options: Any) -> Path:
 
 
 def test_figures_are_drawn_and_the_card_shows_them(adapter_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figure_theme, "render", render)
+    monkeypatch.setattr(figure_theme, "as_png", as_png)
     staged = stage(adapter_run)
     shown = re.findall(r"!\[[^\]]+\]\((.*?)\)", (staged / "README.md").read_text())
     assert shown == ["figures/pass_rates.png", "figures/before_after.png"]
@@ -279,14 +279,14 @@ def test_evaluations_are_metadata_with_intervals(adapter_run: Path) -> None:
 def test_problems_that_were_trained_on_are_drawn_and_are_no_result(
     adapter_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn: list[Figure] = []
-    monkeypatch.setattr(figure_theme, "render", lambda draw, theme: drawn.append(draw(theme)) or b"drawing")
+    drawn: list[figure_theme.Drawing] = []
+    monkeypatch.setattr(figure_theme, "as_png", lambda draw: drawn.append(draw()) or b"drawing")
     make_evaluation("training", "before", 1).save(adapter_run / "evaluation/tiny-student/training.json")
     make_evaluation("training", weights_fingerprint(adapter_run), 3).save(adapter_run / "evaluation/run/training.json")
     card = ModelCard.load(stage(adapter_run) / "README.md")
     assert {result.dataset_name for result in card.data.eval_results} == {"test", "retention"}
     assert "| training |" not in card.text
-    titles = [axes.get_title() for figure in drawn for axes in figure.axes]
+    titles = [axes.get_title() for drawing in drawn for axes in drawing.figure.axes]
     assert [title.split("\n")[-1] for title in titles[-2:]] == ["test", "training"]
 
 
@@ -418,60 +418,6 @@ def test_a_run_that_has_not_finished_is_not_published(adapter_run: Path) -> None
         stage(adapter_run)
 
 
-@pytest.mark.parametrize(
-    ("text", "kind"),
-    [
-        ("token " + TOKEN, "A Hub token would be published"),
-        ("write to jane.doe+x@example.co.uk", r"An e-mail address \(jane.doe\+x@example.co.uk\)"),
-        ("see /home/jane/data", r"A local path \(/home/jane/data\)"),
-        ("see /Users/jane/data", "A local path"),
-        ("see C:\\Users\\jane", "A local path"),
-        ("see /mnt/disk/data", "A local path"),
-        ("by some-person", "Your user name"),
-        ("on build-machine-7", "The name of this machine"),
-        ("key 0123456789abcdef", "A secret of the environment"),
-    ],
-)
-def test_private_texts_are_refused_by_file_and_line(
-    text: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(getpass, "getuser", lambda: "some-person")
-    monkeypatch.setattr(socket, "gethostname", lambda: "build-machine-7")
-    monkeypatch.setenv("SOME_API_KEY", "0123456789abcdef")
-    (tmp_path / "README.md").write_text(f"# Card\n\n{text}\n")
-    with pytest.raises(ValueError, match=f"{kind}.*README.md, line 3") as refused:
-        check_nothing_private(tmp_path, private_texts(namespace="me"))
-    assert TOKEN not in str(refused.value) and "0123456789abcdef" not in str(refused.value)
-
-
-def test_what_is_public_is_not_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(getpass, "getuser", lambda: "jane")
-    text = "jane/model, https://huggingface.co/home/x, 3/4/5, a@b, hf_hub, @article{xu2026paced, </think>\n"
-    (tmp_path / "README.md").write_text(text)
-    check_nothing_private(tmp_path, private_texts(namespace="jane"))
-    (tmp_path / "README.md").write_text("ask help@example.org\n")
-    check_nothing_private(tmp_path, private_texts(namespace="jane"), allowed=["help@example.org"])
-    # A vocabulary has pieces of everything; a token in it would still be one.
-    (tmp_path / "README.md").unlink()
-    (tmp_path / "tokenizer.json").write_text("jane a@example.org")
-    check_nothing_private(tmp_path, private_texts(namespace="me"))
-    (tmp_path / "tokenizer.json").write_text(TOKEN)
-    with pytest.raises(ValueError, match="A Hub token"):
-        check_nothing_private(tmp_path, private_texts(namespace="me"))
-
-
-def test_private_texts_in_weights_and_tables_are_found(tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
-    save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors", metadata={"from": "/home/jane/model"})
-    with pytest.raises(ValueError, match=r"model.safetensors, header"):
-        check_nothing_private(tmp_path, private_texts(namespace="me"))
-    (tmp_path / "model.safetensors").unlink()
-    pq.write_table(pa.table({"n": [1, 2], "completion": ["4", "ask jane@example.org"]}), tmp_path / "train.parquet")
-    with pytest.raises(ValueError, match=r"train.parquet, row 1, column completion.*--not_private jane@example.org"):
-        check_nothing_private(tmp_path, private_texts(namespace="me"))
-
-
 def test_a_private_text_in_the_settings_stops_the_publication_before_any_upload(
     adapter_run: Path, hub: FakeHub
 ) -> None:
@@ -597,3 +543,117 @@ def test_repositories_are_checked_before_training(hub: FakeHub) -> None:
     checked = check_before_training(args, adapter, PublishArguments(base_model=BASE, pass_rates_repo="me/rates"))
     assert checked.model == check_repository("me/mine") and checked.pass_rates is not None
     assert hub.repositories["models/me/mine"].private and hub.repositories["datasets/me/rates"].private
+
+
+INSTRUCTION = "\n\nPlease reason step by step, and put your final answer within \\boxed{}."
+TURNS = [
+    {"role": "system", "content": 'Answer with a "number".'},
+    {"role": "user", "content": "1+1=" + INSTRUCTION},
+    {"role": "assistant", "content": "2"},
+]
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        [f"{n}+{n}=" for n in range(4)],
+        [f"{n}+{n}={INSTRUCTION}" for n in range(4)],
+        [f"Sum:\n{n}+{n}={INSTRUCTION}" for n in range(4)],
+        [[{"role": "user", "content": f"{n}+{n}="}] for n in range(4)],
+        [[*TURNS, {"role": "user", "content": f"{n}+{n}={INSTRUCTION}"}] for n in range(4)],
+    ],
+    ids=["text", "instruction", "frame", "chat", "few-shot"],
+)
+@pytest.mark.parametrize("temperature", [0.7, 0])
+def test_the_example_of_the_card_asks_what_the_engine_asked(
+    prompts: list[Any], temperature: float, adapter_run: Path
+) -> None:
+    sampling = {"temperature": temperature, "top_p": 0.9, "top_k": 0, "min_p": None, "max_completion_length": 24}
+    make_settings(adapter_run, chat_template_kwargs={"enable_thinking": False}, temperature=1.0)
+    write_provenance(
+        adapter_run,
+        student=BASE,
+        teacher=None,
+        problems={},
+        pass_rates={},
+        references={},
+        prompts=prompts,
+    )
+    for path in adapter_run.glob("evaluation/run/test.json"):
+        saved = json.loads(path.read_text())
+        saved["record"]["generator"]["sampling"] = sampling | {"repetition_penalty": 1.0}
+        path.write_text(json.dumps(saved))
+    card = (stage(adapter_run) / "README.md").read_text()
+    code = next(block for block in re.findall(r"(?s)```python\n(.*?)```", card) if "question =" in block)
+    asked: dict[str, Any] = {}
+
+    class Model:
+        device = "cpu"
+
+        def generate(self, **options: Any) -> torch.Tensor:
+            asked.update(options)
+            return options["input_ids"]
+
+    tokenizer = build_tiny_tokenizer()
+    exec(code.replace('question = "..."', 'question = "3+3="'), {"tokenizer": tokenizer, "model": Model()})
+    rendered = PromptRenderer(tokenizer, {"enable_thinking": False}).tokenize(prompts)[3]
+    assert asked.pop("input_ids")[0].tolist() == rendered
+    del asked["attention_mask"]
+    drawn = {"temperature": 0.7, "top_p": 0.9, "top_k": 0} if temperature else {}
+    # All of them, because what is missing comes from the model's own generation config.
+    assert asked == {"do_sample": temperature > 0, "max_new_tokens": 24, "repetition_penalty": 1.0, **drawn}
+
+
+def test_what_prompts_share_is_whole_lines_and_leading_turns() -> None:
+    assert prompt_form([]) is None
+    assert prompt_form(["What is 1?", "What is 2?"]) == {"context": None, "before": "", "after": ""}
+    other = [{"role": "system", "content": "Other."}, {"role": "user", "content": "1"}]
+    assert prompt_form([other, [*TURNS, {"role": "user", "content": "2"}]])["context"] == []
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_few_shot_turns_are_published_with_the_recipe_that_names_them(
+    is_gone: bool, adapter_run: Path, tmp_path: Path
+) -> None:
+    few_shot = tmp_path / "few.json"
+    few_shot.write_text(json.dumps(TURNS[1:]))
+    problems = {"few_shot": str(few_shot), "system_prompt": TURNS[0]["content"], "as_chat": "auto"}
+    prompts = [[*TURNS, {"role": "user", "content": f"{n}+{n}="}] for n in range(4)]
+    write_provenance(
+        adapter_run, student=BASE, teacher=None, problems=problems, pass_rates={}, references={}, prompts=prompts
+    )
+    if is_gone:
+        few_shot.unlink()
+    staged = stage(adapter_run)
+    recipe = yaml.safe_load((staged / "recipe.yaml").read_text())
+    assert json.loads((staged / recipe["few_shot"]).read_text()) == TURNS[1:]
+    assert chat_context(recipe["system_prompt"], str(staged / recipe["few_shot"])) == TURNS
+
+
+def test_a_run_without_its_prompts_says_that_their_form_is_unknown(full_run: Path) -> None:
+    assert "does not hold its prompts, so their form is not known" in (stage(full_run) / "README.md").read_text()
+
+
+NASTY = "a|b<script>x</script>](http://evil)*`"
+
+
+def test_names_of_files_sets_and_verifiers_are_text_in_the_card(adapter_run: Path) -> None:
+    make_settings(adapter_run, verifier=f"my.module:{NASTY}", verifier_kwargs={NASTY: "x\n\n# Heading"})
+    problems = {"dataset_name": "/data/" + NASTY.replace("/", "-"), "prompt_column": "```\n# Heading"}
+    write_provenance(adapter_run, student=BASE, teacher=None, problems=problems, pass_rates={}, references={})
+    for path in adapter_run.glob("evaluation/*/test.json"):
+        make_evaluation("x", json.loads(path.read_text())["record"]["generator"]["weights"], 2).save(
+            path.with_name(NASTY.replace("/", "-") + ".json")
+        )
+    card = ModelCard.load(stage(adapter_run) / "README.md")
+    text = MarkdownIt("commonmark").enable("table").render(card.text)
+    assert "<script" not in text and 'href="http://evil' not in text and "<h1>Heading" not in text
+    rows = [row for row in card.text.splitlines() if row.startswith("|") and "script" in row]
+    assert len(rows) == 3  # the data, the verifier, the set
+    for row, columns in zip(rows, (2, 2, 5), strict=True):
+        cells = re.findall(r"<td[^>]*>", MarkdownIt("commonmark").enable("table").render(table_of(row, columns)))
+        assert len(cells) == columns
+
+
+def table_of(row: str, columns: int) -> str:
+    return "|" + " |" * columns + "\n|" + "---|" * columns + "\n" + row + "\n"

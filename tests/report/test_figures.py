@@ -1,4 +1,4 @@
-"""What the page draws and says of a run: curves, charts, the verdict and the terminal's summary, each pinned."""
+"""What the page draws and says of a run: curves, figures, the outcome and the terminal's summary, each pinned."""
 
 from __future__ import annotations
 
@@ -17,15 +17,24 @@ from scipy.stats import binomtest
 
 from helpers.report_runs import make_comparison, make_evaluation, make_history
 from paced_trl.evaluation.comparison import BASE
+from paced_trl.evaluation.differences import mean_over_runs
 from paced_trl.evaluation.gradient_snr import gradient_snr
-from paced_trl.report.charts import charts
-from paced_trl.report.contents import Checkpoint, RunContents, _checkpoints, read_run
-from paced_trl.report.curves import Stage, held_out_curves, logged, smoothed, stage_switches, stages
-from paced_trl.report.draw_training import draw_held_out_curves, draw_weights_over_steps
+from paced_trl.evaluation.learning_curve import CurvePoint
+from paced_trl.report.contents import RunContents, read_run
+from paced_trl.report.curves import (
+    Stage,
+    comparison_curves,
+    held_out_curves,
+    logged,
+    smoothed,
+    stage_switches,
+    stages,
+)
+from paced_trl.report.draw_training import draw_completions, draw_held_out_curves, draw_weights_over_steps
 from paced_trl.report.figures import report_figures, training_weights
-from paced_trl.report.findings import difference, mean_with_interval
-from paced_trl.report.outcome import run_verdict
-from paced_trl.report.terminal import terminal_summary
+from paced_trl.report.findings import difference
+from paced_trl.report.outcome import run_outcome
+from paced_trl.report.page import terminal_summary
 from paced_trl.report.theme import LIGHT
 
 
@@ -60,7 +69,7 @@ def test_validation_curves_average_seeds_under_wilsons_interval() -> None:
     contents = RunContents(Path("run"))
     contents.histories = {"one": [make_validated([0.2, 0.4]), make_validated([0.4, 0.6, 1.0])], "none": [[]]}
     (curve,) = held_out_curves(contents)["validation"].values()
-    assert [(point.step, point.mean) for point in curve] == [(10, pytest.approx(0.3)), (20, 0.5), (30, 1.0)]
+    assert [(point.at, point.mean) for point in curve] == [(10, pytest.approx(0.3)), (20, 0.5), (30, 1.0)]
     for point in curve:
         expected = binomtest(round(50 * point.mean), 50).proportion_ci(method="wilson")
         assert (point.low, point.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
@@ -76,23 +85,35 @@ def test_the_interval_is_no_narrower_than_that_of_pass_rates() -> None:
     assert point.low <= low and high <= point.high
 
 
-def test_evaluations_on_the_way_stand_between_start_and_end(contents: RunContents) -> None:
-    curve = [{"step": 20, "accuracy": {"test": 0.5}, "seconds": 3.0}, {"step": 40, "accuracy": {"test": 0.6}}]
-    # The first seed has none, so its end is not on the curve.
-    found = _checkpoints([{"arm": BASE}, {"arm": "paced"}, {"arm": "paced", "curve": curve}])
-    assert found == {"paced": [[], [Checkpoint(20, {"test": 0.5}), Checkpoint(40, {"test": 0.6})]]}
-    both = held_out_curves(replace(contents, checkpoints=found))
-    assert list(both) == ["validation", "test"] and list(both["test"]) == ["paced"]
-    by_arm = contents.evaluations["test"]
-    expected = [(0, by_arm[BASE][0].mean_at_k), (20, 0.5), (40, 0.6), (60, by_arm["paced"][1].mean_at_k)]
-    assert [(point.step, point.mean) for point in both["test"]["paced"]] == [
+def test_evaluations_on_the_way_stand_between_start_and_end(contents: RunContents, tmp_path: Path) -> None:
+    comparison = make_comparison(tmp_path)
+    costs = {"seconds": 9.0, "tokens_generated": 10, "student_tokens": 100, "teacher_tokens": 90}
+    kept = comparison.runs[0].accuracy["reversal"]
+    for run in comparison.runs_of("paced"):
+        run.costs = costs
+        accuracy = [0.5 + 0.1 * run.seed, 0.6 + 0.1 * run.seed]
+        run.curve = [
+            CurvePoint(step, 3.0, 5, step, step, {"test": mean, "reversal": kept})
+            for step, mean in zip((20, 40), accuracy, strict=True)
+        ]
+    # Known at both ends only: no curve over the steps.
+    comparison.runs_of("uniform")[0].costs = costs
+    comparison.save(tmp_path)
+    both = held_out_curves(replace(contents, comparison=read_run(tmp_path).comparison))
+    assert list(both) == ["validation", "test", "reversal"] and list(both["test"]) == ["paced"]
+    base, paced = comparison.evaluations(BASE, "test"), comparison.evaluations("paced", "test")
+    end = np.mean([evaluation.mean_at_k for evaluation in paced])
+    expected = [(0, base[0].mean_at_k), (20, 0.55), (40, 0.65), (60, end)]
+    assert [(point.at, point.mean) for point in both["test"]["paced"]] == [
         (step, pytest.approx(mean, abs=1e-12)) for step, mean in expected
     ]
-    shares = [
-        binomtest(30, 60).proportion_ci(method="wilson").low,
-        binomtest(36, 60).proportion_ci(method="wilson").low,
-    ]
-    assert [point.low for point in both["test"]["paced"][1:3]] == pytest.approx(shares, abs=1e-12)
+    lows = [binomtest(passed, 60).proportion_ci(method="wilson").low for passed in (33, 39)]
+    assert [point.low for point in both["test"]["paced"][1:3]] == pytest.approx(lows, abs=1e-12)
+    by_tokens = comparison_curves(comparison, lambda point: point.tokens)
+    assert [point.at for point in by_tokens["test"]["paced"]] == [0, 45, 85, 200]
+    assert [point.mean for point in by_tokens["test"]["uniform"]] == pytest.approx(
+        [base[0].mean_at_k, comparison.evaluations("uniform", "test")[0].mean_at_k]
+    )
 
 
 def test_smoothing_is_a_moving_average() -> None:
@@ -117,57 +138,105 @@ def test_stages_cover_the_steps_between_entries() -> None:
 
 def test_figures_of_the_steps_show_the_numbers(contents: RunContents) -> None:
     by_set = held_out_curves(contents)
-    (axes,) = draw_held_out_curves(by_set, contents.arms).axes
+    held_out = draw_held_out_curves(by_set, contents.arms)
+    (axes,) = held_out.figure.axes
     curves = by_set["validation"]
     assert len(axes.lines) == len(axes.collections) == len(curves) == 3
     for line, points in zip(axes.lines, curves.values(), strict=True):
         np.testing.assert_allclose(np.asarray(line.get_xydata()), [point[:2] for point in points])
-    sizes, directions = draw_weights_over_steps(contents.histories).axes
+    assert held_out.rows == [("validation", arm, *point) for arm, points in curves.items() for point in points]
+    weights = draw_weights_over_steps(contents.histories)
+    sizes, directions = weights.figure.axes
     assert {float(value) for line in sizes.lines for value in np.asarray(line.get_ydata())} == {40.0}
     spans = [(bar.get_x(), bar.get_width()) for bar in directions.patches]
     assert spans == [(0.0, 30.0), (30.0, 30.0)] * 6
+    assert ("forward KL", "paced", "0 to 30", None) in weights.rows
+    steps, values = logged(contents.histories["paced"][0], "paced/effective_sample_size")
+    rows = [row[2:] for row in weights.rows if row[:2] == ("effective sample size", "paced, run 1")]
+    assert len(rows) == 20 and rows[-1] == (steps[-1], values[-1]) and set(rows) < set(zip(steps, values, strict=True))
 
 
-def test_every_figure_has_a_chart(contents: RunContents) -> None:
+def test_the_completions_are_drawn_where_they_were_logged(contents: RunContents) -> None:
+    assert "completions" not in [figure.name for figure in report_figures(contents, None)]
+    history = [
+        {"step": step, "completions/mean_length": 10.0 + step, "completions/clipped_ratio": step / 100}
+        for step in range(1, 31)
+    ]
+    run = RunContents(Path("run"), histories={"mine": [history]})
+    assert [figure.name for figure in report_figures(run, None)] == ["completions", "training"]
+    drawing = draw_completions(run.histories)
+    lengths, cut = drawing.figure.axes
+    assert np.asarray(lengths.lines[0].get_xydata()).tolist() == [[step, 10.0 + step] for step in range(1, 31)]
+    assert np.asarray(cut.lines[0].get_ydata())[-1] == 0.3
+    assert ("share cut off at the maximum length", "mine", 30, 0.3) in drawing.rows
+
+
+def test_every_figure_has_numbers(contents: RunContents) -> None:
+    figures = report_figures(contents, training_weights(contents))
+    assert {"held_out_curves", "weights_over_steps", "gradient_snr"} < {figure.name for figure in figures}
+    for figure in figures:
+        drawing = figure.draw()
+        assert drawing.rows and {len(row) for row in drawing.rows} == {len(drawing.header)}, figure.name
+    assert report_figures(RunContents(Path("run")), None) == []
+
+
+def test_tables_hold_the_numbers_of_the_drawings(contents: RunContents) -> None:
     weights = training_weights(contents)
-    names = [figure.name for figure in report_figures(contents, weights)]
-    assert sorted(charts(contents, weights)) == sorted(names)
-    assert {"held_out_curves", "weights_over_steps", "gradient_snr"} < set(names)
-    # JSON has no NaN, and numpy's numbers are none of its own.
-    json.dumps(charts(contents, weights), allow_nan=False)
-    assert charts(RunContents(Path("run")), None) == {}
-
-
-def test_charts_hold_the_numbers_of_the_drawings(contents: RunContents) -> None:
-    weights = training_weights(contents)
-    assert weights is not None and contents.pass_rates is not None
-    made = charts(contents, weights)
+    assert weights is not None and weights.curve is not None and contents.pass_rates is not None
+    drawings = {figure.name: figure.draw() for figure in report_figures(contents, weights)}
     num_passed = contents.pass_rates["num_passed"].to_numpy()
-    counts, rule, shares = made["pass_rates"]["panels"]
-    assert [point[2] for point in counts["layers"][0]["points"]] == np.bincount(num_passed, minlength=9).tolist()
-    assert [sum(point[:2]) / 2 for point in counts["layers"][0]["points"]] == pytest.approx(np.arange(9) / 8, abs=1e-4)
-    for rate, weight in rule["layers"][0]["points"]:
-        assert weight == pytest.approx(float(weights.curve(np.array([rate]))[0]), rel=1e-3, abs=1e-4)  # type: ignore[misc]
+    rates, counts, shares, rule, weight_shares = zip(*drawings["pass_rates"].rows, strict=True)
+    assert list(counts) == np.bincount(num_passed, minlength=9).tolist()
+    assert rates == pytest.approx(np.arange(9) / 8) and sum(shares) == pytest.approx(1)
+    assert rule == pytest.approx(weights.curve(np.arange(9) / 8))
     by_rate = [weights.values[num_passed == passed].sum() / weights.values.sum() for passed in range(9)]
-    assert [point[2] for point in shares["layers"][1]["points"]] == pytest.approx(by_rate, rel=1e-4)
+    assert weight_shares == pytest.approx(by_rate)
+    bars = [bar.get_height() for bar in drawings["pass_rates"].figure.axes[0].patches]  # type: ignore[attr-defined]
+    assert bars == list(counts)
 
-    colors = list(LIGHT.arm_colors(contents.arms))
-    for panel, by_arm in zip(made["accuracy"]["panels"], contents.evaluations.values(), strict=True):
-        for layer in panel["layers"]:
-            if layer["type"] == "rows":
-                ((arm, *numbers),) = layer["points"]
-                relative = "(retention)" in panel["title"]
-                found = difference(by_arm, arm) if relative else mean_with_interval(by_arm[arm])
-                assert found is not None
-                assert numbers == pytest.approx([found.estimate, found.low, found.high], rel=1e-4)
-                assert layer["color"] == f"--arm-{colors.index(arm)}"
-    for panel in made["before_after"]["panels"]:
-        after, before = panel["layers"]
-        assert sum(point[2] for point in after["points"]) == pytest.approx(1, rel=1e-3)
-        assert sum(share for _, share in before["points"][:-1]) == pytest.approx(1, rel=1e-3)
-    steps, sizes = logged(contents.histories["paced"][0], "paced/effective_sample_size")
-    line = next(one for one in made["weights_over_steps"]["panels"][0]["layers"] if one["series"] == "paced")
-    assert line["points"] == [list(point) for point in zip(steps.tolist(), sizes.tolist(), strict=True)]
+    accuracy = drawings["accuracy"]
+    rows = iter(accuracy.rows)
+    colors = LIGHT.arm_colors(contents.arms)
+    for axes, (name, by_arm) in zip(accuracy.figure.axes, contents.evaluations.items(), strict=True):
+        dots = iter([line for line in axes.lines if line.get_marker() == "o"])
+        for arm in by_arm:
+            relative = name in contents.retention_sets
+            found = difference(by_arm, arm) if relative else mean_over_runs(by_arm[arm])
+            if found is None:
+                continue
+            eval_set, row_arm, what, *numbers = next(rows)
+            assert (eval_set, row_arm) == (name, arm) and ("difference from base" in what) is relative
+            assert numbers == [found.estimate, found.low, found.high]
+            dot = next(dots)
+            assert dot.get_color() == colors[arm] and np.asarray(dot.get_xdata()).tolist() == [found.estimate]
+    assert next(rows, None) is None
+    before_after = drawings["before_after"].rows
+    for arm in contents.arms:
+        assert sum(row[3] for row in before_after if row[:2] == ("test", arm)) == pytest.approx(1)
+
+
+def test_histograms_end_at_0_and_1(contents: RunContents) -> None:
+    for figure in report_figures(contents, training_weights(contents)):
+        if figure.name in ("pass_rates", "before_after"):
+            for axes in figure.draw().figure.axes:
+                if axes.get_xlabel():
+                    assert axes.spines["bottom"].get_bounds() == (0.0, 1.0)
+                    assert (min(axes.get_xticks()), max(axes.get_xticks())) == (0, 1)
+
+
+def test_captions_say_what_the_run_has(contents: RunContents) -> None:
+    def captions(contents: RunContents) -> dict[str, str]:
+        return {figure.name: figure.caption for figure in report_figures(contents, None)}
+
+    full = captions(contents)
+    assert "small marks single seeds" in full["accuracy"] and "Retention is" in full["accuracy"]
+    assert "seeds pooled" in full["before_after"] and "Outline: base" in full["before_after"]
+    alone = RunContents(Path("run"), evaluations={"test": {"mine": [make_evaluation("test", 0.5)]}})
+    assert captions(alone)["accuracy"] == "Dots are mean@k with its 95 % interval over problems."
+    assert "base" not in captions(alone)["before_after"] and "seeds" not in captions(alone)["before_after"]
+    history = [{"step": 1, "paced/forward_kl": 1.0}]
+    one = captions(RunContents(Path("run"), histories={"mine": [history]}))["training"]
+    assert "Arms" not in one and "seed" not in one and "pass rate" not in one
 
 
 def make_contents(arms: dict[str, float], retention: dict[str, float] | None = None) -> RunContents:
@@ -185,37 +254,37 @@ def make_contents(arms: dict[str, float], retention: dict[str, float] | None = N
 @pytest.mark.parametrize(
     ("arms", "retention", "kind", "sentence"),
     [
-        ({BASE: 0.4, "mine": 0.6}, None, "better", r"On test, mine \(\+0\.\d+\) is better than the untouched student"),
-        ({BASE: 0.6, "mine": 0.4}, None, "worse", r"On test, mine \(-0\.\d+\) is worse than the untouched student"),
+        ({BASE: 0.4, "mine": 0.6}, None, "better", r"On test, mine \(\+0\.\d+\) is better than base"),
+        ({BASE: 0.6, "mine": 0.4}, None, "worse", r"On test, mine \(-0\.\d+\) is worse than base"),
         ({BASE: 0.4, "mine": 0.6}, {BASE: 0.9, "mine": 0.6}, "mixed", "Some of facts, .* was forgotten by mine"),
-        ({BASE: 0.5, "mine": 0.5}, None, "open", "no difference from the untouched student is shown for mine"),
+        ({BASE: 0.5, "mine": 0.5}, None, "open", "no difference from base is shown for mine"),
         ({"mine": 0.5}, None, "open", "Run `paced-trl evaluate`"),
     ],
 )
-def test_the_verdict(arms: dict[str, float], retention: dict[str, float] | None, kind: str, sentence: str) -> None:
-    verdict = run_verdict(make_contents(arms, retention))
-    assert verdict.kind == kind
-    assert re.search(sentence, verdict.sentence), verdict.sentence
+def test_the_outcome(arms: dict[str, float], retention: dict[str, float] | None, kind: str, sentence: str) -> None:
+    outcome = run_outcome(make_contents(arms, retention))
+    assert outcome.kind == kind
+    assert re.search(sentence, outcome.sentence), outcome.sentence
 
 
-def test_the_verdict_of_a_comparison_is_against_its_control(contents: RunContents) -> None:
-    verdict = run_verdict(contents)
-    assert verdict.kind == "mixed"
-    assert "paced_sampling (+0." in verdict.sentence and "better than the control arm uniform" in verdict.sentence
-    assert "Some of reversal, which no arm trains on, was forgotten by uniform." in verdict.sentence
+def test_the_outcome_of_a_comparison_is_against_its_control(contents: RunContents) -> None:
+    outcome = run_outcome(contents)
+    assert outcome.kind == "mixed"
+    assert "paced_sampling (+0." in outcome.sentence and "better than the control arm uniform" in outcome.sentence
+    assert "Some of reversal, which no arm trains on, was forgotten by uniform." in outcome.sentence
 
 
-def test_the_verdict_without_training() -> None:
+def test_the_outcome_without_training() -> None:
     def measured(num_passed: list[int]) -> RunContents:
         ids = [str(index) for index in range(len(num_passed))]
         table = pa.table({"problem_id": ids, "num_passed": num_passed, "num_valid": [4] * len(ids)})
         return RunContents(Path("run"), pass_rates=table)
 
-    assert run_verdict(measured([0, 1, 2, 4])).sentence.startswith("50.0% of the problems are on the frontier")
-    assert run_verdict(measured([0] * 30 + [1])).word == "Little to learn."
+    assert run_outcome(measured([0, 1, 2, 4])).sentence.startswith("50.0% of the problems are on the frontier")
+    assert run_outcome(measured([0] * 30 + [1])).word == "Little to learn."
     unfinished = measured([0, 1])
     unfinished.unfinished = ["paced-seed0"]
-    assert run_verdict(unfinished).word == "Not finished."
+    assert run_outcome(unfinished).word == "Not finished."
 
 
 def test_the_terminal_says_what_the_page_says(contents: RunContents) -> None:
@@ -223,9 +292,9 @@ def test_the_terminal_says_what_the_page_says(contents: RunContents) -> None:
     console = Console(file=io.StringIO(), width=200)
     console.print(terminal_summary(contents))
     text = console.file.getvalue()  # type: ignore[attr-defined]
-    verdict = run_verdict(contents)
-    assert text.startswith(verdict.word) and verdict.sentence[:60] in text
+    outcome = run_outcome(contents)
+    assert text.startswith(outcome.word) and outcome.sentence[:60] in text
     for arm in contents.arms:
         assert f"│ {arm} " in text
-    assert "Warning: Beware [red]of\u241b[31m this[/red]. (paced-seed0, step 3)" in text
+    assert "Warning: Beware [red]of\\x1b[31m this[/red]. (paced-seed0, step 3)" in text
     assert "\x1b" not in text

@@ -111,21 +111,16 @@ def column(page: Browser, key: str) -> list[str]:
 
 
 def see_all(page: Browser) -> None:
-    """Scroll through the page, so that every chart is drawn, and open what can be opened."""
-    page.evaluate("document.querySelectorAll('figure[data-chart]').forEach(each => each.scrollIntoView())")
-    names = ["pass_rates", "before_after", "accuracy", "training", "held_out_curves", "weights_over_steps"]
-    for name in [*names, "learning_curves", "accuracy_retention"]:
-        page.evaluate(f"document.querySelector('[data-chart={name}]').scrollIntoView({{behavior: 'instant'}})")
-        page.wait_for(f"document.querySelector('[data-chart={name}] .panels svg')")
+    """Open what can be opened."""
     page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
     page.evaluate("document.querySelectorAll('[data-part=rows] button.start').forEach(each => each.click())")
 
 
 def test_nothing_is_complained_of_requested_or_run(page: Browser) -> None:
     see_all(page)
-    page.wait_for("document.querySelectorAll('.numbers table').length > 5")
     assert page.evaluate("typeof window.pwned") == "undefined"
-    assert page.evaluate("document.querySelectorAll('img').length") == 0  # the charts have taken their places
+    assert page.evaluate("document.querySelectorAll('figure svg.whole text').length") > 100
+    assert page.evaluate("document.querySelectorAll('img').length") == 0
     assert page.evaluate("document.querySelectorAll('u, main script').length") == 0
     assert page.errors == []
     assert not [url for url in page.requests if not url.startswith(("data:", "file:"))]
@@ -148,7 +143,9 @@ def test_a_script_that_is_let_in_does_not_run(page: Browser) -> None:
 
 
 def test_clicks_on_headings_sort(page: Browser) -> None:
-    assert page.evaluate("document.querySelector('[aria-sort=descending]').dataset.key") == "weight"
+    # What changed most comes first; where nothing was measured again, what weighs most.
+    assert page.evaluate("document.querySelector('[aria-sort=descending]').dataset.key") == "change"
+    page.click("th[data-key=weight] button")
     weights = [float(cell) for cell in column(page, "weight")]
     assert weights == sorted(weights, reverse=True) and weights[0] > 1.5
     page.click("th[data-key=before] button")
@@ -199,10 +196,9 @@ def test_pages_turn(page: Browser) -> None:
 
 
 def test_a_problem_shows_both_sides_with_what_was_read(page: Browser) -> None:
-    page.click("th[data-key=change] button")
     page.click("[data-part=rows] button.start")
     sides = page.evaluate("[...document.querySelectorAll('.detail .side')].map(side => side.innerText)")
-    assert sides[0].startswith("Before training") and sides[1].startswith(f"After: {ARM}")
+    assert sides[0].startswith("base, before training") and sides[1].startswith(ARM)
     assert "read as 42" in sides[1] and "passed" in sides[1]
     page.click("[data-part=rows] button.start")
     assert page.evaluate("document.querySelectorAll('.detail').length") == 0
@@ -228,27 +224,30 @@ def test_by_keyboard_alone(page: Browser) -> None:
     assert outline == "solid"
 
 
-def test_arms_can_be_hidden_and_numbers_read(page: Browser) -> None:
-    see_all(page)
-    chart = "document.querySelector('[data-chart=before_after]')"
-    bars = f"{chart}.querySelectorAll('svg g[aria-label=rect] rect').length"
-    assert page.evaluate(bars) == 5
-    button = (
-        f"[...{chart}.querySelectorAll('.chart-legend button')].find(each => each.textContent !== 'before training')"
+def test_numbers_of_a_figure_can_be_read(page: Browser) -> None:
+    figure = "document.querySelector('[data-figure=before_after]')"
+    assert page.evaluate(f"{figure}.querySelector('tbody').checkVisibility()") is False
+    page.click("[data-figure=before_after] summary")
+    assert page.evaluate(f"{figure}.querySelector('tbody').checkVisibility()") is True
+    table = page.evaluate(
+        f"[...{figure}.querySelectorAll('tbody tr')].map(row => [row.cells[1].textContent, row.cells[3].textContent])"
     )
-    page.evaluate(f"{button}.click()")
-    assert page.evaluate(bars) == 0 and page.evaluate(f"{button}.ariaPressed") == "false"
-    page.wait_for(f"{chart}.querySelector('.numbers table')")
-    table = page.evaluate(f"[...{chart}.querySelectorAll('.numbers tbody tr')].map(row => row.cells[2].textContent)")
-    shares = [float(cell.rstrip("%")) for cell in table]
-    assert len(shares) == 5 and sum(shares) == pytest.approx(100)
+    shares = [float(share) for arm, share in table if arm == ARM]
+    assert len(shares) == 5 and sum(shares) == pytest.approx(1, rel=1e-3)
+
+
+def test_one_held_out_problem_is_shown_before_and_after(page: Browser) -> None:
+    sides = page.evaluate("[...document.querySelectorAll('#overview .side')].map(side => side.innerText)")
+    assert len(sides) == 2 and sides[0].startswith("base, before training") and sides[1].startswith(ARM)
+    assert "failed, 3 tokens, read as 7" in sides[0] and "passed, 3 tokens, read as 42" in sides[1]
+    headline = page.evaluate("document.querySelector('.headline').innerText")
+    assert f"→ {ARM}" in headline.replace("\n", " ") and "mean@4 on 10 problems" in headline
 
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_colours_follow_the_system(browser: Browser, directory: Path, dark: bool, tmp_path: Path) -> None:
     browser.open(directory / "report.html", dark=dark)
-    browser.wait_for("document.querySelector('[data-chart=pass_rates] .panels svg')")
-    browser.evaluate("document.querySelector('[data-chart=pass_rates]').scrollIntoView({behavior: 'instant'})")
+    browser.evaluate("document.querySelector('[data-figure=pass_rates]').scrollIntoView({behavior: 'instant'})")
     browser.screenshot(tmp_path / "page.png")
     image = np.asarray(Image.open(io.BytesIO((tmp_path / "page.png").read_bytes())).convert("RGB"))
     theme = DARK if dark else LIGHT
@@ -257,12 +256,38 @@ def test_colours_follow_the_system(browser: Browser, directory: Path, dark: bool
         assert (image == wanted).all(axis=2).mean() > share, color
 
 
+@pytest.mark.parametrize("dark", [False, True])
+def test_text_of_figures_stands_out_from_the_paper(browser: Browser, directory: Path, dark: bool) -> None:
+    browser.open(directory / "report.html", dark=dark)
+    colors = browser.evaluate(
+        "[...new Set([...document.querySelectorAll('.whole text')].map(each => getComputedStyle(each).fill))]"
+    )
+    paper = browser.evaluate("getComputedStyle(document.querySelector('section')).backgroundColor")
+
+    def luminance(color: str) -> float:
+        channels = [int(value) / 255 for value in color[4:-1].split(",")]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    assert len(colors) >= 3
+    for color in colors:
+        low, high = sorted([luminance(color), luminance(paper)])
+        assert (high + 0.05) / (low + 0.05) >= 4.4, color  # WCAG AA asks for 4.5
+
+
 def test_nothing_is_wider_than_a_narrow_window(browser: Browser, directory: Path) -> None:
     browser.open(directory / "report.html", width=400)
     see_all(browser)
     assert browser.evaluate("document.documentElement.scrollWidth") <= 400
-    widths = "[...document.querySelectorAll('.panels svg')].map(each => each.getBoundingClientRect().right)"
-    assert max(browser.evaluate(widths)) <= 400
+    boxes = browser.evaluate(
+        "[...document.querySelectorAll('.parts svg')].map(each => each.getBoundingClientRect())"
+        ".map(box => [box.right, box.width, box.height])"
+    )
+    assert len(boxes) > 10
+    for right, width, height in boxes:
+        assert right <= 400 and width > 60 and height > 15
+    sizes = browser.evaluate("[...document.querySelectorAll('.parts svg')].map(each => each.getScreenCTM().a * 9)")
+    assert min(sizes) > 7 and max(sizes) < 13  # pixels of the smallest letters
 
 
 def test_the_page_reads_without_scripts(browser: Browser, directory: Path) -> None:
@@ -272,11 +297,11 @@ def test_the_page_reads_without_scripts(browser: Browser, directory: Path) -> No
         document = browser.call("DOM.getDocument")["root"]["nodeId"]
         found = {
             selector: len(browser.call("DOM.querySelectorAll", nodeId=document, selector=selector)["nodeIds"])
-            for selector in ("figure img", "noscript details.problem", "#browser[hidden]")
+            for selector in ("figure svg.whole", "noscript details.problem", "#browser[hidden]")
         }
     finally:
         browser.call("Emulation.setScriptExecutionDisabled", value=False)
-    assert found == {"figure img": 8, "noscript details.problem": 30, "#browser[hidden]": 1}
+    assert found == {"figure svg.whole": 8, "noscript details.problem": 30, "#browser[hidden]": 1}
 
 
 def test_five_thousand_problems_load_quickly(

@@ -18,20 +18,14 @@ import pytest
 from helpers.report_runs import RECORD, make_comparison, make_evaluation, make_pass_rates, make_settings, make_store
 from paced_trl.evaluation.comparison import BASE
 from paced_trl.report import problem_table as table_module
-from paced_trl.report.charts import charts
 from paced_trl.report.contents import RunContents, read_run
-from paced_trl.report.embedding import as_script_data, policy_hashes, static_text
-from paced_trl.report.extracted_answers import MAX_ANSWER, answer_reader
 from paced_trl.report.figures import report_figures
-from paced_trl.report.findings import advice_by_text
-from paced_trl.report.problem_table import MAX_SIZE, problem_table
+from paced_trl.report.findings import advice_by_text, headlines
+from paced_trl.report.page import as_script_data, policy_hash, static_text
+from paced_trl.report.problem_table import MAX_ANSWER, MAX_SIZE, answer_reader, example_of, problem_table
 from paced_trl.store.store import PassRateStore
 from paced_trl.training.monitoring.notes import keep_note, keeping_warnings
 from paced_trl.verification.verifier import load_verifier
-
-
-# First letters of the SHA-256 of the files in the packages d3 and @observablehq/plot of npm.
-DIGESTS = {"d3-7.9.2.min.js": "912111098ea99503", "plot-0.6.17.min.js": "4358086467740777"}
 
 
 def make_completions(path: Path, texts: dict[str, list[tuple[str, str]]], verifier: str = "exact") -> None:
@@ -90,11 +84,8 @@ def test_training_problems_have_both_sides_where_they_were_measured_again(tmp_pa
     assert rows[0]["shown"][table["arms"].index("paced")][0][3] == "now I know: 42" and len(rows[0]["shown"][0]) == 4
     figures = {figure.name: figure for figure in report_figures(contents, None)}
     assert "(test, training)" in figures["before_after"].caption and "training" not in figures["accuracy"].alt
-    assert [panel["title"] for panel in charts(contents, None)["before_after"]["panels"]][3:] == [
-        "uniform, training",
-        "paced, training",
-        "paced_sampling, training",
-    ]
+    titles = [axes.get_title() for axes in figures["before_after"].draw().figure.axes]
+    assert titles[3:] == ["uniform\ntraining", "paced\ntraining", "paced_sampling\ntraining"]
 
 
 def test_held_out_problems_have_both_sides_and_their_prompts(tmp_path: Path) -> None:
@@ -113,6 +104,35 @@ def test_held_out_problems_have_both_sides_and_their_prompts(tmp_path: Path) -> 
     paced = table["arms"].index("paced")
     assert row["shown"][paced] == [[1, "passed", 3, "It is 3 + 4 = 42.", "42"], [2, "unparseable", 3, "", None]]
     assert (other["prompt"], other["shown"]) == (None, {})
+
+
+def test_the_example_is_the_problem_that_went_furthest(tmp_path: Path) -> None:
+    make_comparison(tmp_path)
+    ids = [f"test-{number}" for number in range(60)]
+    for arm, texts in (("base", ("before", "also before")), ("arms/paced_sampling-seed0/evaluation", ("so", "42"))):
+        both = list(zip(texts, ("failed", "passed"), strict=True))
+        make_completions(tmp_path / arm / "test_completions", dict.fromkeys(ids, both))
+    contents = read_run(tmp_path)
+    table = problem_table(contents)
+    assert table is not None
+    (headline,) = headlines(contents)
+    example = example_of(table, headline)
+    assert example is not None and example["rose"]
+    arm = table["arms"].index("paced_sampling")
+    rise = {
+        row["id"]: row["counts"][arm][0] / row["counts"][arm][1] - row["counts"][0][0] / row["counts"][0][1]
+        for row in table["rows"]
+        if row["set"] == 1
+    }
+    assert rise[example["id"]] == max(rise.values()) > 0
+    (base, _, before), (name, _, after) = example["sides"]
+    assert (base, name) == ("base, before training", "paced_sampling")
+    assert before[1:2] + before[3:4] == ["failed", "before"] and after[1:2] + after[3:4] == ["passed", "42"]
+    # A student that got worse is shown where it did.
+    worse = headline._replace(before=headline.after, after=headline.before)
+    fallen = example_of(table, worse)
+    assert fallen is None or rise[fallen["id"]] == min(rise.values())
+    assert example_of(table, headline._replace(arm="uniform")) is None  # no completions of it were kept
 
 
 def test_of_too_many_the_heaviest_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,20 +224,11 @@ def test_data_comes_back_and_cannot_leave_its_element(text: str) -> None:
         as_script_data(float("nan"))
 
 
-def test_scripts_are_named_by_their_hashes() -> None:
+def test_the_script_is_named_by_its_hash() -> None:
     digest = base64.b64encode(hashlib.sha256("a('é');\n".encode()).digest()).decode()
-    assert policy_hashes(["a('é');\n"]) == f"'sha256-{digest}'"
-    for name in ("d3-7.9.2.min.js", "plot-0.6.17.min.js", "charts.js", "problems.js"):
-        text = static_text(name).lower()
-        assert "</script" not in text and "<!--" not in text and "\r" not in text
-    for name in ("charts.js", "problems.js"):
-        assert "innerHTML" not in static_text(name)
-
-
-def test_the_vendored_libraries_are_as_published() -> None:
-    assert {name: hashlib.sha256(static_text(name).encode()).hexdigest()[:16] for name in DIGESTS} == DIGESTS
-    for name in ("d3.LICENSE", "plot.LICENSE"):
-        assert "Permission to use, copy, modify" in static_text(name)
+    assert policy_hash("a('é');\n") == f"'sha256-{digest}'"
+    text = static_text("problems.js").lower()
+    assert "</script" not in text and "<!--" not in text and "\r" not in text and "innerhtml" not in text
 
 
 def test_warnings_of_training_are_kept_once(tmp_path: Path) -> None:

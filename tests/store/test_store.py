@@ -22,7 +22,7 @@ from datasets import Dataset, load_dataset
 
 from helpers.paths import ROOT
 from paced_trl.store import shards
-from paced_trl.store.counts import verdict_totals
+from paced_trl.store.counts import OncePerGeneration, verdict_totals
 from paced_trl.store.manifest import differing_fields, dotted
 from paced_trl.store.store import SCHEMA, VERDICTS, PassRateStore
 
@@ -99,6 +99,22 @@ def test_counts_equal_a_naive_count(store: PassRateStore) -> None:
     for line in store.completions().to_pylist():
         highest[line["problem_id"]] = max(highest.get(line["problem_id"], -1), line["generation_index"])
     assert following == {problem_id: index + 1 for problem_id, index in highest.items()}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_of_each_generation_the_first_row_is_kept(seed: int) -> None:
+    rng = random.Random(seed)
+    once, seen = OncePerGeneration(), set()
+    for _ in range(12):
+        # Small numbers, so that generations come again; with an odd seed, one far up among them.
+        rows = [(f"p{rng.randrange(4)}", rng.choice([rng.randrange(9), 2**31 - 1][: 1 + seed % 2])) for _ in range(6)]
+        table = pa.table(
+            {"problem_id": [p for p, _ in rows], "generation_index": pa.array([i for _, i in rows], pa.int32())}
+        )
+        kept = [(row["problem_id"], row["generation_index"]) for row in once(table).to_pylist()]
+        assert kept == [key for number, key in enumerate(rows) if key not in seen and key not in rows[:number]]
+        seen.update(rows)
+    assert len(seen) > 12
 
 
 def test_an_empty_store_counts_nothing(store: PassRateStore) -> None:
@@ -368,7 +384,7 @@ def test_the_lock_of_another_process_holds_until_it_is_killed(store: PassRateSto
         holder.send_signal(signal.SIGKILL)
         holder.communicate()
     # The process id that it left in the file does not make it a writer.
-    assert (store.path / ".lock").read_text() == f"{holder.pid}\n"
+    assert (store.path / ".writer").read_text() == f"{holder.pid}\n"
     assert store.lock_holder() is None
     store.append([row("a", 0)])
     assert store.num_generations() == {"a": 1}

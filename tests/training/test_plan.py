@@ -15,15 +15,28 @@ from paced_trl.commands import plan as command
 from paced_trl.settings import EstimationArguments, PlanArguments, TrainArguments
 from paced_trl.training.config import PacedConfig
 from paced_trl.training.memory import config_key
-from paced_trl.training.plan import RunShape, changes, fits, memory, report, what_would_fit, with_changes
-from paced_trl.training.run_cost import disk, hours, tokens
+from paced_trl.training.plan import (
+    RunShape,
+    changes,
+    disk,
+    fits,
+    hours,
+    in_units,
+    memory,
+    report,
+    tokens,
+    what_would_fit,
+    with_changes,
+)
 
 
 # peft 0.21 asks transformers 5.23 for a property under its old name.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
 
-def shape(card: int = 24, size: dict[str, Any] | None = None, **settings: Any) -> RunShape:
+def shape(
+    card: int = 24, size: dict[str, Any] | None = None, rates: dict[str, float] | None = None, **settings: Any
+) -> RunShape:
     args = {"max_completion_length": 512, "per_device_train_batch_size": 4, "max_steps": 100, **settings}
     # Of some 1.5 billion parameters, 3 GB in bfloat16.
     large = {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 6, "num_attention_heads": 32}
@@ -35,7 +48,7 @@ def shape(card: int = 24, size: dict[str, Any] | None = None, **settings: Any) -
         model_args=ModelConfig(),
         estimation=EstimationArguments(),
         train=TrainArguments(),
-        plan=PlanArguments(card=card),
+        plan=PlanArguments(card=card, **(rates or {})),
         num_problems=1000,
         writes_references=True,
     )
@@ -83,9 +96,33 @@ def test_tokens_are_those_of_the_settings_and_hours_follow_them() -> None:
     run = shape(num_train_epochs=1, gradient_accumulation_steps=2)
     # Half of 512 tokens each: 8 completions, at most 4 references; 50 of 100 steps generate 8.
     assert tokens(run) == {"estimate": 2_048_000, "references, at most": 1_024_000, "train": 102_400}
-    assert hours(shape(80))["estimate"] < hours(shape(12))["estimate"]
-    assert hours(shape(max_steps=200))["train"] == pytest.approx(2 * hours(shape(max_steps=100))["train"])
     assert disk(shape(save_strategy="no")).keys() < disk(shape()).keys()
+
+
+@pytest.mark.usefixtures("meta")
+def test_hours_follow_from_measured_rates_only() -> None:
+    assert hours(shape()) == {} and "Hours: unknown, no rate was given" in report(shape())
+    generating = hours(shape(rates={"tokens_per_second": 1000.0}))
+    assert generating == {
+        "estimate (generating)": pytest.approx(2048 / 3600),
+        "references, at most (generating)": pytest.approx(1024 / 3600),
+        "train (generating)": pytest.approx(51.2 / 3600),
+    }
+    both = {"tokens_per_second": 1000.0, "trained_tokens_per_second": 500.0}
+    run = shape(rates=both)
+    # 100 steps of 4 completions, with 256 tokens of prompt and 256 of completion each.
+    assert hours(run)["train (optimizer steps)"] == pytest.approx(100 * 4 * 512 / 500 / 3600)
+    assert hours(shape(max_steps=200, rates=both))["train (optimizer steps)"] == pytest.approx(
+        2 * hours(run)["train (optimizer steps)"]
+    )
+    assert "Hours, at the rates that were given" in report(run) and "unknown" not in report(run)
+
+
+def test_no_size_is_rounded_to_zero() -> None:
+    units = ("B", "kB", "MB", "GB")
+    sizes = [3, 4_100, 57_000, 999_400, 1_230_000, 5_000_000_000_000]
+    texts = [in_units(size, units, 1000) for size in sizes]
+    assert texts == ["3 B", "4.1 kB", "57 kB", "999 kB", "1.23 MB", "5,000 GB"]
 
 
 @pytest.mark.usefixtures("meta")
@@ -97,8 +134,8 @@ def test_the_command_reads_configs_only(tmp_path: Path, capsys: pytest.CaptureFi
     settings += ["--teacher_model_name_or_path", str(tmp_path / "teacher"), "--dataset_name", "org/data"]
     command.run([*settings, "--num_problems", "100", "--card", "8"])
     printed = capsys.readouterr().out
-    assert "Fits 8 GB." in printed and "no measurement" in printed
-    assert re.search(r"train, a step: [12]\.\d", printed)
+    assert "Fits 8 GB." in printed and "Hours: unknown" in printed and not re.search(r"\b0(\.0+)?\b", printed)
+    assert re.search(r"train, a step: [12]\.\d+ GiB", printed)
     with pytest.raises(ValueError, match="`--num_problems`"):
         command.run(settings)
     assert "Does not fit 8 GB. It would with:" in report(shape(8))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from helpers.verification import FAILED, PASSED, UNPARSEABLE, UNVERIFIABLE, explain
+from typing import Any
+
+import pytest
+
+from helpers.verification import FAILED, PASSED, UNPARSEABLE, UNVERIFIABLE, F, P, Table, U, V, explain, wrong_rows
 from paced_trl.verification.verifier import load_verifier
 
 
@@ -69,3 +73,75 @@ def test_choice_with_other_letters_and_with_indices_as_golds() -> None:
     from_zero, from_one = load_verifier("choice", index_base=0), load_verifier("choice", index_base=1)
     assert from_zero(["B"] * 5, [1, "1", 0, 5, "B"]) == [PASSED, PASSED, FAILED, UNVERIFIABLE, UNVERIFIABLE]
     assert from_one(["B"] * 5, [2, "2", 1, 0, 6]) == [PASSED, PASSED, FAILED, UNVERIFIABLE, UNVERIFIABLE]
+
+
+AS_PEOPLE_WRITE: Table = [
+    ("B", "B\nBecause A is smaller and C is wrong.", P),
+    ("C", "C is correct.", P),
+    ("\\text{C}", "C", P),
+    ("$\\textbf{(C)}\\ 5$", "C", P),
+    ("\\mathrm{(C)}", "The answer is C", P),
+    ("A", "(C) or (A)", U),
+    ("A", "We rule out **A**.", U),
+    ("C", "We rule out (A) and (B), so (C)", P),
+    ("A", "Option A is incorrect.", U),
+    ("B", "(A) and (C) are wrong. (B)", P),
+    ("B", "\\boxed{A} or \\boxed{B}", U),
+    ("B", "The answer is not B.", U),
+    ("B", "It is not (B).", U),
+    ("B", "Answer: B or possibly C", U),
+    ("B", "B or C", U),
+    ("A", "Neither (A) nor (B) works, so **C**.", F),
+    ("C", "Neither (A) nor (B) works, so **C**.", P),
+    ("B", "[THINK]A[/THINK]B", P),
+    ("B", "B because it is", P),
+    ("B", "答案是B", P),
+    ("B", "(B) is the best answer.", P),
+    ("B", "I would eliminate A, C, and D.", U),
+    ("D", "We can eliminate (A), (B), and (C). **D**", P),
+    ("B", "B is not correct.", U),
+    ("B", "The answer isn't B", U),
+    ("B", "B\n\nThe capital of France is Paris.", P),
+    ("B", "B is clearly correct", P),
+]
+YES_OR_NO: Table = [
+    ("yes", "Yes, because 2 is even.", P),
+    ("yes", "YES", P),
+    ("yes", "The answer is yes.", P),
+    ("yes", "No.", F),
+    ("no", "Is it? No, it is not.", U),
+    ("no", "No", P),
+    ("no", "I have no idea", U),
+    ("yes", "Yes or no", U),
+    ("yes", "\\boxed{yes}", P),
+    ("yes", "The answer is not yes", U),
+    ("yes", "It is even.\nSo yes.", P),
+    (True, "Yes", P),
+    (False, "yes", F),
+    ("Yes.", "Answer: **Yes**", P),
+    ("yes", "yesterday", U),
+    ("maybe", "yes", V),
+    ("yes", "Yes.\nBut the answer is no.", F),
+    ("no", "**No**, it is odd", P),
+    ("yes", "Answer: yes or no", U),
+    ("yes", "Nothing says so, therefore: yes!", P),
+]
+
+
+def test_choice_reads_what_people_write() -> None:
+    assert wrong_rows("choice", AS_PEOPLE_WRITE) == []
+
+
+def test_choice_of_words() -> None:
+    assert wrong_rows("choice", YES_OR_NO, choices=["yes", "no"]) == []
+    assert wrong_rows("choice", YES_OR_NO, choices=[True, False]) == []  # as YAML reads yes and no
+    true_or_false: Table = [("true", "It is true that 2 is even.", P), ("true", "It is not true.", U)]
+    true_or_false += [("false", "This is false.", P), (True, "TRUE", P), (False, "true", F)]
+    assert wrong_rows("choice", true_or_false, choices=["true", "false"]) == []
+    assert load_verifier("choice", choices=["yes", "no"], index_base=0)(["No."], [1]) == [P]
+
+
+@pytest.mark.parametrize("choices", [[], ["yes", "Yes"], ["yes", ""], "A1", ["yes", "[no]"]])
+def test_choices_that_cannot_be(choices: Any) -> None:
+    with pytest.raises(ValueError, match=r"`choices` must be different letters .* or a list of different words"):
+        load_verifier("choice", choices=choices)

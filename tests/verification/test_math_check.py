@@ -14,6 +14,7 @@ from helpers.verification import (
     FAILED,
     HOSTILE,
     NOT_COMPUTABLE,
+    NUMBERS_AS_WRITTEN,
     PASSED,
     TIMEOUT,
     UNPARSEABLE,
@@ -22,10 +23,12 @@ from helpers.verification import (
     P,
     Table,
     U,
+    V,
     explain,
     wrong_rows,
 )
-from paced_trl.verification.math_check import bare_expression, gold_expression, with_both_signs
+from paced_trl.verification.expressions import expression, is_mathematics, with_both_signs
+from paced_trl.verification.math_check import gold_expression
 from paced_trl.verification.math_limits import bounded, last_part
 from paced_trl.verification.verdict import Verdict
 from paced_trl.verification.verifier import Verifier, load_verifier
@@ -181,11 +184,10 @@ def test_every_gsm8k_gold_verifies_against_itself(math: Verifier) -> None:
 
 
 def test_expressions_are_recognised_where_there_are_no_delimiters() -> None:
-    expected = {"1,234.50": "1234.50", "12 000": "12000", "2e3": "2000", "(1, 2)": "$(1, 2)$", "x+1": "$x+1$"}
-    assert {text: bare_expression(text) for text in expected} == expected
-    assert [bare_expression(text) for text in ("", "x", "B) 3 apples", "$x$", "3 or 4", "1\n2", "1" * 301)] == [
-        None
-    ] * 7
+    expected = {"1,234.50": "1234.5", "12 000": "12000", "2e3": "2000", "(1, 2)": "(1, 2)", "x+1": "x+1"}
+    assert {text: expression(text) for text in expected} == expected and expression("$x$") == "x"
+    found = [expression(text) for text in ("", "x", "B) 3 apples", "3 or 4", "1\n2", "1" * 301)]
+    assert [text for text in found if text is not None and is_mathematics(text)] == []
     assert gold_expression("18 dollars and 30 cents") is None
 
 
@@ -314,6 +316,143 @@ MATH: dict[str, Table] = {
 }
 
 
+# The problem's own sum, 78 + 4, in the forms in which a student may repeat it.
+OWN_SUM = [
+    "(78) + (4)",
+    "\\boxed{(78) + (4)}",
+    "78--4",
+    "\\boxed{78--4}",
+    "\\boxed{\\frac{78}{1}+\\frac{4}{1}}",
+    "\\boxed{\\frac{78+4}{1}}",
+    "$78+4$",
+    "The answer is 78 + 4.",
+    "78 - (-4)",
+    "\\boxed{78 - -4}",
+    "\\boxed{4+78}",
+    "\\boxed{\\left(78\\right)+4}",
+    "78/1 + 4/1",
+    "{78}+{4}",
+    "\\boxed{78 \\; + \\; 4}",
+    "#### 78+4",
+    "+78+4",
+    "\\boxed{\\text{78}+4}",
+    "(78+4)",
+    "x = 78 + 4",
+    "\\boxed{78+4.0}",
+    "\\boxed{82+0}",
+    "\\boxed{82 \\cdot 1}",
+    "\\boxed{2(41)}",
+    "\\boxed{(2)(41)}",
+    "78+4",
+    "(78+4)/1",
+    "\\boxed{(78+4)/1}",
+    "\\boxed{\\dfrac{78 + 4}{1}}",
+    "78 + 4 = ?",
+    "78 ＋ 4",
+    "\\boxed{78 \\mathbin{+} 4}",
+    "78 plus 4",
+    "\\boxed{4 + 7 + 71}",
+    "$$78 + 4$$",
+    "\\[78+4\\]",
+    "\\(78+4\\)",
+    "**78 + 4**",
+    "<answer>78+4</answer>",
+    "\\boxed{78+4=78+4}",
+    "3 + 79",
+]
+SET = "$\\{x|-2\\leq x < 1\\}$"
+AS_PEOPLE_WRITE: Table = [
+    (SET, "\\boxed{1}", F),
+    (SET, "\\boxed{[-2,1)}", P),
+    (SET, "\\boxed{\\{x \\mid -2 \\le x < 1\\}}", P),
+    (SET, "\\boxed{\\{x|-2\\leq x<2\\}}", F),
+    ("1-\\frac{1}{\\mathrm{e}}", "\\boxed{1}", F),
+    ("1-\\frac{1}{\\mathrm{e}}", "\\boxed{1-\\frac1e}", P),
+    ("1, 2, \\ldots, n", "\\boxed{2}", F),
+    ("1, 2, \\ldots, n", "\\boxed{1,2,\\ldots,n}", P),
+    ("1011_2", "\\boxed{1011}", F),
+    ("1011_2", "\\boxed{1011_2}", P),
+    ("1011_2", "\\boxed{1011_{2}}", P),
+    ("1011_2", "\\boxed{1011_3}", F),
+    ("p \\equiv 1 \\pmod 4", "\\boxed{4}", V),
+    ("0.0000002", "0.0000001", F),
+    ("0.0012344", "0.0012341", F),
+    ("0.0012344", "\\boxed{0.0012344}", P),
+    ("0.3333333", "\\boxed{\\frac13}", F),
+    ("(0.0000001, 2)", "\\boxed{(0.0000002, 2)}", F),
+    ("(0.0000001, 2)", "\\boxed{(0.0000001, 2)}", P),
+    ("\\sqrt{2}", "\\boxed{1.41421356}", P),
+    ("\\sqrt{2}", "\\boxed{1.41}", F),
+    ("\\{5,6\\}", "\\boxed{5}. Wait, it is \\boxed{6}.", F),
+    ("6", "\\boxed{5}. Wait, it is \\boxed{6}.", P),
+    ("5", "\\boxed{5}. Wait, it is \\boxed{6}.", F),
+    ("5,6", "\\boxed{5} and \\boxed{6}", P),
+    ("5,6", "$\\boxed{5}$, $\\boxed{6}$", P),
+    ("5,6", "The answers are 5 and 6.", P),
+    ("10-2\\sqrt{5}", "**Answer:** 10 - 2√5", P),
+    ("10-2\\sqrt{5}", "**Answer:** 10 - 2√3", F),
+    ("42", "\\boxed{42 \\text{ or } 41}", F),
+    ("42", "$x \\neq 42$", F),
+    ("42", "The answer is not $42$.", F),
+    ("82", "\\boxed{78+4=82}", P),
+    ("82", "\\boxed{82 = 78 + 4}", P),
+    ("82", "\\boxed{\\frac{164}{2}}", P),
+    ("1/2", "\\boxed{\\frac13+\\frac16}", F),
+    ("\\frac{1}{2}", "\\boxed{\\frac{1}{2}}", P),
+    ("x \\neq 3", "\\boxed{x \\neq 3}", P),
+    ("x \\neq 3", "\\boxed{3}", F),
+    ("y=2x+3", "\\boxed{y = 2x+3}", P),
+    ("y=2x+3", "\\boxed{2x+3}", P),
+    ("f(x)=2x", "\\boxed{f(x) = 2x}", P),
+    ("\\mathbb{Z}_{+}", "\\boxed{1}", V),
+    ("\\angle ABC", "\\boxed{\\angle ABC}", P),
+    ("4:3", "\\boxed{4:3}", P),
+    ("x^2+2x+1", "\\boxed{(x+1)^2}", P),
+    ("\\frac{\\pi}{2}", "\\boxed{\\pi/2}", P),
+    ("2x", "\\boxed{2}", F),
+    ("2", "\\boxed{2x}", F),
+    ("5 \\text{ m/s}", "\\boxed{5\\,\\mathrm{m/s}}", P),
+    ("\\$1,234.50", "\\boxed{1234.5}", P),
+    ("\\log_2 3", "\\boxed{\\log_2 3}", P),
+    ("\\log_2 3", "\\boxed{\\log_2 5}", F),
+    ("n!", "\\boxed{n!}", P),
+    ("-\\infty < x \\leq 2", "\\boxed{(-\\infty,2]}", P),
+    ("x \\in [-2, 3]", "\\boxed{[-2,3]}", P),
+    ("\\left(-\\infty, 1\\right) \\cup \\left(2, \\infty\\right)", "\\boxed{(-\\infty,1)\\cup(2,\\infty)}", P),
+    ("[1,\\infty)", "\\boxed{x\\ge 1}", P),
+    ("3 \\times 10^5", "\\boxed{300000}", P),
+    ("2^{10}", "\\boxed{1024}", P),
+    ("\\text{(C)}", "\\boxed{C}", P),
+    ("120^\\circ", "\\boxed{120°}", P),
+    ("\\frac{2}{3}\\text{ m}^2", "\\boxed{\\frac23}", P),
+    ("18", "答案是18", P),
+    ("18", "最终答案是 \\boxed{18}", P),
+    ("3\\frac{1}{4}", "\\boxed{\\frac{13}{4}}", P),
+    ("\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix}", "\\boxed{\\begin{pmatrix} 1 \\\\ 3 \\end{pmatrix}}", F),
+    ("5", "<think>The answer is 5.", U),
+]
+
+
+def test_math_reads_all_of_an_answer_or_none_of_it() -> None:
+    pytest.importorskip("math_verify")
+    assert wrong_rows("math", AS_PEOPLE_WRITE, num_workers=2) == []
+
+
+def test_math_never_passes_the_problems_own_sum() -> None:
+    pytest.importorskip("math_verify")
+    with load_verifier("math", num_workers=2) as verifier:
+        verdicts = verifier(OWN_SUM, ["82"] * len(OWN_SUM))
+    assert [text for text, verdict in zip(OWN_SUM, verdicts, strict=True) if verdict is not F] == []
+
+
+def test_numeric_agrees_with_math_on_numbers() -> None:
+    pytest.importorskip("math_verify")
+    # Where math computes (\\sqrt{16}) numeric does not.
+    assert (
+        wrong_rows("math", [row for row in NUMBERS_AS_WRITTEN if row[1] != "\\boxed{\\sqrt{16}}"], num_workers=2) == []
+    )
+
+
 def test_math_by_kind_of_answer() -> None:
     pytest.importorskip("math_verify")
     assert wrong_rows("math", [row for table in MATH.values() for row in table], num_workers=2) == []
@@ -332,5 +471,5 @@ def test_what_is_beyond_reading_is_replaced_and_nothing_else() -> None:
     assert bounded("left open " + "( " * 9 + "\n\n(4)") == "left open ( \\Upsilon \n\n(4)"
     assert last_part("x" * 9000) == "x" * 6000
     assert last_part("a" * 9000 + "\\boxed{1}" + "b" * 9000) == "a" * 3000 + "\\boxed{1}" + "b" * 2991
-    assert with_both_signs("$(1 \\pm 2, 3), a \\mp b$") == "$(1 + 2, 3), (1 - 2, 3), a - b, a + b$"
-    assert with_both_signs("$\\pm 1$ or \\boxed{\\pm 2}.") == "$\\pm 1$ or \\boxed{+ 2, - 2}."
+    assert with_both_signs("(1 \\pm 2, 3), a \\mp b") == "(1 + 2, 3), (1 - 2, 3), a - b, a + b"
+    assert expression("$\\pm 1$ or \\boxed{\\pm 2}.") == "+ 2, - 2"

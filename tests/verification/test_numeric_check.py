@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from helpers.verification import F, P, Table, U, V, wrong_rows
-from paced_trl.verification.numeric_check import read_numbers
+from helpers.verification import NUMBERS_AS_WRITTEN, F, P, Table, U, V, wrong_rows
+from paced_trl.verification.numbers import read_numbers
 from paced_trl.verification.verifier import load_verifier
 
 
@@ -71,6 +71,10 @@ NUMERIC: Table = [
     (5, "9" * 500, F),
     *((gold, "5", V) for gold in (None, True, "five", "5 or 6", "", float("nan"), float("inf"), "1e9999999", "#### ")),
 ]
+
+
+def test_numeric_reads_what_people_write() -> None:
+    assert wrong_rows("numeric", NUMBERS_AS_WRITTEN) == []
 
 
 def test_numeric() -> None:

@@ -131,8 +131,8 @@
 
   function detail(row) {
     const earlier = row.earlier ? `last message; ${row.earlier} before it not shown` : "";
-    const after = state.arm ? completionsOf(row, state.arm, `After: ${arms[state.arm]}`) : [];
-    const sides = element("div", { className: "sides" }, ...completionsOf(row, 0, "Before training"), ...after);
+    const after = state.arm ? completionsOf(row, state.arm, arms[state.arm]) : [];
+    const sides = element("div", { className: "sides" }, ...completionsOf(row, 0, `${arms[0]}, before training`), ...after);
     const number = element("p", { className: "small" }, "Problem ", element("code", {}, visible(row.id)));
     if (row.prompt === null) number.append("; its prompt was not kept with the evaluation");
     const cell = element("td", { colSpan: headers.length }, element("div", { className: "body" }, number,
@@ -216,5 +216,5 @@
     event.preventDefault();
   });
   browser.hidden = false;
-  sortBy(rows.some((row) => row.weight !== null) ? "weight" : "change");
+  sortBy(rows.some((row) => change(row) !== null) ? "change" : "weight");
 })();

@@ -1,8 +1,7 @@
 """
 What a training run's figures say is going wrong, and what to do about it.
 
-Responsible for the thresholds and the words. Knows no trainer: figures come in as they are logged. Ours; the paper
-(PACED, arXiv 2603.11178) has no such list.
+Words and thresholds that estimation and the report share are in `estimation/advice.py`.
 """
 
 from __future__ import annotations
@@ -14,16 +13,15 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from ...estimation.advice import MAX_FAILURE_SHARE, MIN_FRONTIER_SHARE
+from ...estimation.advice import clipping_advice, frontier_advice, verifier_advice
+from ...weighting.counts import FrontierShares
 from ..schedule import METRICS
 from .notes import keep_note
 
 
 logger = logging.getLogger(__name__)
 
-
 MIN_EFFECTIVE_SHARE = 0.05
-MAX_CLIPPED_RATIO = 0.5
 # Of the first value that the stage logged: below it, completions or distributions have collapsed.
 MIN_SHARE_OF_FIRST = 0.5
 
@@ -32,15 +30,9 @@ def training_advice(
     logs: Mapping[str, float], num_problems: int, first: Mapping[str, float] | None = None
 ) -> dict[str, str]:
     """
-    Return advice, by what it is about.
+    Return advice on one call of the trainer's `log`, by what it is about; empty when all is well.
 
-    Args:
-        logs (`Mapping[str, float]`): What one call of the trainer's `log` has.
-        num_problems (`int`): Problems in the training set.
-        first (`Mapping[str, float]`, *optional*): The first that was logged in the same stage.
-
-    Returns:
-        `dict[str, str]`: One or two sentences each; empty when all is well.
+    `first` is what was logged first in the same stage.
     """
     advice = {}
     effective = logs.get("paced/effective_sample_size")
@@ -49,26 +41,22 @@ def training_advice(
             f"The problem weights are worth {effective:.0f} equally weighted problems of {num_problems}, so few "
             "problems decide every step. Lower `weight_alpha` and `weight_beta`, or measure with more generations."
         )
-    frontier = logs.get("paced/problems/frontier")
-    if frontier is not None and frontier < MIN_FRONTIER_SHARE:
-        advice["frontier"] = (
-            f"Only {frontier:.1%} of the problems are at the frontier, passed sometimes and not always, so there is "
-            "little to learn from these. Take harder ones (easier ones, if the student passes none)."
-        )
-    clipped = logs.get("completions/clipped_ratio")
-    if clipped is not None and clipped > MAX_CLIPPED_RATIO:
-        advice["clipped_ratio"] = (
-            f"{clipped:.0%} of the completions are cut off at `max_completion_length`: the student never sees its own "
-            "ends. Raise it, or check that references end and that student and teacher have the same end-of-sequence "
-            "tokens."
-        )
-    failures = logs.get("paced/verdicts/timeout", 0.0) + logs.get("paced/verdicts/unverifiable", 0.0)
-    if failures > MAX_FAILURE_SHARE:
-        advice["verifier"] = (
-            f"The verifier failed on {failures:.1%} of the completions, which count neither as passed nor as failed. "
-            "Try it with `paced-trl verify`."
-        )
+    advice |= {subject: text for subject, text in _shared_advice(logs).items() if text is not None}
     return advice | _collapse(logs, first or {})
+
+
+def _shared_advice(logs: Mapping[str, float]) -> dict[str, str | None]:
+    """Return what is said of a run as of an estimation, by subject."""
+    mastered, frontier, beyond = (
+        logs.get(f"paced/problems/{share}", 0.0) for share in ("mastered", "frontier", "out_of_reach")
+    )
+    shares = FrontierShares(mastered, frontier, beyond, max(0.0, 1.0 - mastered - frontier - beyond))
+    failed = logs.get("paced/verdicts/timeout", 0.0) + logs.get("paced/verdicts/unverifiable", 0.0)
+    return {
+        "frontier": frontier_advice(shares) if "paced/problems/frontier" in logs else None,
+        "clipped_ratio": clipping_advice(logs.get("completions/clipped_ratio", 0.0)),
+        "verifier": verifier_advice(failed),
+    }
 
 
 def _collapse(logs: Mapping[str, float], first: Mapping[str, float]) -> dict[str, str]:
@@ -91,9 +79,7 @@ class Advice(TrainerCallback):
     """
     Log what a run's figures say is going wrong, each thing once, and keep it in `advice.json` for the report.
 
-    Args:
-        num_problems (`int`): Problems in the training set.
-        at_start (`Mapping[str, float]`, *optional*): Figures that are known before the first step.
+    `at_start` are figures that are known before the first step.
     """
 
     def __init__(self, num_problems: int, at_start: Mapping[str, float] | None = None) -> None:

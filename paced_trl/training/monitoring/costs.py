@@ -1,9 +1,8 @@
 """
-What a training run has cost so far: tokens through the models, and seconds.
+What a training run has cost so far: tokens through the models, and seconds; evaluations are no part of it.
 
-Responsible for counts that survive a resume: they are kept where transformers writes them into each checkpoint's
-`trainer_state.json`, and reads them back. Steps that a kill took away count once, when they are trained again.
-Evaluations are no part of it: they are what a comparison costs, not what an arm does. Ours. Knows no model.
+Counts survive a resume: transformers writes them into each checkpoint's `trainer_state.json` and reads them back.
+Steps that a kill took away count once, when they are trained again.
 """
 
 from __future__ import annotations
@@ -29,13 +28,9 @@ def costs_so_far(state: TrainerState) -> dict[str, float]:
     """
     Return what training has cost.
 
-    Args:
-        state (`TrainerState`): Of the trainer.
-
-    Returns:
-        `dict[str, float]`: `tokens_generated` by the student for training; `student_tokens` and `teacher_tokens`,
-        those of prompts and completions without padding that were run through each for the loss (forward and backward
-        of the student, forward of the teacher); `seconds` of optimizer steps, generation and refreshes included.
+    `tokens_generated` by the student for training; `student_tokens` and `teacher_tokens`, those of prompts and
+    completions without padding that were run through each for the loss; `seconds` of optimizer steps, generation and
+    refreshes included.
     """
     return dict(_costs(state))
 

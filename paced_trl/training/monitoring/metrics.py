@@ -1,37 +1,62 @@
 """
-The figures of a training run that belong to its problems rather than to a batch.
+What `PacedTrainer` logs beside TRL's figures: of the student's verdicts, and of the training set's problems.
 
-Responsible for what `PacedTrainer` adds to every log about the training set: how its pass rates lie, how old they are,
-and how the weights are spread. What a batch tells (divergences, verdicts, lengths) is collected where the batch is.
-The shares are those of `pass_rate.py`. Ours. Knows no trainer.
+Pass rates and shares are those of `weighting/counts.py`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from datasets import Dataset
 
-from ...weighting.counts import Floats
+from ...verification.verdict import Verdict, mark_truncated
+from ...verification.verifier import Verifier
+from ...weighting.counts import Floats, frontier_shares, pass_rates
 from ...weighting.weights import effective_sample_size
+from ..dataset import ROW_COLUMN
 from .costs import costs_so_far
 
 
 if TYPE_CHECKING:
-    from transformers import TrainerState
+    import torch
+    from transformers import PreTrainedTokenizerBase, TrainerState
 
     from ..refresh import Refresh
+
+
+def student_verdicts(
+    verifier: Verifier,
+    tokenizer: PreTrainedTokenizerBase,
+    inputs: list[dict[str, Any]],
+    completion_ids: torch.Tensor,
+    completion_mask: torch.Tensor,
+    eos_token_ids: Sequence[int],
+) -> list[Verdict]:
+    """Return the verdict of each of B completions, tokens padded on the right, **shape (B, C)**."""
+    lengths = completion_mask.sum(dim=1).tolist()
+    token_ids = [ids[:n].tolist() for ids, n in zip(completion_ids, lengths, strict=True)]
+    texts = tokenizer.batch_decode(token_ids, skip_special_tokens=True)
+    columns = {key: [row[key] for row in inputs] for key in inputs[0] if key not in ("solution", ROW_COLUMN)}
+    verdicts = verifier(texts, [row["solution"] for row in inputs], **columns)
+    return mark_truncated(verdicts, [ids[-1] not in eos_token_ids for ids in token_ids])
+
+
+def verdict_metrics(verdicts: Sequence[Verdict]) -> dict[str, float]:
+    """Return the pass rate of the valid verdicts, left out where there are none, and the share of each kind."""
+    counts = {kind: sum(verdict is kind for verdict in verdicts) for kind in Verdict}
+    num_valid = sum(count for kind, count in counts.items() if kind.is_valid)
+    metrics = {"paced/pass_rate": counts[Verdict.PASSED] / num_valid} if num_valid else {}
+    return metrics | {f"paced/verdicts/{kind.value}": count / len(verdicts) for kind, count in counts.items()}
 
 
 def known_counts(dataset: Dataset) -> tuple[Floats, Floats] | None:
     """
     Return passes and valid generations of each problem, **shape (P,)** each, from the columns of a training set.
 
-    A `pass_rate` without counts counts as one generation that passed to that extent.
-
-    Returns:
-        `tuple[np.ndarray, np.ndarray]` or `None`: `None` where no column says how often the student passes.
+    A `pass_rate` without counts counts as one generation that passed to that extent. `None` where there is neither.
     """
     if {"num_passed", "num_valid"} <= set(dataset.column_names):
         return np.asarray(dataset["num_passed"], np.float64), np.asarray(dataset["num_valid"], np.float64)
@@ -41,22 +66,11 @@ def known_counts(dataset: Dataset) -> tuple[Floats, Floats] | None:
     return np.nan_to_num(rates), np.isfinite(rates).astype(np.float64)
 
 
-def observed_rates(num_passed: Floats, num_valid: Floats) -> Floats:
-    """Return the pass rates of counts that need not be whole, **shape (P,)**; nan where nothing was observed."""
-    return np.divide(num_passed, num_valid, out=np.full(num_valid.shape, np.nan), where=num_valid > 0)
-
-
 def problem_metrics(num_passed: Floats, num_valid: Floats, staleness: float) -> dict[str, float]:
     """
-    Return what there is to say of a training set's pass rates.
+    Return what there is to say of a training set's counts, **shape (P,)** each, discounted or not.
 
-    Args:
-        num_passed, num_valid (`np.ndarray` of **shape (P,)**): Counts, discounted or not.
-        staleness (`float`): Mean number of optimizer steps since a problem was last observed.
-
-    Returns:
-        `dict[str, float]`: Mean pass rate over the measured problems (left out where there are none); shares of all
-        problems that are mastered (all evidence passed), at the frontier, and out of reach (none passed); staleness.
+    The shares are of all problems; `staleness` is the mean number of optimizer steps since one was last observed.
 
     Example:
 
@@ -65,26 +79,19 @@ def problem_metrics(num_passed: Floats, num_valid: Floats, staleness: float) -> 
     {'mastered': 0.25, 'frontier': 0.25, 'out_of_reach': 0.25, 'staleness': 7.0, 'pass_rate': 0.4166666666666667}
     ```
     """
-    measured = num_valid > 0
+    shares = frontier_shares(num_passed, num_valid)
     metrics = {
-        "mastered": float(np.mean(measured & (num_passed == num_valid))),
-        "frontier": float(np.mean((num_passed > 0) & (num_passed < num_valid))),
-        "out_of_reach": float(np.mean(measured & (num_passed == 0))),
+        "mastered": shares.mastered,
+        "frontier": shares.frontier,
+        "out_of_reach": shares.out_of_reach,
         "staleness": float(staleness),
     }
-    if measured.any():
-        metrics["pass_rate"] = float(np.nanmean(observed_rates(num_passed, num_valid)))
-    return metrics
+    rates = pass_rates(num_passed, num_valid)
+    return metrics if np.isnan(rates).all() else metrics | {"pass_rate": float(np.nanmean(rates))}
 
 
 class ProblemFigures:
-    """
-    What a run knows of its training set, as of now.
-
-    Args:
-        dataset (`datasets.Dataset`): The P training problems.
-        refresh ([`Refresh`], *optional*): Where pass rates keep up with the student.
-    """
+    """What a run knows of its P training problems; with a `refresh`, pass rates keep up with the student."""
 
     def __init__(self, dataset: Dataset, refresh: Refresh | None = None) -> None:
         self.refresh = refresh
@@ -95,7 +102,7 @@ class ProblemFigures:
         """Pass rates, **shape (P,)**, nan where nothing was observed; `None` where the dataset has none."""
         if self.refresh is not None:
             return self.refresh.pass_rates.pass_rates()
-        return None if self._counts is None else observed_rates(*self._counts)
+        return None if self._counts is None else pass_rates(*self._counts)
 
     def pass_rates_of(self, rows: list[int]) -> list[float | None]:
         """Return the pass rates of some rows, as JSON values."""
@@ -120,13 +127,7 @@ class ProblemFigures:
         }
 
     def log_entry(self, problem_weights: Floats, state: TrainerState) -> dict[str, float]:
-        """
-        Return what every log of training has of its problems.
-
-        Args:
-            problem_weights (`np.ndarray` of **shape (P,)**): Weights in force, with mean 1.
-            state (`TrainerState`): For the step, and for what training has cost so far.
-        """
+        """Return what every log of training has of its problems; weights in force, **shape (P,)**, have mean 1."""
         return {
             **self.metrics(state.global_step),
             "paced/effective_sample_size": effective_sample_size(problem_weights),
@@ -135,7 +136,7 @@ class ProblemFigures:
         }
 
     def costs(self, state: TrainerState) -> dict[str, float]:
-        """Return what training has cost so far, as [`training_costs.costs_so_far`], with the refreshes."""
+        """Return what training has cost so far, as [`costs_so_far`], with the refreshes."""
         costs = costs_so_far(state)
         if self.refresh is not None:
             costs["tokens_generated"] += self.refresh.num_tokens

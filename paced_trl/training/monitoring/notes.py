@@ -1,8 +1,7 @@
 """
-What went wrong while a run trained, kept beside its model: `advice.json`, which the report shows.
+What went wrong while a run trained, kept beside its model in `advice.json`: advice and Python's warnings, each once.
 
-Responsible for the file: advice and Python's warnings, each once, whole after a kill. Decides nothing; advice is
-`training_advice.py`'s. Ours.
+Loads no torch: the report reads the file.
 """
 
 from __future__ import annotations
@@ -22,15 +21,7 @@ _MAX_LENGTH = 1000  # characters of one warning
 
 
 def keep_note(directory: Path, subject: str, text: str, step: int | None = None) -> None:
-    """
-    Add a note to a run's `advice.json`, unless one on its subject is there: the run may have been interrupted since.
-
-    Args:
-        directory (`Path`): Directory of the run.
-        subject (`str`): What the note is about.
-        text (`str`): One or two sentences.
-        step (`int`, *optional*): The optimizer step at which it was due, where that is known.
-    """
+    """Add a note to a run's `advice.json`, unless one on its subject is there: the run may have been interrupted."""
     path = directory / ADVICE
     kept = read_notes(path) if path.exists() else []
     if subject not in {each["subject"] for each in kept}:
@@ -39,13 +30,7 @@ def keep_note(directory: Path, subject: str, text: str, step: int | None = None)
 
 
 def read_notes(path: Path) -> list[dict[str, Any]]:
-    """
-    Return the notes of an `advice.json`: `step`, `subject` and `text` of each.
-
-    Raises:
-        ValueError: If the file is no JSON.
-        KeyError: If a note lacks one of these.
-    """
+    """Return the notes of an `advice.json`: `step`, `subject` and `text` of each."""
     notes = json.loads(path.read_text(encoding="utf-8"))
     return [{key: each[key] for key in ("step", "subject", "text")} for each in notes]
 

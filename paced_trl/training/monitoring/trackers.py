@@ -1,28 +1,32 @@
 """
-Trackers that take more than scalars: which of them are on, and how each takes a histogram.
+What reaches trackers and files beside scalars: histograms of the problems, and the table of completions.
 
-Scalars reach every tracker through transformers' callbacks; this is for tables and histograms. Knows nothing of what
-is tracked. Ours.
+Scalars reach every tracker through transformers' callbacks.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from trl.trainer.utils import print_prompt_completions_sample
+
+
+if TYPE_CHECKING:
+    from ..config import PacedConfig
+
+# Beside TRL's `prompt` and `completion`; `None` where a completion has none.
+EXTRA_COLUMNS = ("verdict", "problem_weight", "pass_rate")
 
 
 def table_trackers(report_to: str | Iterable[str] | None) -> list[Any]:
-    """
-    Return the modules of the trackers with tables and histograms, `wandb` and `trackio`, that a run reports to.
-
-    Args:
-        report_to (`str` or `Iterable[str]`, *optional*): As in [`~transformers.TrainingArguments`].
-    """
+    """Return the modules of the trackers with tables and histograms, `wandb` and `trackio`, that a run reports to."""
     names = [report_to] if isinstance(report_to, str) else list(report_to or [])
     modules = [importlib.import_module(name) for name in ("wandb", "trackio") if name in names]
     return [module for module in modules if module.__name__ != "wandb" or module.run is not None]
@@ -35,15 +39,7 @@ def log_histograms(
     report_to: str | Iterable[str] | None,
     callbacks: Iterable[Any] = (),
 ) -> None:
-    """
-    Log a histogram of each of `values` to every tracker that has histograms.
-
-    Args:
-        values (`Mapping[str, np.ndarray]`): Numbers by name; nan is left out.
-        step (`int`): Optimizer step.
-        report_to (`str` or `Iterable[str]`, *optional*): As in [`~transformers.TrainingArguments`].
-        callbacks (`Iterable[TrainerCallback]`, *optional*): The trainer's: TensorBoard's writer is in one of them.
-    """
+    """Log a histogram of each of `values`, nan left out, to every tracker that has them: TensorBoard by a callback."""
     finite = {name: numbers[np.isfinite(numbers)] for name, numbers in values.items()}
     finite = {name: numbers for name, numbers in finite.items() if numbers.size}
     for tracker in table_trackers(report_to):
@@ -56,13 +52,7 @@ def log_histograms(
 
 
 class Histograms(TrainerCallback):
-    """
-    Log histograms of the problems' weights and pass rates, at the first log and whenever they have changed.
-
-    Args:
-        values (`Callable[[], dict[str, np.ndarray]]`): Gives the numbers, by the name they are logged under.
-        callbacks (`list[TrainerCallback]`): The trainer's callbacks, in one of which TensorBoard's writer is.
-    """
+    """Log histograms of what `values` returns, by name, at the first log and whenever it has changed."""
 
     def __init__(
         self, values: Callable[[], dict[str, npt.NDArray[np.float64]]], callbacks: list[TrainerCallback]
@@ -89,3 +79,29 @@ class Histograms(TrainerCallback):
         if changed:
             log_histograms(changed, state.global_step, report_to=args.report_to, callbacks=self.callbacks)
             self._logged |= {name: numbers.copy() for name, numbers in changed.items()}
+
+
+def write_completions(columns: Mapping[str, Sequence[Any]], args: PacedConfig, step: int) -> Path:
+    """
+    Print a sample of the latest completions, and write all, with what PACED knows of each, to a file and to trackers.
+
+    TRL 1.16 builds the table of `log_completions` inside `DistillationTrainer.log` from prompts and completions only.
+    This one takes its place, with the same file names, print and trackers, until TRL's takes further columns.
+    """
+    rows = {name: list(values) for name, values in columns.items()}
+    shown = {name: [_in_short(value) for value in rows[name]] for name in EXTRA_COLUMNS}
+    num_shown = len(rows["prompt"]) if args.num_completions_to_print is None else args.num_completions_to_print
+    print_prompt_completions_sample(rows["prompt"], rows["completion"], {}, None, step, num_shown, extra=shown)
+    table = pd.DataFrame({"step": [step] * len(rows["prompt"]), **rows})
+    path = Path(str(args.output_dir), "completions", f"completions_{step:05d}.parquet")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.to_parquet(path)
+    if args.log_unique_prompts:
+        table = table.drop_duplicates(subset=["prompt"])
+    for tracker in table_trackers(args.report_to):
+        tracker.log({"completions": tracker.Table(dataframe=table)})
+    return path
+
+
+def _in_short(value: Any) -> str:
+    return "" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,9 +1,8 @@
 """
-Mean@k of held-out problems while a student trains: verdicts of several completions per problem, brought together.
+Mean@k of held-out problems while a student trains, and the end of a run that forgets too much.
 
-Responsible for counting each problem once, and each of its completions once: batches hold parts of a problem, several
-processes hold parts of a batch, and a data loader fills its last batches up with rows from the start. A full
-evaluation, with intervals and a file, is `evaluation.py`. Ours.
+Each problem counts once, and each of its completions once: batches hold parts of a problem, several processes hold
+parts of a batch, and a data loader fills its last batches up with rows from the start.
 """
 
 from __future__ import annotations
@@ -58,25 +57,17 @@ class Validation:
         self._verdicts.clear()
 
     def observe(self, rows: Iterable[int], verdicts: Sequence[Verdict | str]) -> None:
-        """
-        Count verdicts, those of all processes.
-
-        Args:
-            rows (`Iterable[int]`, length B): Number of the problem that each completion is of.
-            verdicts (`Sequence[Verdict]`, length B): Beyond k of a problem they are copies, and do not count.
-        """
+        """Count the verdicts of all processes, each of a problem's row; beyond k of one they are copies."""
         for row, verdict in zip(rows, verdicts, strict=True):
             if len(self._verdicts[row]) < self.num_generations:
                 self._verdicts[row].append(Verdict(verdict))
 
     def metrics(self) -> dict[str, float]:
         """
-        Return means over problems; each problem counts alike, however many of its verdicts are valid.
+        Return means over problems, which count alike, however many of their verdicts are valid; empty without any.
 
-        Returns:
-            `dict[str, float]`: `mean@k`, the mean over problems of passed over valid completions; `pass@k`, the share
-            of problems of which one passed (for k above 1); `num_problems`, how many have a valid verdict. Empty if
-            none has.
+        `mean@k` is the mean of passed over valid completions, `pass@k` (for k above 1) the share of problems of which
+        one passed, `num_problems` how many have a valid verdict.
         """
         valid = [[v is Verdict.PASSED for v in verdicts if v.is_valid] for verdicts in self._verdicts.values()]
         valid = [passed for passed in valid if passed]
@@ -93,13 +84,7 @@ def check_validation(eval_strategy: str, problems: Dataset, held_out: Mapping[st
     """
     Refuse an evaluation without held-out problems, and held-out problems without an evaluation; warn of shared ones.
 
-    Args:
-        eval_strategy (`str`): `"no"`, `"steps"` or `"epoch"`.
-        problems (`datasets.Dataset`): Training problems, with `problem_id`.
-        held_out (`Mapping[str, datasets.Dataset]`): Held-out problems, with `problem_id`, by name of their set.
-
-    Raises:
-        ValueError: If one of `eval_strategy` and a set is given without the other.
+    Both data sets have `problem_id`; `held_out` is by name of the set.
     """
     if not held_out:
         if eval_strategy != "no":
@@ -125,17 +110,7 @@ def check_validation(eval_strategy: str, problems: Dataset, held_out: Mapping[st
 
 
 def check_forgetting(max_forgetting: float | None, eval_dataset: Any, verifier: Any) -> None:
-    """
-    Refuse to end a run at forgetting that nothing measures.
-
-    Args:
-        max_forgetting (`float`, *optional*): As in [`~paced_trl.PacedConfig`].
-        eval_dataset: Held-out problems of the trainer, or a mapping of sets.
-        verifier: The trainer's verifier, None for none.
-
-    Raises:
-        ValueError: If there is no set `"retention"` or no verifier.
-    """
+    """Refuse to end a run at forgetting that nothing measures: without a set `"retention"` or a verifier."""
     if max_forgetting is None:
         return
     if not (isinstance(eval_dataset, Mapping) and RETENTION in eval_dataset) or verifier is None:
@@ -150,9 +125,7 @@ class StopAtForgetting(TrainerCallback):
     """
     End training when mean@k on problems of another kind has fallen too far; say so, and keep it in `advice.json`.
 
-    Args:
-        max_forgetting (`float`): How far it may fall below its first value, that of the untouched student.
-        metric (`str`): What it is logged as.
+    `metric` may fall `max_forgetting` below its first value, that of the base student.
     """
 
     def __init__(self, max_forgetting: float, metric: str) -> None:
@@ -170,7 +143,7 @@ class StopAtForgetting(TrainerCallback):
         now = (metrics or {}).get(self.metric)
         if now is None:
             return
-        # The log is in the checkpoint, and so a resumed run has the untouched student's value, too.
+        # The log is in the checkpoint, and so a resumed run has the base student's value, too.
         first = next((entry[self.metric] for entry in state.log_history if self.metric in entry), now)
         if first - now <= self.max_forgetting:
             return

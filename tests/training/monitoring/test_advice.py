@@ -57,7 +57,7 @@ def test_stages_are_not_compared_with_each_other(caplog: pytest.LogCaptureFixtur
         {"paced/reverse_kl": 1.0, "completions/mean_length": 19.0},
     ]
     given = []
-    with caplog.at_level(logging.WARNING, logger="paced_trl.training.callbacks"):
+    with caplog.at_level(logging.WARNING, logger="paced_trl.training.monitoring"):
         for step, logs in enumerate(history):
             state = SimpleNamespace(is_world_process_zero=True, global_step=step, log_history=history[: step + 1])
             callback.on_log(SimpleNamespace(output_dir=tmp_path), state, None, logs)  # type: ignore[arg-type]
@@ -69,7 +69,7 @@ def test_stages_are_not_compared_with_each_other(caplog: pytest.LogCaptureFixtur
 def test_what_is_known_before_the_first_step_is_said_then(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     callback = Advice(100, at_start={"paced/problems/frontier": 0.05})
     state = SimpleNamespace(is_world_process_zero=True, global_step=0, log_history=[])
-    with caplog.at_level(logging.WARNING, logger="paced_trl.training.callbacks"):
+    with caplog.at_level(logging.WARNING, logger="paced_trl.training.monitoring"):
         callback.on_train_begin(SimpleNamespace(output_dir=tmp_path), state, None)  # type: ignore[arg-type]
         callback.on_log(SimpleNamespace(output_dir=tmp_path), state, None, {"paced/problems/frontier": 0.05})  # type: ignore[arg-type]
     assert [record.getMessage()[:30] for record in caplog.records] == ["Step 0: Only 5.0% of the probl"]
@@ -80,7 +80,7 @@ def test_it_is_given_once_and_by_one_process(caplog: pytest.LogCaptureFixture, t
     main, second = (
         SimpleNamespace(is_world_process_zero=is_main, global_step=7, log_history=[]) for is_main in (True, False)
     )
-    with caplog.at_level(logging.WARNING, logger="paced_trl.training.callbacks"):
+    with caplog.at_level(logging.WARNING, logger="paced_trl.training.monitoring"):
         for _ in range(3):
             callback.on_log(SimpleNamespace(output_dir=tmp_path), main, None, {"completions/clipped_ratio": 1.0})  # type: ignore[arg-type]
             other.on_log(SimpleNamespace(output_dir=tmp_path), second, None, {"completions/clipped_ratio": 1.0})  # type: ignore[arg-type]

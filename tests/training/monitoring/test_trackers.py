@@ -14,8 +14,7 @@ import pytest
 
 from helpers.training import COUNTS, ONLINE, PROMPTS, passes_by_prompt, problems
 from paced_trl import Verdict
-from paced_trl.training.monitoring.completions_table import write_completions
-from paced_trl.training.monitoring.trackers import Histograms, log_histograms
+from paced_trl.training.monitoring.trackers import Histograms, log_histograms, write_completions
 
 
 class FakeTracker(ModuleType):

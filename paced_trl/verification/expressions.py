@@ -1,0 +1,263 @@
+"""
+What of a gold or an answer is mathematics, in the notation that math-verify reads whole.
+
+Unicode, units, set builders, number bases and dots are rewritten. Text only; nothing is parsed here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from decimal import Decimal
+
+from .answers import boxed_span
+from .numbers import normalized, read_number, without_units
+
+
+MAX_LENGTH = 300  # characters; what is longer is a text, not an answer
+_RECURRING_DECIMAL = re.compile(r"(?<![\d.])(\d{1,15})\.(\d{0,15})\\(?:overline|bar)\{(\d{1,15})\}")
+_FORMULA = re.compile(r"\${1,2}([^$]+)\${1,2}|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_SCIENTIFIC_NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?[eE][-+]?\d{1,3}")
+_TEXT_COMMAND = re.compile(r"\\(?:text\w*|mathrm|mbox|operatorname|begin|end|mathbb|mathcal)\s*\{[^{}]*\}")
+_MATHEMATICS = re.compile(r"[\d\\+*/^=<>-]|[A-Za-z)]!")
+DECIMAL_COMMA = re.compile(r"-?\d+,\d{1,2}")  # one number or two
+# Letters that mean prose rather than a product of variables.
+_WORD = re.compile(
+    r"(?<![\\A-Za-z])(?!(?:sin|cos|tan|cot|sec|csc|log|exp|sqrt|min|max|gcd|lcm|mod)(?![A-Za-z]))"
+    r"(?:[A-Za-z]{3,}|an|as|at|be|by|do|if|in|is|it|no|of|on|or|so|to|we|am|pm|cm|mm|km|kg|mg|ft|hr)(?![A-Za-z])"
+)
+_SYMBOLS = {
+    "\u2212": "-",
+    "\\varnothing": "\\emptyset",
+    "∅": "\\emptyset",
+    "π": "\\pi ",
+    "∞": "\\infty ",
+    "≤": "\\leq ",
+    "≥": "\\geq ",
+    "≠": "\\neq ",
+    "×": "\\times ",
+    "·": "\\cdot ",
+    "⋅": "\\cdot ",
+    "÷": "\\div ",
+    "∪": "\\cup ",
+    "∩": "\\cap ",
+    "∈": "\\in ",
+    "±": "\\pm ",
+    "ℝ": "\\mathbb{R}",
+    "ℤ": "\\mathbb{Z}",
+    "θ": "\\theta ",
+    "→": "\\to ",
+    "²": "^{2}",
+    "³": "^{3}",
+    "⁴": "^{4}",
+    "\\leqslant": "\\leq",
+    "\\geqslant": "\\geq",
+    "\\infin ": "\\infty ",
+    "\\quad": " ",
+    "\\qquad": " ",
+    "\\dots": "\\ldots",
+    "\\cdots": "\\ldots",
+    "…": "\\ldots ",
+    "...": "\\ldots ",
+}
+_SYMBOL = re.compile(
+    "|".join(
+        re.escape(symbol) + ("(?![A-Za-z])" if symbol[-1].isalpha() and symbol[0] == "\\" else "")
+        for symbol in sorted(_SYMBOLS, key=len, reverse=True)
+    )
+)
+_ROOT = re.compile(r"√\s?(?:\{([^{}]{1,40})\}|\(([^()]{1,40})\)|([\d.]{1,20}|[A-Za-z]))")
+_UPRIGHT = re.compile(r"\\(?:mathrm|text|mathit|operatorname|mathbf|bm|boldsymbol)\s?\{\s?([A-Za-z])\s?\}")
+_LIST_WORD = re.compile(r"\\text\s?\{\s{0,3}(?:and|or|,)\s{0,3}\}")
+_IN_BASE = re.compile(
+    r"(?<![\w.])(\d{1,40})_\s?(?:\{\s?(?:\\text\s?\{\s?)?(\d{1,2}|two|eight|sixteen)\s?\}?\s?\}|(\d))(?!\d)"
+)
+_SET_BUILDER = re.compile(
+    r"\A\s*\\?(?:left\s*)?\\?\{\s*([A-Za-z])\s*(?:\\in\s*\\mathbb\{R\}\s*)?(?:\\,|\s)*(?:\||\\mid|\\vert|:|\\colon|\\;\|)\s*(.{1,200}?)\s*\\?(?:right\s*)?\\?\}\s*\Z"
+)
+_BETWEEN = re.compile(
+    r"\A\s*([^<>=\\]{1,40}|-?\\infty|-?\\[dt]?frac\{[^{}]*\}\{[^{}]*\})\s*(<|\\leq?|\\lt)(?![A-Za-z])\s*([A-Za-z])\s*"
+    r"(<|\\leq?|\\lt)(?![A-Za-z])\s*([^<>=\\]{1,40}|\\infty|-?\\[dt]?frac\{[^{}]*\}\{[^{}]*\})\s*\Z"
+)
+_DEGREE_SIGN = re.compile(r"\^\s?\{?\s?(?:\\circ|∘|°)\s?\}?|°|\\degree(?![A-Za-z])")
+_OPERATOR = re.compile(r"[-+*×·÷]|\\(?:times|cdot|div|pm)(?![A-Za-z])|\)\s?\(|\d\s?\(|\)\s?\d")
+_PART = re.compile(
+    r"\\(?:text\w{0,6}|mbox|begin|end)\s?\{[^{}]{0,80}\}|(?P<number>\d+(?:\.\d+)?)|(?P<space>\\mathbb\s?\{[A-Z]\})"
+    r"|(?P<relation>\\(?:leq?|geq?|lt|gt|neq?|equiv)(?![A-Za-z])|[<>])|(?P<set>\\(?:cup|cap|setminus|notin)(?![A-Za-z]))"
+    r"|(?P<constant>\\(?:pi|infty|alpha|beta|gamma|delta|theta|lambda|mu|phi|omega|sigma|emptyset|Xi|Lambda)(?![A-Za-z]))"
+    r"|\\[A-Za-z]+|(?P<letter>[A-Za-z])"
+)
+_OTHER = {"<": ">", ">": "<", "\\leq": "\\geq", "\\le": "\\ge", "\\geq": "\\leq", "\\ge": "\\le", "\\lt": "\\gt"}
+_OTHER |= {"\\gt": "\\lt", "\\neq": "=", "\\ne": "=", "\\equiv": "<", "\\cup": "\\cap", "\\cap": "\\cup"}
+_OTHER |= {"\\setminus": "\\cup", "\\notin": "="}
+
+
+def readable(text: str) -> str:
+    """Return a text without notations that math-verify misreads, such as `10\\,000`, `√5` and `0.\\overline{3}`."""
+    text = _ROOT.sub(lambda match: f"\\sqrt{{{match[1] or match[2] or match[3]}}}", text)
+    text = _SYMBOL.sub(lambda match: _SYMBOLS[match[0]], text)
+    text = re.sub(r"-\s?\\?\$(?=[\d.])", "-", text)
+    text = re.sub(r"(?<=\d)\\[,;:!](?=\d{3}(?!\d))", "", text)
+    text = _RECURRING_DECIMAL.sub(_fraction_of_recurring, text)
+    return _LIST_WORD.sub(", ", _UPRIGHT.sub(r"\1", text))
+
+
+def _fraction_of_recurring(match: re.Match[str]) -> str:
+    whole, start, period = match.groups()
+    numerator = int(whole + start + period) - int(whole + start)
+    return f"\\frac{{{numerator}}}{{{'9' * len(period)}{'0' * len(start)}}}"
+
+
+def expression(text: str) -> str | None:
+    """
+    Return the mathematics that a text is or holds, without delimiters; `None` where it is prose or holds several.
+
+    Example:
+
+    ```python
+    >>> from paced_trl.verification.expressions import expression
+    >>> [expression(text) for text in ("$1,234", "**(1, 2]**.", "It is $x+1$ here.", "18 or 19 apples")]
+    ['1234', '(1, 2]', 'x+1', None]
+    ```
+    """
+    text = readable(text).strip(" \t\r\n*_`~\"'").strip()
+    if len(text) > MAX_LENGTH:
+        return None
+    span = boxed_span(text)
+    if span is not None:
+        text = text[slice(*span)]
+    number = read_number(text)
+    is_fraction = re.search(r"/\s?\d|frac|[½-⅞]", text) or DECIMAL_COMMA.fullmatch(text)
+    if number is not None and not number.is_percent and not is_fraction:
+        return str(number)
+    if _SCIENTIFIC_NUMBER.fullmatch(text):
+        return f"{Decimal(text):f}"
+    formulas = ["".join(groups) for groups in _FORMULA.findall(text)]
+    if formulas:
+        between = _FORMULA.sub("\0", text).strip(" .,;:\0")
+        if len(formulas) > 1 and re.sub(r"(?i)\b(?:and|or)\b|[\s,;.\0]", "", between):
+            return None
+        text = ", ".join(formulas)
+    elif "$" in text and number is None:
+        return None
+    text = _DEGREE_SIGN.sub("", text).strip().rstrip(".,;:。 ").strip()
+    if not text or ("\n" in text and span is None and not formulas):
+        return None
+    text = re.sub(r"\s+", " ", text)
+    return with_both_signs(_rewritten(text))
+
+
+def is_mathematics(text: str) -> bool:
+    """Return whether an expression is one, and no word or prose."""
+    return bool(_MATHEMATICS.search(text)) and not _WORD.search(_TEXT_COMMAND.sub(" ", text))
+
+
+def _rewritten(text: str) -> str:
+    """Return an expression with bases, dots and set builders as math-verify can read all of them."""
+    text = _IN_BASE.sub(lambda match: f"{match[1]}\\Xi_{{{match[2] or match[3]}}}", text)
+    text = text.replace("\\ldots", "\\Lambda")
+    text = re.sub(r"\A\s*[A-Za-z]\s*\\in(?![A-Za-z])\s*", "", text)
+    builder = _SET_BUILDER.match(text)
+    if builder is not None and builder[1] in builder[2]:
+        text = builder[2].rstrip("\\ ")
+    between = _BETWEEN.match(text)
+    if between is not None and builder is not None:
+        low, left, _, right, high = between.groups()
+        text = ("(" if left in ("<", "\\lt") else "[") + f"{low}, {high}" + (")" if right in ("<", "\\lt") else "]")
+    return text
+
+
+def is_to_be_computed(text: str) -> bool:
+    """Return whether an expression is numbers that are still to be added, subtracted, multiplied or divided."""
+    text = without_units(text.rpartition("=")[2])
+    if read_number(text) is not None or not re.search(r"\d", text):
+        return False
+    text = re.sub(r"\\(?:left|right)(?![A-Za-z])|[\s{}$]|\\[,;:! ]", "", re.sub(r"\\[dtc]?frac", "/", text))
+    return bool(
+        _OPERATOR.search(re.sub(r"\A[-+]|(?<=\()[-+](?=[\d.]+\))|(?<=[\^(,\[])-", "", text))
+        or re.search(r"\d--?\d|\d/\d+/", text)
+    )
+
+
+def with_both_signs(text: str) -> str:
+    """
+    Return an expression with each `\\pm` written out; math-verify reads it in front of a single number only.
+
+    Example:
+
+    ```python
+    >>> from paced_trl.verification.expressions import with_both_signs
+    >>> with_both_signs("0, 1 \\pm x")
+    '0, 1 + x, 1 - x'
+    ```
+    """
+    if "\\pm" not in text:
+        return text
+    signs = ({"pm": "+", "mp": "-"}, {"pm": "-", "mp": "+"})
+    written_out = [
+        re.sub(r"\\(pm|mp)(?![A-Za-z])", lambda match, sign=sign: sign[match[1]], element)  # type: ignore[misc]
+        for element in elements(text)
+        for sign in signs
+    ]
+    return ", ".join(dict.fromkeys(written_out))
+
+
+def elements(text: str) -> list[str]:
+    """Return the parts of a list, split at the commas outside of brackets."""
+    found, depth, start = [], 0, 0
+    for position, character in enumerate(text):
+        depth += (character in "([{") - (character in ")]}")
+        if character == "," and depth <= 0:
+            found.append(text[start:position].strip())
+            start = position + 1
+    return [*found, text[start:].strip()]
+
+
+def with_one_part_changed(text: str, most: int = 16) -> Iterator[tuple[str, str]]:
+    """
+    Yield an expression with one digit, letter, relation or set sign changed at a time, in two ways each.
+
+    Whoever reads the whole expression reads another one then.
+    """
+    parts = [match for match in _PART.finditer(text) if match.lastgroup is not None]
+    # The left side of `x = 3` is a name.
+    parts = [
+        part
+        for part in parts
+        if not (part.lastgroup == "letter" and re.match(r"(?:_\{?\w\}?|\([a-z]\))?\s?=", text[part.end() :]))
+    ]
+    parts = [
+        part
+        for part in parts
+        if not (
+            part.lastgroup in ("letter", "number")
+            and re.search(r"[A-Za-z][_(]\{?\Z", text[: part.start()])
+            and re.match(r"[)}]?\s?=", text[part.end() :])
+        )
+    ]
+    step = max(1, len(parts) / most)
+    for part in (parts[int(index * step)] for index in range(min(len(parts), most))):
+        kind, old = part.lastgroup, part[0]
+        if kind == "number":
+            new = (str(int(float(old)) + 3), str(int(float(old)) + 14))
+        elif kind == "letter":
+            new = tuple(letter for letter in "vwuz" if letter != old.lower())[:2]  # type: ignore[assignment]
+        elif kind == "space":
+            new = ("\\mathbb{Q}", "\\mathbb{N}")
+        elif kind == "constant":
+            new = ("\\psi ", "\\rho ")
+        else:
+            new = (_OTHER.get(old, "="), "=")
+        before, after = text[: part.start()], text[part.end() :]
+        yield f"{before}{new[0]}{after}", f"{before}{new[1]}{after}"
+
+
+def plain_gold(text: str) -> bool:
+    """Return whether a text is words around a single number, "18 dollars", with no mathematics left over."""
+    text = normalized(text)
+    numbers = re.findall(r"\d[\d,]*(?:\.\d+)?|\.\d+", text)
+    rest = re.sub(r"\d[\d,]*(?:\.\d+)?|\.\d+", " ", text)
+    return (
+        len(numbers) == 1
+        and re.fullmatch(r"(?:[\s.,!?'\"%$€£¥*:;-]|(?:[A-Za-z]{2,}|[aAI])(?![A-Za-z]))*", rest) is not None
+    )

@@ -1,0 +1,259 @@
+"""
+How one number may be written, and whether a text is one number or more than that.
+
+Arithmetic is exact (fractions) and every pattern is bounded, so that it needs no process that could be killed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from fractions import Fraction
+from typing import NamedTuple
+
+from .answers import NEGATION
+
+
+_MAX_DIGITS = 400
+_MAX_EXPONENT = 999
+_GROUPED = r"[0-9]{1,3}(?:(?:,[0-9]{3}){1,100}|(?: [0-9]{3}){1,100})(?![0-9])"
+_DIGITS = rf"(?:(?:{_GROUPED}|[0-9]++)(?:\.[0-9]*+)?|\.[0-9]++)"
+_POWER = r"\s?(?:[×x*·]|\\times|\\cdot)\s?10\s?\^\s?\{?\s?([-+]?[0-9]++)\s?\}?|[eE]([-+]?[0-9]++)"
+_CURRENCY = (
+    r"(?:\\?[$€£¥₹₩₽]|USD|EUR|GBP|Rs\.?|\\(?:text|mathrm)\s?\{\s?\\?[$€£¥]\s?\}|"
+    r"\\(?:euro|pounds|texteuro)(?![A-Za-z]))"
+)
+_FRACTION = rf"\\[dtc]?frac\s?\{{\s?(?P<top>-?{_DIGITS})\s?\}}\s?\{{\s?(?P<bottom>-?{_DIGITS})\s?\}}"
+_NUMBER = re.compile(
+    # A sign counts where no word, number or bracket precedes it: in "8-3" it is a subtraction, in "A-3" a hyphen.
+    rf"(?P<sign>(?<![\w)\]}}.])[-+](?!\s)|^\s{{0,4}}[-+]\s)?(?:{_CURRENCY}\s?)?(?P<inner_sign>(?<=[$€£¥₹])[-+])?"
+    rf"(?:{_FRACTION}"
+    rf"|10\s?\^\s?\{{?\s?(?P<ten>[-+]?[0-9]++)\s?\}}?"
+    rf"|(?P<number>(?<![A-Za-z_0-9]){_DIGITS})(?:{_POWER})?"
+    rf"(?:\s?\\[dtc]?frac\s?\{{\s?(?P<mixed>[0-9]{{1,9}})\s?\}}\s?\{{\s?(?P<under>[0-9]{{1,9}})\s?\}}"
+    rf"|(?:(?:(?:\s|\s?[-–]\s?(?=[0-9]{{1,9}}/))(?P<part>[0-9]{{1,9}}))?\s?/\s?(?P<over>{_DIGITS})))?)"
+    r"(?P<percent>\s?\\?[%％]|\s(?:percent|per cent|pct)\b)?"
+)
+_POWER_GROUP = _NUMBER.groupindex["number"] + 1
+_DECIMAL_COMMA = re.compile(r"(?<![0-9,.(\[{])([0-9]{1,15}),([0-9]{1,2})(?![0-9,)\]}]|\.[0-9])")
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
+_WIDE = str.maketrans("０１２３４５６７８９．，－＋／（）＝", "0123456789.,-+/()=")
+_TEN_TO_SUPERSCRIPT = re.compile(r"(?<![0-9])10([⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]{1,6})")
+# White space that groups digits, and LaTeX's ways to write it; the minus signs that are no hyphen.
+_THIN_SPACE = re.compile(r"(?<=[0-9])(?:[\u00a0\u2009\u202f]|\\[,!;:]|\{,\}(?:\\!)?|,\\!)(?=[0-9]{3})")
+_SHORT_FRACTION = re.compile(r"(\\[dtc]?frac)\s{0,3}(?:\{([0-9]{1,15})\}|([0-9]))\s{0,3}(?:\{([0-9]{1,15})\}|([0-9]))")
+_VULGAR = dict(
+    zip(
+        "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞",
+        ["1/2", "1/3", "2/3", "1/4", "3/4", "1/5", "2/5", "3/5", "4/5", "1/6", "5/6", "1/8", "3/8", "5/8", "7/8"],
+        strict=True,
+    )
+)
+
+# What may surround a number without changing it.
+_DELIMITERS = re.compile(r"\\[()\[\]]|\\(?:left|right|displaystyle|textstyle|bf|rm)(?![A-Za-z])|[*`~]|\\boxed(?=\{)")
+_TEXT = re.compile(r"\\(?:text\w{0,6}|mathrm|mathbf|mathsf|mbox|hbox|operatorname)\s?\{([^{}]{0,80})\}")
+_POWER_OF_UNIT = r"(?:\s?\^\s?\{?\s?-?[1-9]\s?\}?|[²³])?"
+_SHORT_UNIT = (
+    r"(?:k?m|[cdmnµμ]m|mi|ft|in|yd|k?g|mg|lbs?|oz|ml|mL|[dc]l|L|hrs?|h|mins?|secs?|s|ms|k?Hz|[kKMG]B|k?W|kWh|k?N|k?J|V|mph|"
+    r"km/h|kph|m/s|Pa|mol|rad|am|pm|st|nd|rd|th|USD|EUR|GBP|rs|cents?|dollars?)"
+)
+_DEGREE = (
+    r"(?:\s?\^\s?\{?\s?(?:\\circ|∘|◦|°)\s?\}?|\s?°|\s?\\(?:degree|circ|degrees)(?![A-Za-z]))(?:\s?[CFK](?![A-Za-z]))?"
+)
+_NOT_A_UNIT = (
+    r"(?:or|and|not|nor|plus|minus|times|over|divided|to|than|less|more|hundred|thousand|million|billion|trillion|"
+    r"dozen|half|halves|thirds?|quarters?|fourths?|point|squared|cubed|but|sin|cos|tan|log|ln|mod|if|when|is|are|was)"
+)
+_UNIT = re.compile(
+    rf"(?:{_DEGREE}|\s?{_CURRENCY}|\s{{0,3}}{_SHORT_UNIT}(?![A-Za-z]){_POWER_OF_UNIT}"
+    rf"(?:\s?/\s?{_SHORT_UNIT}(?![A-Za-z]){_POWER_OF_UNIT})?"
+    rf"|\s{{1,3}}(?!{_NOT_A_UNIT}(?![A-Za-z]))[A-Za-z]{{2,24}}(?:[-'][a-z]{{1,20}})?{_POWER_OF_UNIT}(?:\s?/\s?[A-Za-z]{{1,24}})?"
+    r"|\s{1,3}(?:a|of|per|the)(?=\s)|[元円원個个人岁歳天年月日本只头匹点時时分秒米千克厘]{1,4}){1,8}"
+)
+_LEFT_OF_EQUALS = re.compile(r"\A[^=]{0,300}(?<![<>!≠])=(?!=)\s{0,4}")
+_APPROXIMATELY = re.compile(
+    r"(?i)\A(?:(?:only|exactly|about|approximately|around|roughly|simply|just|a total of|still)\s|≈|\\approx|~)\s?"
+)
+_RELATION = re.compile(r"[<>≤≥≠]|\\(?:leq?|geq?|neq?|lt|gt|in|notin)(?![A-Za-z])|!=")
+_OPERATOR = re.compile(r"[-+*/^!√×÷·±∪]|\\(?:times|cdot|div|sqrt|frac|pi|pm|binom|log|sin|cos|tan|cup)(?![A-Za-z])")
+_FILLER = (
+    r"(?:(?:maybe|perhaps|possibly|probably|even|else|rather|is|it|it's|be|might|could|may|also|the|either|about|an?|"
+    r"answer|=)\s{1,3}){0,5}"
+)
+_CONNECTOR = re.compile(
+    r"(?i)(?:\s{0,3}[A-Za-z°%\\{}]{1,24}){0,2}[\s$*_)}]{0,6}"
+    rf"(?:(?P<or>[,;(]?\s{{0,3}}(?:\\text\s?\{{)?\s{{0,3}}\b(?:or|to|oder|ou|vs\.?|versus)\b\s?\}}?|或|、)|(?P<and>[,;&]|\band\b|\bund\b|和))"
+    rf"[\s$*_({{\\]{{0,6}}{_FILLER}[\s$*_({{\\]{{0,6}}\Z"
+)
+
+
+class StatedNumber(NamedTuple):
+    """A number as it was written; `is_percent` says that a percent sign follows it."""
+
+    value: Fraction
+    is_percent: bool
+
+    def __str__(self) -> str:
+        """Return the number in decimals where they are finite, else as a fraction."""
+        denominator = self.value.denominator
+        for factor in (2, 5):
+            while denominator % factor == 0:
+                denominator //= factor
+        text = str(self.value)
+        if denominator == 1 and self.value.denominator != 1 and len(text) <= 60:
+            places = 0
+            while (self.value * 10**places).denominator != 1:
+                places += 1
+            digits = str(abs(self.value.numerator) * 10**places // self.value.denominator).zfill(places + 1)
+            text = f"{'-' * (self.value < 0)}{digits[:-places]}.{digits[-places:]}"
+        return f"{text}%" if self.is_percent else text
+
+
+def normalized(text: str) -> str:
+    """Return a text with one way to write digits, signs, separators and short fractions."""
+    text = re.sub("[\u2212\u2012\u2013\ufe63]", "-", text.translate(_WIDE))
+    text = _TEN_TO_SUPERSCRIPT.sub(lambda match: "10^" + match[1].translate(_SUPERSCRIPTS), text)
+    text = re.sub("[½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞]", lambda match: " " + _VULGAR[match[0]], text)
+    text = _SHORT_FRACTION.sub(lambda m: f"{m[1]}{{{m[2] or m[3]}}}{{{m[4] or m[5]}}}", text)
+    return _DECIMAL_COMMA.sub(r"\1.\2", _THIN_SPACE.sub(",", text))
+
+
+def read_numbers(text: str) -> list[StatedNumber | None]:
+    """
+    Return the numbers in a text, in their order; `None` stands for one that is too large to be meant.
+
+    Example:
+
+    ```python
+    >>> from paced_trl.verification.numbers import read_numbers
+    >>> [str(number.value) for number in read_numbers("$1,234.50, then 3/4 of 2.5e3")]
+    ['2469/2', '3/4', '2500']
+    ```
+    """
+    return [_number(match) for match in _NUMBER.finditer(normalized(text))]
+
+
+def _number(match: re.Match[str]) -> StatedNumber | None:
+    power = match["ten"] or match.group(_POWER_GROUP) or match.group(_POWER_GROUP + 1) or "0"
+    pieces = [match["number"] or "1", match["top"] or "1", match["bottom"] or "1", match["over"] or "1"]
+    if any(len(piece) > _MAX_DIGITS for piece in (*pieces, power)) or abs(int(power)) > _MAX_EXPONENT:
+        return None
+    number, top, bottom, over = (Fraction(re.sub("[, ]", "", piece)) for piece in pieces)
+    if bottom == 0 or over == 0 or match["under"] == "0":
+        return None
+    if match["part"]:  # 2 1/2
+        value = number + Fraction(int(match["part"])) / over
+    elif match["mixed"]:  # 3\frac{1}{4}
+        value = number + Fraction(int(match["mixed"]), int(match["under"]))
+    else:
+        value = number * top / bottom / over * Fraction(10) ** int(power)
+    is_negative = (match["sign"] or "").strip() == "-" or match["inner_sign"] == "-"
+    return StatedNumber(-value if is_negative else value, bool(match["percent"]))
+
+
+def without_units(text: str) -> str:
+    """Return a text without `\\text{...}` around words, delimiters, markup and white space around all of it."""
+    text = _TEXT.sub(lambda match: f" {match[1]}", _DELIMITERS.sub("", text))
+    text = re.sub(r"\\[,;:!]|\\ |~|\\quad", " ", text).strip().strip("\"'").rstrip(".,;:!?。，； ")
+    for _ in range(3):  # brackets around all of it, of one kind
+        inner = re.fullmatch(r"\{([^{}]*)\}|\(([^(),]*)\)|\$([^$]+)\$?|\$\$([^$]+)\$\$", text)
+        if inner is None:
+            break
+        text = next(group for group in inner.groups() if group is not None).strip().rstrip(".")
+    return text
+
+
+def read_number(text: str) -> StatedNumber | None:
+    """Return the number that all of a text is, with a unit, a currency or `x =` around it; else `None`."""
+    text = _APPROXIMATELY.sub("", without_units(normalized(text)))
+    for candidate in (text, _LEFT_OF_EQUALS.sub("", text) if text.count("=") == 1 else text):
+        candidate = without_units(_APPROXIMATELY.sub("", candidate))
+        match = _NUMBER.match(candidate)
+        if match is None or _RELATION.search(candidate):
+            continue
+        if match.end() == len(candidate) or _UNIT.fullmatch(candidate, match.end()):
+            return _number(match)
+    return None
+
+
+def one_side(text: str) -> StatedNumber | None:
+    """Return the number that a text is, or the last of the sides of its equations that is one."""
+    whole = read_number(text)
+    if whole is not None or "=" not in text or _RELATION.search(text):
+        return whole
+    sides = [read_number(side) for side in text.split("=")[-6:]]
+    return next((side for side in reversed(sides) if side is not None), None)
+
+
+def read_one_number(text: str) -> StatedNumber | bool | None:
+    """
+    Return the number that a statement is about.
+
+    Of a chain the last part between `=` counts that is a number. `None` is a statement that is not one number: several
+    different ones, one that is to be computed, a relation, one too large to be meant. `False` is one without any.
+    """
+    whole = one_side(text)
+    if whole is not None:
+        return whole
+    text = normalized(text)
+    text = text if re.search(r"[!<>]=", text) else text.rpartition("=")[2]
+    matches = list(_NUMBER.finditer(text))
+    if not matches:
+        return False
+    if re.search(r"\\[A-Za-z]+|√", _TEXT.sub(" ", _DELIMITERS.sub("", text[: matches[0].start()]))):
+        return None  # \sqrt{2}, \binom{5}{2}
+    if _RELATION.search(text) or re.match(
+        r"\s{0,3}(?:[*×·^!√]|\\(?:times|cdot|div|sqrt|pi|pm)|[-+/]\s?[\d(\\√])", text[matches[0].end() :]
+    ):
+        return None
+    if re.match(r"[A-Za-z(]", text[matches[0].end() :][:1]) and not _UNIT.match(text, matches[0].end()):
+        return None  # 2x, 2(3)
+    return first_of(text, matches)
+
+
+def first_of(text: str, matches: list[re.Match[str]]) -> StatedNumber | bool | None:
+    """Return the first number that is not said to be wrong, `None` where another is said to be the answer as well."""
+    kept = [match for match in matches if not NEGATION.search(text[max(0, match.start() - 60) : match.start()])]
+    if not kept:
+        return False
+    first = _number(kept[0])
+    for before, after in itertools.pairwise(kept[:3]):
+        link = _CONNECTOR.fullmatch(text[before.end() : after.start()])
+        if link is None:
+            break
+        rest = text[after.end() : after.end() + 40]
+        is_last = re.fullmatch(r"(?:[\s\\]{0,3}[A-Za-z]{1,20}){0,2}[\s.!?$*_)}\]]{0,8}", rest) is not None
+        if _number(after) != first and (link["or"] or is_last):
+            return None
+    return first
+
+
+def last_number(text: str) -> StatedNumber | bool | None:
+    """Return the last number of a text that is not said to be wrong; `None` and `False` as in [`read_one_number`]."""
+    text = normalized(text)
+    matches = list(_NUMBER.finditer(text))
+    while matches and NEGATION.search(text[max(0, matches[-1].start() - 60) : matches[-1].start()]):
+        matches.pop()
+    if not matches:
+        return False
+    last = matches[-1]
+    if len(matches) > 1:
+        before = matches[-2]
+        link = _CONNECTOR.fullmatch(text[before.end() : last.start()][:100])
+        rest = text[last.end() : last.end() + 40]
+        is_last = re.fullmatch(r"(?:[\s\\]{0,3}[A-Za-z]{1,20}){0,2}[\s.!?$*_)}\]]{0,8}", rest) is not None
+        negated = NEGATION.search(text[max(0, before.start() - 60) : before.start()])
+        if link and (link["or"] or (link["and"] and is_last)) and not negated and _number(before) != _number(last):
+            return None
+    return _number(last)
+
+
+def equal_numbers(answer: StatedNumber, gold: StatedNumber) -> list[tuple[Fraction, Fraction]]:
+    """Return the pairs of values that may be compared: 50% is both 50 and 0.5, unless both are percentages."""
+    if answer.is_percent == gold.is_percent:
+        return [(answer.value, gold.value)]
+    scales = (Fraction(1), Fraction(1, 100))
+    if answer.is_percent:
+        return [(answer.value * scale, gold.value) for scale in scales]
+    return [(answer.value, gold.value * scale) for scale in scales]
