@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,11 +58,13 @@ class RunDirectory:
     """
     Claim `path` for a run with these settings, or refuse a directory that holds another run or a foreign model.
 
-    Its `status` is `"new"`, `"started"` (an earlier attempt with these settings ended early) or `"finished"`.
+    Its `status` is `"new"`, `"started"` (an earlier attempt with these settings ended early) or `"finished"`. Settings
+    in `may_differ` are not compared.
     """
 
-    def __init__(self, path: str | Path, settings: dict[str, Any]) -> None:
+    def __init__(self, path: str | Path, settings: dict[str, Any], *, may_differ: Collection[str] = ()) -> None:
         self.path = Path(path)
+        self.may_differ = may_differ
         self.settings = json.loads(json.dumps(settings, default=str))
         self.status: Literal["new", "started", "finished"] = "new"
         manifest = self.path / MANIFEST
@@ -78,7 +81,7 @@ class RunDirectory:
     def _refuse_other_run(self, stored: dict[str, Any]) -> None:
         there, now = dotted(stored), dotted(self.settings)
         differing = []
-        for name in sorted(there.keys() | now.keys()):
+        for name in sorted((there.keys() | now.keys()) - {*self.may_differ}):
             before, after = (settings.get(name, DROPPED_SETTINGS.get(name)) for settings in (there, now))
             # A setting that an earlier version did not have does not matter while it is off.
             if before != after and not (name not in there and after is False):
@@ -88,6 +91,12 @@ class RunDirectory:
                 f"{str(self.path)!r} holds a run with {'; '.join(differing)}. Choose another `--output_dir`, or the "
                 "same settings to continue."
             )
+
+    @staticmethod
+    def stored_settings(path: str | Path) -> dict[str, Any]:
+        """Return the settings of the run that a directory holds, none where it holds none."""
+        manifest = Path(path, MANIFEST)
+        return dict(json.loads(manifest.read_text())["settings"]) if manifest.exists() else {}
 
     def mark(self, status: Literal["started", "finished"]) -> None:
         """Write the run's settings and status."""

@@ -111,6 +111,12 @@ class ProblemArguments(Settings):
                 f"`{given}` is given without `{other}`: a pass rate needs both counts. Name both columns."
             )
 
+    def record(self, *, as_chat: bool) -> dict[str, Any]:
+        """Return the settings as a run's record has them: those of version 0.1.0, and of later ones what is given."""
+        later = ("problem_weight_column", "pass_rate_column", "num_passed_column", "num_valid_column")
+        given = {name: value for name, value in vars(self).items() if name not in later or value is not None}
+        return given | {"as_chat": as_chat}
+
     def load_options(self) -> dict[str, Any]:
         """Return the keyword arguments of [`load_problems`] that shape columns and prompts."""
         options = {
@@ -311,6 +317,11 @@ class EvaluateArguments(Settings):
         False,
         "Evaluate on the training problems (--dataset_name) as well, as the set 'training': what training changed "
         "there, for the report's figures and its table of problems.",
+    )
+    verifier_by_set: dict[str, Any] | str | None = setting(
+        None,
+        "Verifiers of sets whose answers are of another kind, by set: a name, or a name with its options, e.g. "
+        '\'{"mmlu": {"verifier": "choice", "choices": "ABCD"}}\'. Default: verifier, for all sets.',
     )
     num_eval_generations: int = setting(4, "Completions per held-out problem (k of mean@k).", at_least=1)
     baseline: list[str] = setting(

@@ -84,11 +84,13 @@ def test_step_by_step(
     assert "- baseline" in printed and "maj@k" in printed and "lighteval" not in printed
     for model in ("student", "run"):
         assert len(Evaluation.load(run / "evaluation" / model / "test.json").problem_ids) == 24
+    assert json.loads((run / "evaluation/run/baselines.json").read_text()) == [str(run / "evaluation/student")]
     report.run(["--output_dir", str(run)])
     printed = capsys.readouterr().out
     assert f"Report: {run / 'report.html'}" in printed and "On test, " in printed
     assert {file.stem for file in (run / "figures").iterdir()} >= {
         "pass_rates",
+        "completions",
         "held_out_curves",
         "weights_over_steps",
     }

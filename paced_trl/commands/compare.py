@@ -45,16 +45,19 @@ def run(arguments: Sequence[str]) -> None:
     from ..evaluation.evaluation import Evaluation
     from ..evaluation.run_comparison import arms_so_far, run_comparison
     from ..processes import Processes
+    from ..training.config import refuse_sharding
     from ..training.run import Distilled
     from .estimation_steps import describe_pass_rates, estimate_student
     from .evaluation_steps import curve_settings, evaluate_sets
     from .training_steps import shared_tokens, train_student, training_problems
 
     recipe.comparison.complete(args, arms_so_far(output_dir))
-    with recipe.verifier() as verifier:
+    if recipe.comparison.curve_points > 0:
+        refuse_sharding(args, f"`curve_points` is {recipe.comparison.curve_points}", "Set `curve_points` to 0")
+    with recipe.verifier() as verifier, recipe.verifier_by_set() as by_set:
         problems = recipe.problems()
         held_out = recipe.validation_problems(problems)
-        curve = curve_settings(recipe, verifier)
+        curve = curve_settings(recipe, verifier, by_set)
         table = estimate_student(recipe, problems, verifier)
         processes = Processes.current()
         processes.wait()
@@ -68,7 +71,7 @@ def run(arguments: Sequence[str]) -> None:
             return train_student(recipe, arm, data, verifier, held_out, on_the_way)
 
         def evaluate(name_or_path: str | None, directory: Path) -> dict[str, Evaluation]:
-            return evaluate_sets(recipe, verifier, directory, name_or_path=name_or_path)
+            return evaluate_sets(recipe, verifier, directory, verifier_by_set=by_set, name_or_path=name_or_path)
 
         comparison = run_comparison(
             output_dir,

@@ -12,6 +12,7 @@ from ..estimation.pass_rates import allocation_of, estimate_pass_rates
 from ..estimation.published_pass_rates import load_pass_rates
 from ..estimation.summary import precision_of, summarize_pass_rates
 from ..generation.completions import Generator, SamplingParameters
+from ..problems import ProblemSet
 from ..processes import Processes
 from ..training.dataset import with_pass_rates
 from ..verification.verifier import Verifier
@@ -30,7 +31,7 @@ def estimate_student(recipe: Recipe, problems: Dataset, verifier: Verifier) -> D
     generator = recipe.student()
     problems = with_prior_features(recipe, problems, generator)
     table = estimate_pass_rates(
-        problems,
+        ProblemSet(problems, recipe.prompt_settings),
         generator,
         verifier,
         store=recipe.pass_rates,

@@ -40,8 +40,8 @@ def run(arguments: Sequence[str]) -> None:
 
     directory = evaluation_path(recipe)
     baselines = [load_evaluations(Path(path)) for path in recipe.evaluation.baseline]
-    with recipe.verifier() as verifier:
-        results = evaluate_sets(recipe, verifier, directory)
+    with recipe.verifier() as verifier, recipe.verifier_by_set() as by_set:
+        results = evaluate_sets(recipe, verifier, directory, verifier_by_set=by_set)
     processes = Processes.current()
     if processes.is_main:
         if baselines:

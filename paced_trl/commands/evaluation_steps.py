@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,12 @@ if TYPE_CHECKING:
 
 
 def evaluate_sets(
-    recipe: Recipe, verifier: Verifier, directory: Path, *, name_or_path: str | None = None
+    recipe: Recipe,
+    verifier: Verifier,
+    directory: Path,
+    *,
+    verifier_by_set: Mapping[str, Verifier],
+    name_or_path: str | None = None,
 ) -> dict[str, Evaluation]:
     """Evaluate a model on all evaluation and retention sets, on the training problems if that is asked for."""
     from ..generation.identity import weights_fingerprint
@@ -32,18 +38,24 @@ def evaluate_sets(
             "Neither `eval_sets` nor `retention_sets` is given. Name one, e.g. `--eval_sets test=test.jsonl`."
         )
     name_or_path = require_model(name_or_path or recipe.model.model_name_or_path)
+    if recipe.data.as_chat == "auto" and (directory / MANIFEST).exists():
+        # An evaluation goes on as it was begun, also one of version 0.1.0, whose default was text.
+        begun = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))["settings"].get("problems", {})
+        recipe.as_chat = bool(begun.get("as_chat", recipe.as_chat))
     settings = {
         "model": name_or_path,
         "weights": weights_fingerprint(name_or_path),
         "sets": sets,
         "retention_sets": list(recipe.retention_sets()),
-        "problems": vars(recipe.data),
+        "problems": recipe.data.record(as_chat=recipe.as_chat),
         "sampling": vars(SamplingParameters.of(recipe.sampling)),
         "chat_template_kwargs": recipe.sampling.chat_template_kwargs,
         "num_eval_generations": recipe.evaluation.num_eval_generations,
         "verifier": verifier.record,
         "seed": recipe.sampling.seed,
     }
+    if verifier_by_set:
+        settings["verifier_by_set"] = {name: one.record for name, one in verifier_by_set.items()}
     run = RunDirectory(directory, settings)
     if run.status == "finished":
         return {name: Evaluation.load(directory / f"{name}.json") for name in sets}
@@ -56,7 +68,7 @@ def evaluate_sets(
         name: evaluate_model(
             problems[name],
             generator,
-            verifier,
+            verifier_by_set.get(name, verifier),
             name=name,
             num_generations=recipe.evaluation.num_eval_generations,
             store=directory / f"{name}_completions",
@@ -72,7 +84,9 @@ def evaluate_sets(
     return results
 
 
-def curve_settings(recipe: Recipe, verifier: Verifier) -> CurveSettings | None:
+def curve_settings(
+    recipe: Recipe, verifier: Verifier, verifier_by_set: Mapping[str, Verifier]
+) -> CurveSettings | None:
     """Return how arms are evaluated while they train, on all evaluation and retention sets; None for not at all."""
     from ..evaluation.curve_evaluation import CurveSettings
 
@@ -82,6 +96,7 @@ def curve_settings(recipe: Recipe, verifier: Verifier) -> CurveSettings | None:
         num_points=recipe.comparison.curve_points,
         problems={name: recipe.held_out_problems(data) for name, data in recipe.held_out_sets().items()},
         verifier=verifier,
+        verifier_by_set=verifier_by_set,
         sampling=SamplingParameters.of(recipe.sampling),
         chat_template_kwargs=recipe.chat_template_kwargs,
         num_generations=recipe.comparison.num_curve_generations,

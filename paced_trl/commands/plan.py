@@ -65,7 +65,8 @@ def _count_problems(recipe: Recipe) -> int:
             f"`dataset_name` is {name!r}, which is not on this disk, so its problems cannot be counted without a "
             "download. Say how many there are with `--num_problems`."
         )
-    return len(recipe.problems())
+    # As text: whether prompts become chats is for the tokenizer to say, which may have to be downloaded.
+    return len(recipe.load(name, as_chat=False))
 
 
 if __name__ == "__main__":

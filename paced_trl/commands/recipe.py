@@ -7,8 +7,10 @@ library functions take values. torch and transformers are imported where a model
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,8 @@ from datasets import Dataset
 from ..estimation.published_pass_rates import names_hub_dataset
 from ..evaluation.evaluation import TRAINING
 from ..generation.completions import Generator, SamplingParameters
-from ..problems import load_problems
+from ..problems import as_messages, load_problems, prompt_settings
+from ..processes import Processes
 from ..settings import (
     DiagnoseArguments,
     EstimationArguments,
@@ -35,6 +38,7 @@ from ..settings import (
     as_mapping,
     require_model,
 )
+from ..text import one_line
 from ..training.monitoring.validation import RETENTION, VALIDATION, check_validation
 from ..verification.verifier import Verifier, load_verifier
 from .parsing import parse
@@ -154,6 +158,55 @@ class Recipe:
         """Directory of the teacher's completions."""
         return Path(self.references.references or self.output_dir / "references")
 
+    @cached_property
+    def as_chat(self) -> bool:
+        """Whether text prompts become user messages; what `auto` means is settled once, and said."""
+        as_chat = self.data.load_options()["as_chat"]
+        if as_chat != "auto":
+            return bool(as_chat)
+        if self.data.system_prompt or self.data.few_shot:
+            return True
+        problems = None if self.data.dataset_name is None else self.load(self.data.dataset_name, as_chat=False)
+        if problems is not None and not isinstance(problems["prompt"][0], str):
+            return False  # they are messages already
+        if self.model.model_name_or_path is None:
+            return False
+        from ..estimation.stored_problems import settle_as_chat
+        from ..generation.models import load_tokenizer
+        from ..generation.prompts import PromptRenderer
+
+        engine = as_mapping(self.estimation.engine_kwargs, "engine_kwargs")
+        tokenizer = load_tokenizer(
+            engine.get("tokenizer_name_or_path") or self.model.model_name_or_path,
+            revision=self.model.model_revision,
+            trust_remote_code=getattr(self.model, "trust_remote_code", False),
+        )
+        has_template = bool(tokenizer.chat_template)
+        if problems is None:
+            return has_template
+        has_store = self.published_pass_rates is None and (self.estimation.pass_rates or self.output.output_dir)
+        as_chat = settle_as_chat(
+            problems, has_chat_template=has_template, store=self.pass_rates if has_store else None
+        )
+        if as_chat and Processes.current().is_main:
+            rendered = PromptRenderer(tokenizer, self.chat_template_kwargs).render(as_messages(problems["prompt"][0]))
+            print(
+                "Text prompts are user messages of the chat template (`as_chat: auto`; `--as_chat false` leaves them "
+                f"as they are). The first one: {one_line(rendered, 400)}",
+                file=sys.stderr,
+            )
+        return as_chat
+
+    @property
+    def prompt_settings(self) -> dict[str, Any]:
+        """What shapes prompts beside the data; a store keeps it."""
+        return prompt_settings(self.data.system_prompt, self.data.few_shot)
+
+    def load(self, name: str, **changes: Any) -> Dataset:
+        """Load problems with the columns and prompt options of the training problems, some changed."""
+        options = self.data.load_options() | {"split": self.data.dataset_train_split} | changes
+        return load_problems(name, config=self.data.dataset_config, **options)
+
     def problems(self) -> Dataset:
         """Load the training problems."""
         if self.data.dataset_name is None:
@@ -161,18 +214,14 @@ class Recipe:
                 "`dataset_name` is not given, so there are no problems. Name a .jsonl, .csv or .parquet file, a Hub "
                 "dataset or reasoning_gym:<task>, e.g. `--dataset_name problems.jsonl`."
             )
-        options = self.data.load_options()
-        split = self.data.dataset_train_split
-        return load_problems(self.data.dataset_name, config=self.data.dataset_config, split=split, **options)
+        return self.load(self.data.dataset_name, as_chat=self.as_chat)
 
     def held_out_problems(self, name: str) -> Dataset:
         """Load held-out problems, with the columns and prompt options of the training problems."""
         # What is trained on belongs to the training problems, and so does their number.
         trained_on = ("reference", "privileged_context", "problem_weight", "pass_rate", "num_passed", "num_valid")
-        options = self.data.load_options() | dict.fromkeys([f"{target}_column" for target in trained_on])
-        options["max_problems"] = None
-        split = self.data.dataset_test_split
-        return load_problems(name, config=self.data.dataset_config, split=split, **options)
+        without: dict[str, Any] = dict.fromkeys([f"{target}_column" for target in trained_on])
+        return self.load(name, as_chat=self.as_chat, split=self.data.dataset_test_split, max_problems=None, **without)
 
     def eval_sets(self) -> dict[str, str]:
         """Return the evaluation sets: where each lies, by name."""
@@ -203,6 +252,28 @@ class Recipe:
             )
         options = as_mapping(self.verification.verifier_kwargs, "verifier_kwargs")
         return load_verifier(self.verification.verifier, **options)
+
+    @contextmanager
+    def verifier_by_set(self) -> Iterator[dict[str, Verifier]]:
+        """Load the verifiers of the evaluation and retention sets that have one of their own, by set."""
+        named = as_mapping(self.evaluation.verifier_by_set, "verifier_by_set")
+        for name in named.keys() - self.held_out_sets().keys():
+            raise ValueError(
+                f"`verifier_by_set` names {name!r}, which is no set of `eval_sets` or `retention_sets`. The sets are: "
+                f"{', '.join(self.held_out_sets())}."
+            )
+        with ExitStack() as stack:
+            loaded = {}
+            for name, given in named.items():
+                options = dict(given) if isinstance(given, dict) else {"verifier": given}
+                verifier = options.pop("verifier", None)
+                if not isinstance(verifier, str):
+                    raise ValueError(
+                        f"`verifier_by_set` has {given!r} for the set {name!r}, which names no verifier. Write a name "
+                        "or a mapping with `verifier`, e.g. {verifier: choice, choices: ABCD}."
+                    )
+                loaded[name] = stack.enter_context(load_verifier(verifier, **options))
+            yield loaded
 
     def verifier_if_named(self) -> AbstractContextManager[Verifier | None]:
         """Load the verifier, None if there is none."""

@@ -21,7 +21,8 @@ reverse KL on the student's own. Every option of TRL's DistillationTrainer works
 With push_to_hub, token and repository are checked first, and the finished student is published as `paced-trl publish`
 does. Measure pass rates first, with `paced-trl estimate` and the same file. With --validation_set and --eval_strategy,
 mean@k of held-out problems is logged while it trains; with --retention_set and --max_forgetting the run ends when what
-is not trained is forgotten. Ctrl-C stops after the current step with a checkpoint; the same command continues.
+is not trained is forgotten. Ctrl-C stops after the current step with a checkpoint; the same command continues. A
+larger --max_steps extends a finished run.
 """
 
 
@@ -40,7 +41,7 @@ def run(arguments: Sequence[str]) -> None:
         problems = recipe.problems()
         held_out = recipe.validation_problems(problems)
         problems = training_problems(recipe, problems, verifier)
-        distilled = train_student(recipe, args, problems, verifier, held_out)
+        distilled = train_student(recipe, args, problems, verifier, held_out, may_extend=True)
     if processes.is_main:
         print(f"Student {'reused, it was finished' if distilled.reused else 'saved'}: {distilled.path}")
     for url, is_new in publish_run(distilled.path, repositories, recipe.publishing) if repositories else []:

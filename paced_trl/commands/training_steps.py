@@ -10,7 +10,8 @@ from datasets import Dataset
 from transformers import TrainerCallback
 
 from ..estimation.pass_rates import read_pass_rates
-from ..estimation.references import generate_references
+from ..estimation.references import generate_references, judge_references
+from ..problems import ProblemSet
 from ..processes import Processes
 from ..publishing.provenance import PROVENANCE, write_provenance
 from ..store.store import PassRateStore
@@ -26,7 +27,11 @@ from .recipe import Recipe
 def training_problems(recipe: Recipe, problems: Dataset, verifier: Verifier | None) -> Dataset:
     """Join what training needs to the problems: measured pass rates, and references where a stage trains on them."""
     path = recipe.pass_rates
-    if recipe.published_pass_rates is not None or path.exists():
+    own = [name for name in ("problem_weight", "pass_rate", "num_passed") if getattr(recipe.data, f"{name}_column")]
+    has_own = own or {"problem_weight", "pass_rate", "num_passed"} & set(problems.column_names)
+    if own or (has_own and recipe.published_pass_rates is None and not path.exists()):
+        problems = with_prior_features(recipe, problems)
+    elif recipe.published_pass_rates is not None or path.exists():
         if recipe.published_pass_rates is not None:
             table = published_pass_rates(recipe, problems)
         else:
@@ -39,7 +44,8 @@ def training_problems(recipe: Recipe, problems: Dataset, verifier: Verifier | No
     elif recipe.training.weighting != "uniform":
         raise ValueError(
             f"There are no pass rates in {str(path)!r}, so problems cannot be weighted. Run `paced-trl estimate` with "
-            "the same configuration first, name them with `--pass_rates`, or set `--weighting uniform`."
+            "the same configuration first, name them with `--pass_rates` or, as a column of the data, with "
+            "`--pass_rate_column`, or set `--weighting uniform`."
         )
     if "dataset" in recipe.training.completion_sources:
         problems = with_references(recipe, problems, verifier)
@@ -50,7 +56,7 @@ def with_references(recipe: Recipe, problems: Dataset, verifier: Verifier | None
     """Let the teacher write the column `reference`, where the data have none."""
     args = recipe.training
     if "reference" in problems.column_names:
-        return problems
+        return judge_references(problems, verifier, unsolved=recipe.references.unsolved)
     if args.self_distillation != "none":
         raise ValueError(
             f"`kl` is {args.kl!r}, which trains on references; the data have none, and with `self_distillation` "
@@ -62,7 +68,7 @@ def with_references(recipe: Recipe, problems: Dataset, verifier: Verifier | None
             "teacher's completions cannot be checked. Set `verifier`, or name a column with `--reference_column`."
         )
     references = generate_references(
-        problems,
+        ProblemSet(problems, recipe.prompt_settings),
         recipe.teacher(),
         verifier,
         store=recipe.reference_store,
@@ -82,10 +88,18 @@ def train_student(
     verifier: Verifier | None,
     validation: Dataset | dict[str, Dataset] | None,
     callbacks: Callable[[PacedTrainer], Sequence[TrainerCallback]] | None = None,
+    *,
+    may_extend: bool = False,
 ) -> Distilled:
     """Distill with these settings, those of the recipe or of one arm, and record where the run comes from."""
     distilled = distill(
-        args, recipe.model_config, problems, verifier=verifier, validation=validation, callbacks=callbacks
+        args,
+        recipe.model_config,
+        problems,
+        verifier=verifier,
+        validation=validation,
+        callbacks=callbacks,
+        may_extend=may_extend,
     )
     if Processes.current().is_main and not (distilled.path / PROVENANCE).exists():
         measuring = ("num_generations", "allocation", "target_error", "pass_rates")
@@ -94,7 +108,7 @@ def train_student(
             distilled.path,
             student=recipe.model.model_name_or_path,
             teacher=recipe.training.teacher_model_name_or_path,
-            problems=vars(recipe.data),
+            problems=recipe.data.record(as_chat=recipe.as_chat),
             pass_rates={name: getattr(recipe.estimation, name) for name in measuring},
             references={name: getattr(recipe.references, name) for name in teaching},
             prompts=problems["prompt"][:64],

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
+from ..store.counts import OncePerGeneration
 from ..store.manifest import dotted
-from ..store.shards import READ_ERRORS, SCHEMA, VERDICTS, first_line, read_shard
+from ..store.shards import NUMBERS, READ_ERRORS, VERDICTS, first_line, read_shard
 from ..store.store import PassRateStore
 from ..text import one_line, printable
 from ..verification.check import Check
@@ -39,11 +40,15 @@ class StoreContents:
 
     num_shards: int
     corrupt_shards: dict[str, str]
+    unreadable_texts: dict[str, str]
+    """Shards that are whole but for the text of their completions."""
     problems_by_generations: dict[int, int]
     """How many problems have so many completions."""
     num_tokens: int
     num_clipped: int
     """Completions that were cut off at the length limit."""
+    num_repeated: int
+    """Rows of generations that another row has."""
 
     @property
     def num_problems(self) -> int:
@@ -81,21 +86,28 @@ def find_store(path: str | os.PathLike[str]) -> PassRateStore:
 def store_contents(store: PassRateStore) -> StoreContents:
     """Read every shard whole, text included, so that a corrupt one is found wherever it is broken."""
     corrupt: dict[str, str] = {}
+    unreadable: dict[str, str] = {}
     generations: Counter[str] = Counter()
-    num_tokens = num_clipped = 0
-    paths = store.shards()
+    num_tokens = num_clipped = num_repeated = 0
+    once, paths = OncePerGeneration(), store.shards()
     for path in paths:
         try:
-            table = read_shard(path, SCHEMA.names)
+            rows = read_shard(path, NUMBERS)
         except READ_ERRORS as error:
             corrupt[str(path)] = first_line(error)
             continue
+        try:
+            read_shard(path, ["completion"])
+        except READ_ERRORS as error:
+            unreadable[str(path)] = first_line(error)
+        table = once(rows)
+        num_repeated += len(rows) - len(table)
         for entry in pc.value_counts(table["problem_id"]).to_pylist():
             generations[entry["values"]] += entry["counts"]
         num_tokens += pc.sum(table["num_tokens"]).as_py() or 0
         num_clipped += pc.sum(pc.equal(table["finish_reason"], "length")).as_py() or 0
     by_generations = dict(sorted(Counter(generations.values()).items()))
-    return StoreContents(len(paths), corrupt, by_generations, num_tokens, num_clipped)
+    return StoreContents(len(paths), corrupt, unreadable, by_generations, num_tokens, num_clipped, num_repeated)
 
 
 def describe_store(store: PassRateStore) -> str:
@@ -122,6 +134,12 @@ def describe_store(store: PassRateStore) -> str:
         lines += ["", f"Corrupt shards, counted as not generated: {len(contents.corrupt_shards)}"]
         lines += [f"  {path}: {reason}" for path, reason in contents.corrupt_shards.items()]
         lines.append("  Restore them from a copy or delete them; the next estimation generates what is missing.")
+    if contents.unreadable_texts:
+        lines += ["", f"Shards without their text, whose verdicts count: {len(contents.unreadable_texts)}"]
+        lines += [f"  {path}: {reason}" for path, reason in contents.unreadable_texts.items()]
+        lines.append("  Restore them from a copy; or delete them, and the next run generates their completions anew.")
+    if contents.num_repeated:
+        lines += ["", f"{contents.num_repeated:,} completions lie here more than once, and count once."]
     if not contents.num_completions:
         return "\n".join(lines)
     lines += ["", "Completions per problem", *_generations(contents.problems_by_generations), ""]

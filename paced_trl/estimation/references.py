@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from datasets import Dataset
 
+from ..generation.completions import Completion
 from ..problems import ProblemSet
 from ..store.store import PassRateStore
 from .filling import filling
+from .protocols import verify_all
 
 
 if TYPE_CHECKING:
@@ -26,6 +29,11 @@ if TYPE_CHECKING:
 
 UNSOLVED_POLICIES = ("drop", "solution", "keep")
 _MANY_UNSOLVED = 0.5
+_FATES = {
+    "drop": "were dropped",
+    "solution": "got their solution as reference",
+    "keep": "kept a completion that failed",
+}
 
 
 def generate_references(
@@ -122,6 +130,52 @@ def generate_references(
     return dataset.add_column("reference", [references[checked.ids[row]] for row in kept])
 
 
+def judge_references(problems: Dataset, verifier: VerifierLike | None, *, unsolved: str = "drop") -> Dataset:
+    """
+    Verify references that the user brings; those that do not pass are treated as `unsolved` says.
+
+    "drop" leaves the problem out, "solution" puts the text of the gold in its place, "keep" keeps the reference.
+    Without a verifier, or golds, all stay as they are, and a warning says so.
+    """
+    if unsolved not in UNSOLVED_POLICIES:
+        raise ValueError(f"`unsolved` is {unsolved!r}; it can be: {', '.join(UNSOLVED_POLICIES)}.")
+    if verifier is None or "solution" not in problems.column_names:
+        missing = "no verifier" if verifier is None else "no solution to compare with"
+        warnings.warn(
+            f"The {len(problems)} references of the data are trained on unverified, because there is {missing}.",
+            UserWarning,
+            stacklevel=2,
+        )
+        return problems
+    checked = ProblemSet(problems)
+    given = checked.columns(range(len(checked)))
+    references = given.pop("reference")
+    has_text = [isinstance(text, str) and bool(text.strip()) for text in references]
+    completions = [Completion(str(text or ""), 0, "stop") for text in references]
+    verdicts = verify_all(verifier, completions, given)
+    passed = [there and verdict == "passed" for there, verdict in zip(has_text, verdicts, strict=True)]
+    if all(passed):
+        return problems
+    if unsolved == "solution":
+        _check_solutions_are_texts(checked)
+        golds = zip(references, given["solution"], passed, strict=True)
+        texts = [reference if good else gold for reference, gold, good in golds]
+        judged = problems.remove_columns("reference").add_column("reference", texts)
+    else:
+        judged = problems.select(np.flatnonzero(passed) if unsolved == "drop" else range(len(problems)))
+    counts = Counter(verdict for verdict, good in zip(verdicts, passed, strict=True) if not good)
+    reasons = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
+    num_failed = len(passed) - sum(passed)
+    report = (
+        f"{sum(passed)} of the {len(problems)} references of the data pass the verifier; {num_failed} do not "
+        f"({reasons}) and {_FATES[unsolved]} (`unsolved: {unsolved}`)."
+    )
+    if not len(judged):
+        raise ValueError(f"{report} No reference is left to train on: check the verifier with `paced-trl verify`.")
+    warnings.warn(report, UserWarning, stacklevel=2)
+    return judged
+
+
 def _check_solutions_are_texts(problems: ProblemSet) -> None:
     for row, solution in enumerate(problems.dataset["solution"]):
         if not isinstance(solution, str) or not solution.strip():
@@ -167,14 +221,10 @@ def _report(
     unsolved: str,
 ) -> str:
     num_kept = sum(reference is not None for reference in references.values())
-    fate = {
-        "drop": "were dropped",
-        "solution": "got their solution as reference",
-        "keep": "kept a completion that failed",
-    }[unsolved]
     parts = [
         f"The teacher solved {num_solved} of {num_problems} problems ({num_solved / num_problems:.1%}) in at most "
-        f"{num_attempts} attempts; {(num_usable - num_solved) / num_problems:.1%} stayed unsolved and {fate}."
+        f"{num_attempts} attempts; {(num_usable - num_solved) / num_problems:.1%} stayed unsolved and "
+        f"{_FATES[unsolved]}."
     ]
     if num_usable < num_problems:
         parts.append(f"{num_problems - num_usable} were dropped because their solution is unusable.")

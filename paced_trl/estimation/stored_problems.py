@@ -59,8 +59,11 @@ def read_problems(store: PassRateStore, problem_ids: Collection[str]) -> dict[st
     rows: list[dict[str, Any]] = []
     wanted = pc.field("problem_id").isin(pa.array(list(problem_ids), pa.string()))
     columns = ["problem_id", "prompt", "solution"]
-    # Of a store made by version 0.1.0, `estimate` wrote the problems beside it.
-    beside = store.path.with_suffix(".parquet")
+    # Of a store made by version 0.1.0, `estimate` and `evaluate` wrote the problems beside it.
+    evaluated = store.path.name.removesuffix("_completions")
+    beside = store.path.with_name(f"{evaluated}_problems.parquet")
+    if evaluated == store.path.name:
+        beside = store.path.with_suffix(".parquet")
     if (store.path / _FILE).exists():
         for row in pq.read_table(store.path / _FILE, columns=columns, filters=wanted).to_pylist():
             rows.append({"problem_id": row.pop("problem_id")} | {name: json.loads(text) for name, text in row.items()})
@@ -94,7 +97,7 @@ def check_prompt_settings(store: PassRateStore, problems: ProblemSet) -> None:
         )
 
 
-def settle_as_chat(problems: Dataset, *, has_chat_template: bool, store: Path) -> bool:
+def settle_as_chat(problems: Dataset, *, has_chat_template: bool, store: Path | None) -> bool:
     """
     Whether text prompts become user messages where `as_chat` is "auto".
 
@@ -103,6 +106,8 @@ def settle_as_chat(problems: Dataset, *, has_chat_template: bool, store: Path) -
     """
     if not all(isinstance(prompt, str) for prompt in problems["prompt"]):
         return False
+    if store is None:
+        return has_chat_template
     stored = stored_prompt_settings(store)
     if stored is not None:
         return bool(stored.get("as_chat"))

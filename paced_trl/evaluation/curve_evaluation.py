@@ -6,7 +6,8 @@ Completions are kept in a store for each evaluation, so that a kill loses nothin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,8 @@ class CurveSettings:
     num_generations: int
     batch_size: int
     seed: int
+    # Of sets that have another than `verifier`.
+    verifier_by_set: Mapping[str, Verifier] = field(default_factory=dict)
 
     def evaluate(self, model: Any, tokenizer: Any, directory: Path) -> dict[str, float]:
         """Return mean@k by set of a model in memory; completions are kept in `directory`."""
@@ -54,7 +57,7 @@ class CurveSettings:
             name: evaluate_model(
                 problems,
                 generator,
-                self.verifier,
+                self.verifier_by_set.get(name, self.verifier),
                 name=name,
                 num_generations=self.num_generations,
                 store=directory / f"{weights}-{name}",

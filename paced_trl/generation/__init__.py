@@ -18,28 +18,7 @@ Prompt -> completions, and the models that write them.
     identity.py             which weights, tokenizer and template these are
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from .._lazy import lazy_names
 
 
-__getattr__, __all__ = lazy_names(
-    __name__,
-    {
-        "completions": ["Completion", "Generator", "SamplingParameters"],
-        "engines": ["load_generator"],
-        "transformers_engine": ["TransformersGenerator"],
-        "models": ["load_model", "load_tokenizer"],
-    },
-)
-
-if TYPE_CHECKING:
-    from .completions import Completion as Completion
-    from .completions import Generator as Generator
-    from .completions import SamplingParameters as SamplingParameters
-    from .engines import load_generator as load_generator
-    from .models import load_model as load_model
-    from .models import load_tokenizer as load_tokenizer
-    from .transformers_engine import TransformersGenerator as TransformersGenerator
+__getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

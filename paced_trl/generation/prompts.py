@@ -9,9 +9,10 @@ the generation prompt added.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..text import one_line
 from .batching import PromptRow, per_prompt
 from .completions import Completion, Prompt, SamplingParameters
 from .identity import chat_template_checksum, tokenizer_checksum
@@ -19,6 +20,8 @@ from .identity import chat_template_checksum, tokenizer_checksum
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+_MAX_SHOWN = 80
 
 
 class PromptRenderer:
@@ -46,21 +49,60 @@ class PromptRenderer:
         ids: list[list[int]] = [[] for _ in prompts]
         texts = {index: prompt for index, prompt in enumerate(prompts) if isinstance(prompt, str)}
         chats = {index: prompt for index, prompt in enumerate(prompts) if not isinstance(prompt, str)}
-        if texts:
-            encoded: Any = self.tokenizer(text=list(texts.values()))
-            for index, prompt_ids in zip(texts, encoded["input_ids"], strict=True):
-                ids[index] = prompt_ids
-        if chats:
-            encoded = self.tokenizer.apply_chat_template(
-                list(chats.values()),
-                add_generation_prompt=True,
-                tokenize=True,
-                return_dict=True,
-                **self.chat_template_kwargs,
-            )
-            for index, prompt_ids in zip(chats, encoded["input_ids"], strict=True):
-                ids[index] = prompt_ids
+        for group, encode in ((texts, self._encode_texts), (chats, self._encode_chats)):
+            if group:
+                try:
+                    encoded = encode(list(group.values()))
+                except Exception as error:  # tokenizers and templates raise whatever they like
+                    raise self._refusal(group, encode, error) from error
+                for index, prompt_ids in zip(group, encoded, strict=True):
+                    ids[index] = with_one_bos(prompt_ids, self.tokenizer.bos_token_id)
         return ids
+
+    def _encode_texts(self, texts: list[Any]) -> list[list[int]]:
+        encoded: Any = self.tokenizer(text=texts)
+        return list(encoded["input_ids"])
+
+    def _encode_chats(self, chats: list[Any]) -> list[list[int]]:
+        encoded: Any = self.tokenizer.apply_chat_template(
+            chats, add_generation_prompt=True, tokenize=True, return_dict=True, **self.chat_template_kwargs
+        )
+        return list(encoded["input_ids"])
+
+    def _refusal(
+        self, prompts: dict[int, Any], encode: Callable[[list[Any]], list[list[int]]], error: Exception
+    ) -> ValueError:
+        """Return the error of prompts that cannot be encoded, in one sentence about the first of them."""
+        first, cause = next(iter(prompts)), error
+        for index, prompt in prompts.items():
+            try:
+                encode([prompt])
+            except Exception as own:
+                first, cause = index, own
+                break
+        reason = (str(cause).splitlines() or [type(cause).__name__])[0].rstrip(".")
+        prompt = prompts[first]
+        if isinstance(prompt, str):
+            return ValueError(
+                f"The tokenizer cannot encode prompt {first}, {one_line(prompt, _MAX_SHOWN)!r} ({reason}). It may "
+                "have a character that the vocabulary lacks: remove it, or take a tokenizer that falls back to bytes."
+            )
+        if not self.tokenizer.chat_template:
+            return ValueError(
+                f"Prompt {first} is a list of messages, and the tokenizer has no chat template to render it with. "
+                "Give text prompts (`as_chat: false`, no `system_prompt` or `few_shot`), or a model that has one."
+            )
+        roles = [message.get("role") for message in prompt]
+        advice = "Check its roles: they are " + ", ".join(map(str, roles)) + "."
+        if "system" in roles:
+            advice = "Many templates, such as Gemma's, have no system role: put its text into the user's message."
+        return ValueError(f"The chat template refuses prompt {first} ({reason}). {advice}")
+
+
+def with_one_bos(prompt_ids: list[int], bos_token_id: int | None) -> list[int]:
+    """Drop the second of two beginning-of-sequence tokens: a text may begin with one that the tokenizer adds again."""
+    has_two = bos_token_id is not None and prompt_ids[:2] == [bos_token_id, bos_token_id]
+    return prompt_ids[1:] if has_two else prompt_ids
 
 
 class PromptGenerator(ABC):

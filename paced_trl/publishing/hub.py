@@ -6,6 +6,7 @@ Every error of `huggingface_hub` becomes one sentence that says what to do. What
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,8 +24,21 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import validate_repo_id
 
+from ..names import nearest_name
+
 
 _LATER = "or publish later with `paced-trl publish --run RUN --repo USER/NAME`: a finished run keeps all it takes."
+# What the Hub takes as `license` of a card: https://huggingface.co/docs/hub/repositories-licenses
+_LICENSES = """
+    apache-2.0 mit openrail bigscience-openrail-m creativeml-openrail-m bigscience-bloom-rail-1.0 bigcode-openrail-m
+    afl-3.0 artistic-2.0 bsl-1.0 bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear c-uda cc cc0-1.0 cc-by-2.0 cc-by-2.5
+    cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nd-4.0 cc-by-nc-nd-3.0
+    cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cdla-sharing-1.0 cdla-permissive-1.0
+    cdla-permissive-2.0 wtfpl ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 eupl-1.2 agpl-3.0 gfdl gpl gpl-2.0 gpl-3.0
+    lgpl lgpl-2.1 lgpl-3.0 isc h-research intel-research lppl-1.3c ms-pl apple-ascl apple-amlr mpl-2.0 odc-by odbl
+    openmdw-1.0 openrail++ osl-3.0 postgresql ofl-1.1 ncsa unlicense zlib pddl lgpl-lr deepfloyd-if-license
+    fair-noncommercial-research-license llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 gemma unknown other
+"""
 _WRITING_ROLES = (None, "admin", "write", "contributor")
 
 
@@ -81,6 +95,21 @@ def check_name(name: str) -> None:
     except HFValidationError as error:
         reason = str(error).removesuffix(".")
         raise ValueError(f"{name!r} cannot be a repository on the Hub: {reason}. Name it USER/NAME.") from error
+
+
+def check_license(name: str | None) -> None:
+    """Refuse what is no identifier of a license on the Hub, and suggest the nearest."""
+    known = _LICENSES.split()
+    if name is None or name in known:
+        return
+    # "Apache License, Version 2.0" -> apache-2.0; "GPLv3" -> gpl-3
+    words = re.sub(r"(?i)\b(?:the|licen[sc]e|version|public|general)\b|[,()]|(?<=[a-z ])v(?=\d)", " ", name)
+    nearest = nearest_name("-".join(words.lower().split()), known)
+    hint = f" Did you mean {nearest!r}?" if nearest else ""
+    raise ValueError(
+        f"`license` is {name!r}, which is no identifier of a license on the Hub.{hint} They are listed at "
+        "https://huggingface.co/docs/hub/repositories-licenses; `other` stands for one that is not."
+    )
 
 
 def _check_owner(repo_id: str, owner: dict[str, Any]) -> None:

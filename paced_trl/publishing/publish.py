@@ -22,7 +22,7 @@ from transformers.utils import ADAPTER_CONFIG_NAME
 from ..evaluation.comparison import BASE
 from ..names import hub_id
 from ..settings import as_mapping
-from .hub import HubRepository, check_name, check_repository, hub_errors_in_one_sentence, upload
+from .hub import HubRepository, check_license, check_name, check_repository, hub_errors_in_one_sentence, upload
 from .privacy import check_nothing_private, private_texts
 from .run import FEW_SHOT, PublishedRun, published_base_model, read_published_run
 
@@ -92,6 +92,7 @@ def check_repositories(
         private (`bool`, *optional*, defaults to `True`): Whether others must not see it.
         token (`str`, *optional*): Token to write with.
     """
+    check_license(publish.license)
     model = check_repository(repo, private=private, token=token)
     dataset = publish.pass_rates_repo
     if dataset is None:
@@ -173,6 +174,7 @@ def stage_run(
     from .card import license_metadata
 
     check_name(repo_id)
+    check_license(publish.license)
     run = read_published_run(run_directory, base_model=publish.base_model)
     if pass_rates_repo is not None and run.store is None:
         raise ValueError(

@@ -15,25 +15,7 @@ A run directory -> one page, figures, and a summary for the terminal. Loads no t
     page.py            the page, and the terminal's summary
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from .._lazy import lazy_names
 
 
-__getattr__, __all__ = lazy_names(
-    __name__,
-    {
-        "contents": ["read_run"],
-        "page": ["terminal_summary", "write_report"],
-        "theme": ["FIGURES", "write_figure"],
-    },
-)
-
-if TYPE_CHECKING:
-    from .contents import read_run as read_run
-    from .page import terminal_summary as terminal_summary
-    from .page import write_report as write_report
-    from .theme import FIGURES as FIGURES
-    from .theme import write_figure as write_figure
+__getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

@@ -40,48 +40,26 @@ LogHistory = list[dict[str, Any]]
 
 @dataclass
 class RunContents:
-    """
-    What there is to show of a run or a comparison.
-
-    Args:
-        path (`Path`): The directory.
-        comparison ([`Comparison`], *optional*): What `paced-trl compare` found; None for a single run.
-        evaluations (`dict[str, dict[str, list[Evaluation]]]`):
-            Evaluations by set and by arm, one per seed; the base student is the arm `"base"` and comes first. The
-            arms of a single run are the models that were evaluated.
-        retention_sets (`list[str]`): Sets of problems that no arm trains on.
-        histories (`dict[str, list[LogHistory]]`): What training logged, by arm, one history per seed.
-        settings (`dict[str, dict[str, Any]]`):
-            Settings of each training run, those of its problems included, by name of its directory.
-        unfinished (`list[str]`): Names of the training runs that started and have not finished.
-        pass_rates (`pyarrow.Table`, *optional*):
-            `problem_id`, `num_passed` and `num_valid` of the training problems before training; where known also
-            `prompt`, `solution` and `problem_weight`.
-        store ([`PassRateStore`], *optional*): The completions that the pass rates were counted from.
-        references ([`PassRateStore`], *optional*): The teacher's completions of the training problems.
-        training (`dict[str, list[Evaluation]]`): Evaluations on the training problems, as `evaluations` of one set.
-        completions (`dict[str, dict[str, PassRateStore]]`):
-            Completions of the evaluations, by set and by arm, of the arm's first seed.
-        held_out_problems (`dict[str, pyarrow.Table]`): `problem_id`, and `prompt` and `solution` where known, by set.
-        gradient_snr ([`GradientSNR`], *optional*): What `paced-trl diagnose` found.
-        advice (`dict[str, list[dict[str, Any]]]`): Warnings of training, by name of the run's directory.
-    """
+    """What there is to show of a run or a comparison; the base student is the arm `"base"`."""
 
     path: Path
-    comparison: Comparison | None = None
+    comparison: Comparison | None = None  # None for a single run
+    # By set and by arm, one per seed; the arms of a single run are the models that were evaluated.
     evaluations: dict[str, dict[str, list[Evaluation]]] = field(default_factory=dict)
-    retention_sets: list[str] = field(default_factory=list)
-    histories: dict[str, list[LogHistory]] = field(default_factory=dict)
+    retention_sets: list[str] = field(default_factory=list)  # problems of a kind that no arm trains on
+    histories: dict[str, list[LogHistory]] = field(default_factory=dict)  # what training logged, by arm, one per seed
+    # By name of the run's directory: settings, those of its problems included, and what training warned of.
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
-    unfinished: list[str] = field(default_factory=list)
-    pass_rates: pa.Table | None = None
-    store: PassRateStore | None = None
-    references: PassRateStore | None = None
-    training: dict[str, list[Evaluation]] = field(default_factory=dict)
-    completions: dict[str, dict[str, PassRateStore]] = field(default_factory=dict)
-    held_out_problems: dict[str, pa.Table] = field(default_factory=dict)
-    gradient_snr: GradientSNR | None = None
     advice: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    unfinished: list[str] = field(default_factory=list)  # names of runs that have started
+    # Training problems: `problem_id`, `num_passed`, `num_valid`; where known `prompt`, `solution`, `problem_weight`.
+    pass_rates: pa.Table | None = None
+    store: PassRateStore | None = None  # the completions that the pass rates were counted from
+    references: PassRateStore | None = None
+    training: dict[str, list[Evaluation]] = field(default_factory=dict)  # on the training problems, by arm
+    completions: dict[str, dict[str, PassRateStore]] = field(default_factory=dict)  # by set and arm, of its first seed
+    held_out_problems: dict[str, pa.Table] = field(default_factory=dict)  # by set
+    gradient_snr: GradientSNR | None = None
 
     @property
     def arms(self) -> list[str]:
@@ -184,6 +162,8 @@ def _add_single_run(contents: RunContents) -> None:
             if file.stem in retention and file.stem not in contents.retention_sets:
                 contents.retention_sets.append(file.stem)
     contents.training = contents.evaluations.pop(TRAINING, {})
+    retained = {name: contents.evaluations[name] for name in contents.retention_sets}
+    contents.evaluations = {name: contents.evaluations[name] for name in contents.eval_sets} | retained
 
 
 def _baselines(directory: Path) -> list[Path]:

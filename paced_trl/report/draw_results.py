@@ -22,7 +22,7 @@ from ..evaluation.gradient_snr import GradientSNR
 from ..weighting.counts import Floats, pass_rate_bins
 from ..weighting.kernel import beta_kernel
 from .findings import difference
-from .theme import LIGHT, Drawing, add_legend, panels, short
+from .theme import BASE_COLOR, INK, MUTED, PROBLEMS, WEIGHT, Drawing, add_legend, arm_colors, panels, short
 
 
 _DASHED: Any = (0, (4, 3))
@@ -42,7 +42,7 @@ def draw_training_pass_rates(
     index, last = pass_rate_bins(num_passed, num_valid)
     rates, counts = np.arange(last + 1) / last, np.bincount(index, minlength=last + 1)
     figure, (left, *others) = panels(1 if problem_weights is None else 2, most_columns=2, height=3.5)
-    left.bar(rates, counts, width=0.82 / last, color=LIGHT.problems)
+    left.bar(rates, counts, width=0.82 / last, color=PROBLEMS)
     left.set(ylabel="problems", title="How often the student passes", xlabel="pass rate before training")
     left.yaxis.set_major_locator(MaxNLocator(6, integer=True))
     _pass_rate_axis(left, last)
@@ -51,10 +51,10 @@ def draw_training_pass_rates(
     if curve is not None:
         over = left.twinx()
         grid = np.linspace(0.0, 1.0, 201)
-        over.plot(grid, curve(grid), color=LIGHT.weight, linewidth=2.2)
+        over.plot(grid, curve(grid), color=WEIGHT, linewidth=2.2)
         over.set_ylim(0.0, 1.15 * float(np.max(curve(grid))) or 1.0)
-        over.set_ylabel(f"problem weight, {formula}", color=LIGHT.weight)
-        over.tick_params(axis="y", colors=LIGHT.weight)
+        over.set_ylabel(f"problem weight, {formula}", color=WEIGHT)
+        over.tick_params(axis="y", colors=WEIGHT)
         over.grid(False)
         for axes in (left, over):
             axes.tick_params(axis="y", length=0)
@@ -65,8 +65,8 @@ def draw_training_pass_rates(
         shares = np.bincount(index, weights=weights, minlength=last + 1) / weights.sum()
         header, columns = (*header, "share of the weight"), [*columns, shares]
         width = 0.41 / last
-        right.bar(rates - width / 2, counts / counts.sum(), width, color=LIGHT.problems, label="of the problems")
-        right.bar(rates + width / 2, shares, width, color=LIGHT.weight, label="of the weight")
+        right.bar(rates - width / 2, counts / counts.sum(), width, color=PROBLEMS, label="of the problems")
+        right.bar(rates + width / 2, shares, width, color=WEIGHT, label="of the weight")
         right.set(ylabel="share", title="Where the weight lies", xlabel="pass rate before training")
         _share_axis(right)
         _pass_rate_axis(right, last)
@@ -77,7 +77,7 @@ def draw_training_pass_rates(
 def draw_before_after(by_set: Mapping[str, Mapping[str, list[Evaluation]]]) -> Drawing:
     """Draw pass rates by set and arm, pooled over seeds: bars for the arm, an outline for the base student."""
     shown = [(name, arm) for name, by_arm in by_set.items() for arm in by_arm if arm != BASE or len(by_arm) == 1]
-    colors = LIGHT.arm_colors(arm for by_arm in by_set.values() for arm in by_arm)
+    colors = arm_colors(arm for by_arm in by_set.values() for arm in by_arm)
     figure, grid = panels(len(shown), most_columns=4, height=2.5, share_y=True)
     for axes, (eval_set, arm) in zip(grid, shown, strict=True):
         by_arm = by_set[eval_set]
@@ -87,7 +87,7 @@ def draw_before_after(by_set: Mapping[str, Mapping[str, list[Evaluation]]]) -> D
         if arm != BASE and BASE in by_arm:
             before = _shares(by_arm[BASE])
             edges = (np.arange(before.size + 1) - 0.5) / (before.size - 1)
-            axes.stairs(before, edges, color=LIGHT.ink, linewidth=1.4, label=BASE)
+            axes.stairs(before, edges, color=INK, linewidth=1.4, label=BASE)
         axes.set_title(short(arm) if len(by_set) == 1 else f"{short(arm)}\n{short(eval_set)}")
         axes.set_xlabel("pass rate")
         _share_axis(axes)
@@ -108,7 +108,7 @@ def draw_before_after(by_set: Mapping[str, Mapping[str, list[Evaluation]]]) -> D
 def draw_accuracy(by_set: Mapping[str, Mapping[str, list[Evaluation]]], retention_sets: Sequence[str] = ()) -> Drawing:
     """Draw mean@k of every arm on held-out sets, and its paired difference from the base student on retention sets."""
     arms = sorted(dict.fromkeys(arm for by_arm in by_set.values() for arm in by_arm), key=lambda arm: arm != BASE)
-    colors = LIGHT.arm_colors(arms)
+    colors = arm_colors(arms)
     figure, grid = panels(len(by_set), most_columns=2, height=1.1 + 0.34 * len(arms), share_y=True)
     rows: list[tuple[Any, ...]] = []
     for axes, (eval_set, by_arm) in zip(grid, by_set.items(), strict=True):
@@ -131,7 +131,7 @@ def draw_accuracy(by_set: Mapping[str, Mapping[str, list[Evaluation]]], retentio
             axes.plot(seeds, [row - 0.26] * len(seeds), "|", color=colors[arm], markersize=6)
         if BASE in by_arm:
             line = 0.0 if relative else mean_over_runs(by_arm[BASE]).estimate
-            axes.axvline(line, color=LIGHT.base, linewidth=1.1, linestyle=_DASHED, zorder=1)
+            axes.axvline(line, color=BASE_COLOR, linewidth=1.1, linestyle=_DASHED, zorder=1)
         axes.set_title(f"{short(eval_set)} (retention)" if relative else short(eval_set))
         axes.set_xlabel(what)
         axes.set_yticks(range(len(arms)), [short(arm) for arm in arms])
@@ -146,7 +146,7 @@ def draw_accuracy_retention(comparison: Comparison) -> Drawing:
     """Draw each arm's path, accuracy against retention: an arm that forgets in exchange goes up and to the left."""
     pairs = [(name, kept) for name in comparison.eval_sets for kept in comparison.retention_sets]
     figure, grid = panels(len(pairs), most_columns=3, height=3.4)
-    colors = LIGHT.arm_colors(comparison.arms())
+    colors = arm_colors(comparison.arms())
     lines, rows = {}, []
     for axes, (name, kept) in zip(grid, pairs, strict=True):
         for arm in comparison.arms_with_curves():
@@ -158,7 +158,7 @@ def draw_accuracy_retention(comparison: Comparison) -> Drawing:
             axes.plot(across[-1:], up[-1:], "o", color=colors[arm], markersize=7.0)
             rows += [(name, kept, arm, *point) for point in zip(across, up, strict=True)]
         axes.plot(0.0, start[name], "s", color=colors[BASE], markersize=7.0, zorder=3)
-        axes.axvline(0.0, color=LIGHT.muted, linewidth=0.8)
+        axes.axvline(0.0, color=MUTED, linewidth=0.8)
         axes.set(xlabel=f"{short(kept)}, difference from {BASE}", ylabel=f"{short(name)}, mean@k")
     add_legend(figure, lines)
     return Drawing(figure, ("set", "retention set", "arm", f"retention, difference from {BASE}", "mean@k"), rows)
@@ -170,17 +170,17 @@ def draw_gradient_snr(result: GradientSNR) -> Drawing:
     rows = [tuple(getattr(one, name) for name in names) for one in result.bins]
     rates, _, snr, low, high, norms = np.array(rows).T
     figure, (left, right) = panels(2, most_columns=2, height=3.5)
-    left.axhline(0.0, color=LIGHT.muted, linewidth=1)
-    left.vlines(rates, low, high, color=LIGHT.ink, linewidth=2.2)
-    left.plot(rates, snr, "o", color=LIGHT.ink, label="SNR, 95 % interval")
+    left.axhline(0.0, color=MUTED, linewidth=1)
+    left.vlines(rates, low, high, color=INK, linewidth=2.2)
+    left.plot(rates, snr, "o", color=INK, label="SNR, 95 % interval")
     grid = np.linspace(0.0, 1.0, 201)
-    for (a, b), color, style in ((result.exponents, LIGHT.weight, "-"), ((1.0, 1.0), LIGHT.problems, _DASHED)):
+    for (a, b), color, style in ((result.exponents, WEIGHT, "-"), ((1.0, 1.0), PROBLEMS, _DASHED)):
         at_rates = beta_kernel(rates, a, b)
         scale = max(0.0, float(snr @ at_rates) / float(at_rates @ at_rates))
         label = f"p^{a:.2g} (1 − p)^{b:.2g}, scaled"
         left.plot(grid, scale * beta_kernel(grid, a, b), color=color, linestyle=style, linewidth=1.8, label=label)
     left.set(xlabel="pass rate", ylabel="SNR", title="Do gradients of different problems agree?")
-    right.plot(rates, norms, "o-", color=LIGHT.ink)
+    right.plot(rates, norms, "o-", color=INK)
     right.set(xlabel="pass rate", ylabel="mean norm of the gradient", title="How large are they?")
     right.set_ylim(bottom=0.0)
     figure.legend(handles=left.get_legend_handles_labels()[0], loc="outside upper right", ncols=3)

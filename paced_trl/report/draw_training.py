@@ -28,57 +28,54 @@ from .curves import (
     stage_switches,
     stages,
 )
-from .theme import LIGHT, Drawing, add_legend, panels, short
+from .theme import DIVERGENCE_COLORS, MUTED, Drawing, add_legend, arm_colors, panels, short
 
 
 # Points of a curve that the table of numbers has.
 _MAX_ROWS = 20
+Histories = Mapping[str, Sequence[LogHistory]]
 _HEADER = ("what", "arm", "step", "value")
 
 
-def draw_training(histories: Mapping[str, Sequence[LogHistory]]) -> Drawing:
+def draw_training(histories: Histories) -> Drawing:
     """Draw the divergence and, where it was logged, the pass rate of the student's own completions over the steps."""
-    colors = LIGHT.arm_colors(histories)
-    divergences = {arm: [key for key in DIVERGENCES if has_logged(logs, key)] for arm, logs in histories.items()}
-    alike = len({tuple(keys) for keys in divergences.values()}) == 1
-    with_pass_rate = [arm for arm, logs in histories.items() if has_logged(logs, PASS_RATE)]
-    figure, grid = panels(1 + bool(with_pass_rate), most_columns=2, height=3.3)
-    rows: list[tuple[Any, ...]] = []
-    lines = {}
-    for arm, logs in histories.items():
-        names = ", ".join(DIVERGENCES[key] for key in divergences[arm])
-        for key in divergences[arm]:
-            lines[short(arm) if alike else f"{short(arm)} ({names})"] = _plot_seeds(grid[0], logs, key, colors[arm])
-            rows += _points(logs, key, DIVERGENCES[key], arm)
-    for arm in with_pass_rate:
-        _plot_seeds(grid[1], histories[arm], PASS_RATE, colors[arm])
-        rows += _points(histories[arm], PASS_RATE, "pass rate while training", arm)
-        grid[1].set(title="The student's own completions", ylabel="pass rate while training", xlabel="step")
-    grid[0].set(title="Divergence from the teacher", ylabel="nats per token", xlabel="step")
-    grid[0].set_xlim(left=0)
-    for axes in grid:
-        axes.set_ylim(bottom=0)
-    _mark_switches(grid[0], histories)
-    if len(lines) > 1:
-        add_legend(figure, lines)
-    return Drawing(figure, _HEADER, rows)
+    shown = [("Divergence from the teacher", "nats per token", DIVERGENCES)]
+    if any(has_logged(logs, PASS_RATE) for logs in histories.values()):
+        shown.append(("The student's own completions", "pass rate while training", {PASS_RATE: "pass rate"}))
+    return _draw_metrics(histories, shown)
 
 
-def draw_completions(histories: Mapping[str, Sequence[LogHistory]]) -> Drawing:
+def draw_completions(histories: Histories) -> Drawing:
     """Draw the length of the completions in training, and the share that was cut off, over the steps."""
-    colors = LIGHT.arm_colors(histories)
-    figure, grid = panels(2, most_columns=2, height=2.9)
+    length = ("Length of the completions", "tokens", {COMPLETION_LENGTH: "length"})
+    drawing = _draw_metrics(histories, [length, ("Completions cut off", "share", {CUT_OFF: "share cut off"})])
+    axes = drawing.figure.axes[1]
+    axes.set_ylim(top=max(0.05, axes.get_ylim()[1]))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    return drawing
+
+
+def _draw_metrics(histories: Histories, shown: Sequence[tuple[str, str, Mapping[str, str]]]) -> Drawing:
+    """Draw a panel per title and unit, with a line per arm and seed of each metric that was logged."""
+    colors = arm_colors(histories)
+    figure, grid = panels(len(shown), most_columns=2, height=3.2)
     rows: list[tuple[Any, ...]] = []
-    lines = {}
-    titles = ("Length of the completions", "Share cut off at the maximum length")
-    for axes, key, title, unit in zip(grid, (COMPLETION_LENGTH, CUT_OFF), titles, ("tokens", "share"), strict=True):
-        for arm, logs in histories.items():
-            lines[short(arm)] = _plot_seeds(axes, logs, key, colors[arm])
-            rows += _points(logs, key, title.lower(), arm)
+    lines: dict[str, Any] = {}
+    for axes, (title, unit, metrics) in zip(grid, shown, strict=True):
+        logged_by = {arm: [key for key in metrics if has_logged(logs, key)] for arm, logs in histories.items()}
+        alike = len({tuple(keys) for keys in logged_by.values()}) == 1
+        for arm, keys in logged_by.items():
+            # Where arms minimise different divergences, the legend of the first panel says which.
+            names = "" if alike or axes is not grid[0] else f" ({', '.join(metrics[key] for key in keys)})"
+            for key in keys:
+                line = _plot_seeds(axes, histories[arm], key, colors[arm])
+                rows += _points(histories[arm], key, metrics[key], arm)
+                if axes is grid[0]:
+                    lines[f"{short(arm)}{names}"] = line
         axes.set(title=title, ylabel=unit, xlabel="step")
         axes.set_ylim(bottom=0)
-    grid[1].set_ylim(top=max(0.05, grid[1].get_ylim()[1]))
-    grid[1].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    grid[0].set_xlim(left=0)
     _mark_switches(grid[0], histories)
     if len(lines) > 1:
         add_legend(figure, lines)
@@ -87,7 +84,7 @@ def draw_completions(histories: Mapping[str, Sequence[LogHistory]]) -> Drawing:
 
 def draw_held_out_curves(curves: Curves, arms: Sequence[str], x_label: str = "step") -> Drawing:
     """Draw mean@k on held-out problems while training, a panel per set, a line per arm with its interval."""
-    colors = LIGHT.arm_colors(arms)
+    colors = arm_colors(arms)
     figure, grid = panels(len(curves), most_columns=3, height=3.4)
     lines, rows = {}, []
     for axes, (name, by_arm) in zip(grid, curves.items(), strict=True):
@@ -97,15 +94,18 @@ def draw_held_out_curves(curves: Curves, arms: Sequence[str], x_label: str = "st
             (lines[short(arm)],) = axes.plot(places, means, "o-", color=colors[arm], linewidth=1.8, markersize=4)
             rows += [(name, arm, *point) for point in points]
         axes.set(title=short(name), ylabel="mean@k", xlabel=x_label)
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        if x_label == "step":
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        else:
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     if len(lines) > 1:
         add_legend(figure, lines)
     return Drawing(figure, ("set", "arm", x_label, "mean@k", "low", "high"), rows)
 
 
-def draw_weights_over_steps(histories: Mapping[str, Sequence[LogHistory]]) -> Drawing:
+def draw_weights_over_steps(histories: Histories) -> Drawing:
     """Draw the effective sample size of the problem weights over the steps, and which divergence was minimised."""
-    colors = LIGHT.arm_colors(histories)
+    colors = arm_colors(histories)
     names = list(DIVERGENCES.values())
     figure, (left, right) = panels(2, most_columns=2, height=3.3)
     rows: list[tuple[Any, ...]] = []
@@ -118,7 +118,7 @@ def draw_weights_over_steps(histories: Mapping[str, Sequence[LogHistory]]) -> Dr
         for index, history in enumerate(logs):
             for start, stop, name in stages(history):
                 at = (row - 0.4 + (index + 0.5) * height, stop - start, 0.85 * height, start)
-                bars[name] = right.barh(*at, color=LIGHT.divergences[names.index(name)])
+                bars[name] = right.barh(*at, color=DIVERGENCE_COLORS[names.index(name)])
                 rows.append((name, arm, f"{start:g} to {stop:g}", None))
     left.set(title="Effective sample size", ylabel="problems", xlabel="step")
     left.set_ylim(bottom=0)
@@ -158,12 +158,13 @@ def _points(logs: Sequence[LogHistory], key: str, what: str, arm: str) -> list[t
     return rows
 
 
-def _mark_switches(axes: Axes, histories: Mapping[str, Sequence[LogHistory]]) -> None:
+def _mark_switches(axes: Axes, histories: Histories) -> None:
     """Draw a line at each step where some run went from forward to reverse KL, and name the stages if it is one."""
     switches = stage_switches(histories)
     for switch in switches:
-        axes.axvline(switch, color=LIGHT.muted, linewidth=1, linestyle=(0, (4, 3)))
+        axes.axvline(switch, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
     if len(switches) == 1:
-        at: dict[str, Any] = {"x": switches.pop(), "y": 0.98, "color": LIGHT.muted, "va": "top", "fontsize": 9}
+        axes.set_ylim(top=1.1 * axes.get_ylim()[1])
+        at: dict[str, Any] = {"x": switches.pop(), "y": 0.98, "color": MUTED, "va": "top", "fontsize": 9}
         axes.text(s="forward KL ", ha="right", transform=axes.get_xaxis_transform(), **at)
         axes.text(s=" reverse KL", ha="left", transform=axes.get_xaxis_transform(), **at)

@@ -14,6 +14,7 @@ import hashlib
 import importlib.resources
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ from .outcome import run_outcome
 from .problem_table import example_of, problem_table
 from .problem_text import choose_samples, visible
 from .settings_shown import main_settings, settings_of, store_record, versions
-from .theme import DARK_OF, FIGURES, LIGHT, as_png_and_svg
+from .theme import DARK_OF, FIGURES, arm_colors, as_png_and_svg
 
 
 REPORT = "report.html"
@@ -154,6 +155,7 @@ def _page(contents: RunContents, weights: TrainingWeights | None, figures: list[
         lstrip_blocks=True,
     )
     environment.filters["visible"] = visible
+    environment.filters["prose"] = _prose
     environment.filters["number"] = _number
     environment.filters["interval_apart"] = _interval_apart
     environment.filters["setting"] = lambda value: value if isinstance(value, str) else json.dumps(value, default=str)
@@ -161,7 +163,6 @@ def _page(contents: RunContents, weights: TrainingWeights | None, figures: list[
     main = main_settings(common)
     table = problem_table(contents, weights.values if weights is not None else None)
     script = static_text("problems.js") if table is not None else Markup("")
-    arm_colors = LIGHT.arm_colors(contents.arms)
     shown_headlines = headlines(contents)
     return environment.get_template("report.html.jinja").render(
         outcome=run_outcome(contents),
@@ -185,7 +186,7 @@ def _page(contents: RunContents, weights: TrainingWeights | None, figures: list[
         rows=result_rows(contents),
         verdicts=VERDICTS,
         verdict_counts=verdict_counts(contents),
-        arm_colors=arm_colors,
+        arm_colors=arm_colors(contents.arms),
         base=BASE,
         control=contents.comparison.control if contents.comparison is not None else None,
         main_settings=main,
@@ -222,6 +223,11 @@ def _tiles(contents: RunContents, weights: TrainingWeights | None) -> list[tuple
     if steps:
         tiles.append((f"{steps:,}", "training steps" if contents.comparison is None else "steps per arm"))
     return tiles
+
+
+def _prose(text: str) -> Markup:
+    """Return a sentence of ours as HTML: what it has in backticks is code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(visible(text))))
 
 
 def _interval_apart(cell: str) -> Markup:

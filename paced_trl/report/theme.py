@@ -13,7 +13,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,60 +39,37 @@ _POINT = 72 / DPI
 _PRESETS = tuple(PRESETS)[:4]
 
 
-@dataclass(frozen=True)
-class Theme:
-    """Colours on one kind of paper; `arms` holds the presets' first."""
-
-    paper: str
-    ink: str
-    muted: str
-    grid: str
-    problems: str
-    weight: str
-    base: str
-    arms: tuple[str, ...]
-    divergences: tuple[str, ...]  # forward KL, reverse KL, JSD, adaptive KL
-
-    def arm_colors(self, arms: Iterable[str]) -> dict[str, str]:
-        """Return a colour per arm: grey for the base student, a fixed one per preset, else the next free one."""
-        names = [arm for arm in dict.fromkeys(arms) if arm != BASE]
-        chosen = {arm: color for arm, color in zip(_PRESETS, self.arms, strict=False) if arm in names}
-        free = [color for color in (*self.arms[len(_PRESETS) :], *self.arms) if color not in chosen.values()]
-        others = [arm for arm in names if arm not in chosen]
-        return {BASE: self.base} | chosen | {arm: free[index % len(free)] for index, arm in enumerate(others)}
-
-
-LIGHT = Theme(
-    paper="#ffffff",
-    ink="#1d2430",
-    muted="#5b6573",
-    grid="#e3e7ec",
-    problems="#97a3b1",
-    weight="#c8500a",
-    base="#6b7480",
-    arms=("#d58e00", "#009e73", "#0072b2", "#b0568a", "#45a5df", "#8c510a", "#6a51a3", "#2b2b2b"),
-    divergences=("#9db2c7", "#3d5a80", "#7a6a9b", "#b07c4f"),
-)
-DARK = Theme(
-    paper="#1b2027",
-    ink="#e4e8ee",
-    muted="#a3aebb",
-    grid="#303844",
-    problems="#77869a",
-    weight="#ff9a5c",
-    base="#9aa5b1",
-    arms=("#f0b030", "#2fc79a", "#4aa8e8", "#e39cc4", "#a8dcf9", "#c99a66", "#a99bdb", "#dadada"),
-    divergences=("#51657a", "#a9c4e0", "#a797cc", "#d9a679"),
-)
-
-
-def _colors(theme: Theme) -> list[str]:
-    *single, arms, divergences = astuple(theme)
-    return [*single, *arms, *divergences]
-
-
+PAPER, INK, MUTED, GRID = "#ffffff", "#1d2430", "#5b6573", "#e3e7ec"
+PROBLEMS, WEIGHT, BASE_COLOR = "#97a3b1", "#c8500a", "#6b7480"
+# Each colour with the one that takes its place on dark paper; the arms' begin with those of the presets, the
+# divergences' are those of forward KL, reverse KL, JSD and adaptive KL.
+_ARMS = {"#d58e00": "#f0b030", "#009e73": "#2fc79a", "#0072b2": "#4aa8e8", "#b0568a": "#e39cc4"}
+_ARMS |= {"#45a5df": "#a8dcf9", "#8c510a": "#c99a66", "#6a51a3": "#a99bdb", "#2b2b2b": "#dadada"}
+_DIVERGENCES = {"#9db2c7": "#51657a", "#3d5a80": "#a9c4e0", "#7a6a9b": "#a797cc", "#b07c4f": "#d9a679"}
 # In the page a colour is a variable, named after its value on light paper.
-DARK_OF = dict(zip(_colors(LIGHT), _colors(DARK), strict=True))
+DARK_OF = {PAPER: "#1b2027", INK: "#e4e8ee", MUTED: "#a3aebb", GRID: "#303844", PROBLEMS: "#77869a", WEIGHT: "#ff9a5c"}
+DARK_OF |= {BASE_COLOR: "#9aa5b1"} | _ARMS | _DIVERGENCES
+ARMS, DIVERGENCE_COLORS = tuple(_ARMS), tuple(_DIVERGENCES)
+
+_STYLE: dict[str, Any] = {
+    "figure.dpi": DPI,
+    **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), PAPER),
+    **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), MUTED),
+    **dict.fromkeys(("axes.titlecolor", "text.color"), INK),
+    "grid.color": GRID,
+    "axes.grid": True,
+    "axes.ymargin": 0.08,
+    "axes.axisbelow": True,
+    **dict.fromkeys((f"axes.spines.{side}" for side in ("top", "right", "left")), False),
+    **dict.fromkeys(("ytick.left", "legend.frameon"), False),
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9.5,
+    **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 9),
+    # A name with two dollar signs is a name.
+    "text.parse_math": False,
+    "svg.fonttype": "none",
+}
 
 
 @dataclass(frozen=True)
@@ -135,6 +112,15 @@ def write_figure(output_dir: str | os.PathLike[str], name: str, draw: Callable[[
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(as_png(draw))
     return path
+
+
+def arm_colors(arms: Iterable[str]) -> dict[str, str]:
+    """Return a colour per arm: grey for the base student, a fixed one per preset, else the next free one."""
+    names = [arm for arm in dict.fromkeys(arms) if arm != BASE]
+    chosen = {arm: color for arm, color in zip(_PRESETS, ARMS, strict=False) if arm in names}
+    free = [color for color in (*ARMS[len(_PRESETS) :], *ARMS) if color not in chosen.values()]
+    others = [arm for arm in names if arm not in chosen]
+    return {BASE: BASE_COLOR} | chosen | {arm: free[index % len(free)] for index, arm in enumerate(others)}
 
 
 def panels(count: int, *, most_columns: int, height: float, share_y: bool = False) -> tuple[Figure, list[Axes]]:
@@ -217,40 +203,7 @@ def _panel_boxes(figure: Figure) -> list[Bbox]:
 
 @contextmanager
 def _own_style() -> Iterator[None]:
-    with matplotlib.style.context(["default", _style(LIGHT)]), warnings.catch_warnings():
+    with matplotlib.style.context(["default", _STYLE]), warnings.catch_warnings():
         # Names are the user's: a letter that the font lacks is drawn as a box.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
         yield
-
-
-def _style(theme: Theme) -> dict[str, Any]:
-    return {
-        "figure.dpi": DPI,
-        "figure.facecolor": theme.paper,
-        "axes.facecolor": theme.paper,
-        "savefig.facecolor": theme.paper,
-        "axes.edgecolor": theme.muted,
-        "axes.labelcolor": theme.muted,
-        "axes.titlecolor": theme.ink,
-        "text.color": theme.ink,
-        "xtick.color": theme.muted,
-        "ytick.color": theme.muted,
-        "grid.color": theme.grid,
-        "axes.grid": True,
-        "axes.ymargin": 0.08,
-        "axes.axisbelow": True,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.spines.left": False,
-        "ytick.left": False,
-        "axes.titlesize": 11,
-        "axes.titlelocation": "left",
-        "axes.labelsize": 9.5,
-        "xtick.labelsize": 9,
-        "ytick.labelsize": 9,
-        "legend.frameon": False,
-        "legend.fontsize": 9,
-        # A name with two dollar signs is a name.
-        "text.parse_math": False,
-        "svg.fonttype": "none",
-    }

@@ -17,6 +17,17 @@ from ..names import library_versions
 from ..run_directory import write_text
 
 
+# Flags that set the fields of a record; empty: by the name of the field inside.
+_FLAGS = {
+    "generator.engine": "engine`, or `--teacher_engine",
+    "generator.model": "model_name_or_path`, or `--teacher_model_name_or_path",
+    "generator.dtype": "dtype",
+    "generator.chat_template_kwargs": "chat_template_kwargs",
+    "generator.sampling": "",
+    "verifier.name": "verifier",
+    "verifier.options": "verifier_kwargs",
+    "seed": "seed",
+}
 FORMAT = "paced_trl pass-rate store"
 VERSION = 1
 
@@ -70,3 +81,11 @@ def differing_fields(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str
         for name in names
         if name not in before or name not in now or before[name] != now[name]
     ]
+
+
+def flag_of(name: str) -> str:
+    """Return the flag that sets a field of a record, in brackets; nothing where none does."""
+    for field, flag in _FLAGS.items():
+        if name == field or name.startswith(f"{field}."):
+            return f" (`--{flag or name.rpartition('.')[2]}`)"
+    return ""

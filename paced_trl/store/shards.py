@@ -34,9 +34,9 @@ SCHEMA = pa.schema(
     ]
 )
 VERDICTS = tuple(verdict.value for verdict in Verdict)
-# All but the text and the finish reason: little beside the text, and all that counting needs.
-NUMBERS = ("problem_id", "generation_index", "num_tokens", "verdict", "problem_hash")
-_ENCODED = ["problem_id", "verdict", "problem_hash"]
+# All but the text, beside which they are small: what counting needs.
+NUMBERS = tuple(name for name in SCHEMA.names if name != "completion")
+_ENCODED = ["problem_id", "finish_reason", "verdict", "problem_hash"]
 READ_ERRORS = (pa.ArrowException, OSError, KeyError)
 _SHARD_NAME = re.compile(r"(\d{6,})-[0-9a-f]{8}\.parquet")
 

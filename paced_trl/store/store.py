@@ -8,6 +8,7 @@ The pass-rate store: every completion with its verdict, on disk before anything 
 
 from __future__ import annotations
 
+import errno
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,9 +21,13 @@ import pyarrow.compute as pc
 from filelock import FileLock, Timeout
 
 from .counts import OncePerGeneration, count_generations, count_verdicts
-from .manifest import as_json, differing_fields, read_manifest, write_manifest
+from .manifest import as_json, differing_fields, flag_of, read_manifest, write_manifest
 from .shards import NUMBERS, READ_ERRORS, SCHEMA, as_shard, first_line, read_shard, shard_paths, write_shard
 from .shards import VERDICTS as VERDICTS
+
+
+# Of a file system, of a directory or file of another user's.
+_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class StoreLockedError(RuntimeError):
@@ -86,7 +91,7 @@ class PassRateStore:
         """Refuse a record that differs from the store's, naming each field with both values."""
         differing = differing_fields(self.record, as_json(record))
         if differing:
-            lines = [f"  {name}: {old} in the store, {new} now" for name, old, new in differing]
+            lines = [f"  {name}: {old} in the store, {new} now{flag_of(name)}" for name, old, new in differing]
             raise ValueError(
                 f"The store {str(self.path)!r} was written with other settings, and completions made under different "
                 "settings are not mixed:\n" + "\n".join(lines) + "\nUse the settings of the store, or give another "
@@ -95,7 +100,11 @@ class PassRateStore:
 
     @contextmanager
     def writing(self) -> Iterator[PassRateStore]:
-        """Hold the store's lock, so that no other process appends, until the process ends, however it ends."""
+        """
+        Hold the store's lock, so that no other process appends, until the process ends, however it ends.
+
+        On a read-only file system there is no lock, and nothing can be appended.
+        """
         lock = FileLock(self.path / ".lock", thread_local=False)
         try:
             lock.acquire(blocking=False)
@@ -104,6 +113,11 @@ class PassRateStore:
                 f"The store {str(self.path)!r} is being written by process {self._writer() or 'unknown'}: two writers "
                 "would generate the same completions twice. Wait until it ends, or end it."
             ) from None
+        except OSError as error:
+            if error.errno not in _READ_ONLY:
+                raise
+            yield self
+            return
         try:
             self._writer_path.write_text(f"{os.getpid()}\n")
             # With the lock held nobody else writes: temporary files are what a killed process left.
@@ -159,6 +173,11 @@ class PassRateStore:
         table = as_shard(rows)
         if not self._is_writing and not self._has_joined:
             with self.writing():
+                if not self._is_writing:
+                    raise PermissionError(
+                        f"The store {str(self.path)!r} is read-only, and {len(table)} completions are to be added. "
+                        "Copy it to where you may write, and name the copy."
+                    )
                 write_shard(table, self._shard_directory)
         else:
             write_shard(table, self._shard_directory)
@@ -169,7 +188,7 @@ class PassRateStore:
 
     def read(self, columns: Sequence[str] = ()) -> Iterator[pa.Table]:
         """
-        Yield shard by shard `NUMBERS` and other columns, each generation once, ids and verdicts dictionary-encoded.
+        Yield shard by shard `NUMBERS` and other columns, each generation once, repeating texts dictionary-encoded.
 
         A shard that cannot be read is named in a warning and left out.
         """
@@ -182,7 +201,7 @@ class PassRateStore:
             except READ_ERRORS as error:
                 warnings.warn(
                     f"The shard {str(path)!r} cannot be read and is left out ({first_line(error)}). Restore it from "
-                    "a copy or delete it; its completions count as not generated.",
+                    "a copy, or delete it and run the command again, which generates its completions anew.",
                     UserWarning,
                     stacklevel=3,
                 )

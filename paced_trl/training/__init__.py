@@ -9,29 +9,7 @@ Weights -> loss -> student, resumable.
     run.py                one run: trained, continued where it was stopped, saved
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from .._lazy import lazy_names
 
 
-__getattr__, __all__ = lazy_names(
-    __name__,
-    {
-        "config": ["PacedConfig"],
-        "trainer": ["PacedTrainer"],
-        "problem_sampler": ["FrontierSampler"],
-        "online_pass_rates": ["OnlinePassRates"],
-        "dataset": ["with_pass_rates"],
-        "run": ["distill"],
-    },
-)
-
-if TYPE_CHECKING:
-    from .config import PacedConfig as PacedConfig
-    from .dataset import with_pass_rates as with_pass_rates
-    from .online_pass_rates import OnlinePassRates as OnlinePassRates
-    from .problem_sampler import FrontierSampler as FrontierSampler
-    from .run import distill as distill
-    from .trainer import PacedTrainer as PacedTrainer
+__getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

@@ -7,7 +7,10 @@ before any model loads; what depends on data or models is checked in `preflight/
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -127,6 +130,9 @@ class PacedConfig(
             `paced/pass_rate`. `None`: completions are not judged.
         verifier_kwargs (`dict[str, Any]`, *optional*):
             Options of the verifier.
+        ddp_timeout (`int`, *optional*, defaults to `604800`):
+            Seconds after which a process that waits for the others gives up. TRL's 30 minutes would end a run whose
+            first process evaluates or writes references meanwhile.
         num_validation_generations (`int`, *optional*, defaults to `1`):
             With a `verifier`, completions per problem of `eval_dataset` (k): an evaluation during training logs
             `eval_paced/mean@k` and `eval_paced/pass@k` (`eval_paced/NAME/mean@k` if there are several sets).
@@ -138,6 +144,9 @@ class PacedConfig(
 
     _VALID_DICT_FIELDS = [*DistillationConfig._VALID_DICT_FIELDS, "verifier_kwargs"]
 
+    ddp_timeout: int = setting(  # TRL's 30 minutes end a run whose first process estimates or evaluates meanwhile
+        7 * 24 * 3600, "Seconds after which a process that waits for the others gives up.", at_least=1
+    )
     beta: float | None = setting(None, "Not used here: choose the divergence with `kl`.")  # type: ignore[assignment]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> PacedConfig:
@@ -167,6 +176,7 @@ class PacedConfig(
             # The new name in transformers; TRL 1.16 still sets its default under the deprecated one, with a warning.
             self.activation_checkpointing = self.gradient_checkpointing
         DistillationConfig.__post_init__(self)
+        _check_inherited(self)
         _check_weights(self)
         _check_completions(self)
         _check_refresh(self)
@@ -210,6 +220,61 @@ def check_precision(*, bf16: bool | None, fp16: bool, use_cpu: bool) -> None:
         )
 
 
+def _check_inherited(config: PacedConfig) -> None:
+    """Refuse values of settings of TRL and transformers that these accept and that mean nothing, or something else."""
+    for each in fields(config):
+        value = getattr(config, each.name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"`{each.name}` is {value}, but it must be a finite number.")
+    for name in ("learning_rate", "max_grad_norm", "weight_decay"):
+        if getattr(config, name) < 0:
+            raise ValueError(f"`{name}` is {getattr(config, name)}, but it must be at least 0.")
+    if config.save_total_limit is not None and config.save_total_limit < 1:
+        raise ValueError(
+            f"`save_total_limit` is {config.save_total_limit}, but it must be at least 1. Leave it out to keep all "
+            "checkpoints, or set `save_strategy` to 'no' to write none."
+        )
+    resume = config.resume_from_checkpoint
+    if isinstance(resume, str) and resume.lower() not in ("true", "false") and not Path(resume).is_dir():
+        raise ValueError(
+            f"`resume_from_checkpoint` is {resume!r}, which is no directory. Leave it out: a run goes on by itself "
+            "from the newest whole checkpoint in `output_dir`."
+        )
+    if config.train_sampling_strategy != "random":
+        raise ValueError(
+            f"`train_sampling_strategy` is {config.train_sampling_strategy!r}, but which problems a batch holds "
+            "follows from the problem weights, so it would have no effect. Leave it out; `apply_weights` says how "
+            "they are drawn."
+        )
+    if config.use_vllm and config.self_distillation in ("base", "ema"):
+        raise ValueError(
+            f"`use_vllm` is set with `self_distillation`={config.self_distillation!r}: each transfer to vLLM merges "
+            "the adapter into the base and takes it out again, which moves the base that teaches. Leave out "
+            "`use_vllm`, or set `self_distillation` to 'copy'."
+        )
+
+
+def uses_fsdp(config: PacedConfig) -> bool:
+    """Return whether FSDP is asked for, by the settings or by the launcher."""
+    return bool(config.fsdp) or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+
+
+def refuse_sharding(config: PacedConfig, given: str, remedy: str) -> None:
+    """
+    Refuse what lets the student generate in the middle of training where its weights are sharded.
+
+    Processes would run the model differently often, and each forward pass waits for the shards of all: it hangs.
+    """
+    deepspeed = config.deepspeed_plugin
+    is_zero3 = deepspeed is not None and deepspeed.zero_stage == 3
+    if is_zero3 or uses_fsdp(config):
+        raise ValueError(
+            f"{given}, so the student generates while it trains, and {'DeepSpeed ZeRO-3' if is_zero3 else 'FSDP'} "
+            f"shards its weights: processes that generate differently long would wait for each other for ever. "
+            f"{remedy}, or train with DDP or ZeRO-2, which shard no weights."
+        )
+
+
 def _check_switch_step(kl_switch: float) -> None:
     """Refuse a switch that is neither a fraction nor a number of steps."""
     if kl_switch < 0.0 or (kl_switch > 1.0 and not float(kl_switch).is_integer()):
@@ -240,6 +305,8 @@ def _check_completions(config: PacedConfig) -> None:
 
 
 def _check_refresh(config: PacedConfig) -> None:
+    if config.refresh == "estimate":
+        refuse_sharding(config, "`refresh` is 'estimate'", "Set `refresh` to 'online' or 'never'")
     if config.refresh == "online" and config.completion_sources == {"dataset"}:
         raise ValueError(
             f"`refresh` is 'online', but with `kl`={config.kl!r} and "

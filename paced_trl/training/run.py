@@ -40,17 +40,19 @@ from accelerate import PartialState
 from accelerate.utils.memory import clear_device_cache
 from datasets import Dataset
 from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.utils import is_torch_bf16_gpu_available
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from ..generation.models import load_tokenizer, resolve_model_path
 from ..run_directory import RunDirectory, write_json
 from ..settings import as_mapping, require_model
 from ..verification.verifier import Verifier
-from .checkpoints import SAVING, clear_unfinished, full_disk_in_words, step_of, training_alone
+from .checkpoints import SAVING, clear_unfinished, full_disk_in_words, newest_whole, step_of, training_alone
 from .config import PacedConfig
 from .monitoring.notes import keeping_warnings
 from .monitoring.validation import VALIDATION
 from .refresh import refresh_in_force
+from .schedule import stages, switch_step
 from .trainer import PacedTrainer
 
 
@@ -118,6 +120,9 @@ def make_trainer(
     teacher = None
     if args.self_distillation == "none":
         teacher = require_model(args.teacher_model_name_or_path, "teacher_model_name_or_path")
+    if model_args.load_in_4bit and model_args.dtype in (None, "auto", "float32") and bf16_on_accelerator():
+        # TRL computes with 4-bit weights in `dtype`, whose default is float32: several times slower.
+        model_args = replace(model_args, dtype="bfloat16")
     args.model_init_kwargs = {
         "revision": model_args.model_revision,
         "attn_implementation": model_args.attn_implementation,
@@ -143,6 +148,11 @@ def make_trainer(
     )
 
 
+def bf16_on_accelerator() -> bool:
+    """Return whether there is an accelerator that computes in bfloat16."""
+    return torch.accelerator.is_available() and is_torch_bf16_gpu_available()
+
+
 @dataclass
 class Distilled:
     """A finished distillation: the student's directory, what training logged and cost, whether it was done before."""
@@ -161,6 +171,7 @@ def distill(
     verifier: Verifier | None = None,
     validation: Dataset | dict[str, Dataset] | None = None,
     callbacks: Callable[[PacedTrainer], Sequence[TrainerCallback]] | None = None,
+    may_extend: bool = False,
 ) -> Distilled:
     """
     Train a student and save it to `args.output_dir`; continue an interrupted run, reuse a finished one.
@@ -174,23 +185,33 @@ def distill(
         verifier ([`Verifier`], *optional*): Judges the student's own completions while it trains.
         validation (`datasets.Dataset` or `dict[str, Dataset]`, *optional*): As in [`make_trainer`].
         callbacks (`Callable`, *optional*): Returns further callbacks of the trainer that it is given.
+        may_extend (`bool`, *optional*, defaults to `False`):
+            Whether a larger `max_steps` or `num_train_epochs` extends the run in the directory, instead of being
+            refused as another run. The first stage keeps its length; the learning rate has what the longer schedule
+            has at each further step.
 
     Raises:
         ValueError: If models, data or directory do not fit together: before weights load.
         KeyboardInterrupt: If Ctrl-C ended the run, after its checkpoint was written.
     """
+    if str(args.resume_from_checkpoint or "true").lower() not in ("true", "false"):
+        raise ValueError(
+            f"`resume_from_checkpoint` is {args.resume_from_checkpoint!r}, but a run goes on by itself from the "
+            "newest whole checkpoint in `output_dir`. Leave it out; to go back further, delete the later checkpoints."
+        )
     args.refresh = refresh_in_force(args, dataset, verifier)
     settings = training_settings(args, model_args, dataset, validation)
-    run = RunDirectory(str(args.output_dir), settings)
-    if run.status == "finished":
+    longer = _extended_settings(args, settings) if may_extend else set()
+    run = RunDirectory(str(args.output_dir), settings, may_differ=longer)
+    if run.status == "finished" and not longer:
         return _finished(run)
     # The Trainer would push every checkpoint with its training_args.bin, into a repository that is public by default.
     # A finished run is published from a list of files instead (`publishing/publish.py`).
     args.push_to_hub = False
     is_main = PartialState().is_main_process
     with training_alone(run.path) if is_main else nullcontext():
-        run = RunDirectory(str(args.output_dir), settings)
-        if run.status == "finished":  # by the process that has just held the directory
+        run = RunDirectory(str(args.output_dir), settings, may_differ=longer)
+        if run.status == "finished" and not longer:  # by the process that has just held the directory
             return _finished(run)
         if is_main:
             clear_unfinished(run.path)
@@ -199,6 +220,42 @@ def distill(
         # Models and optimizer hold each other in circles: the next arm must not load beside them.
         clear_device_cache(garbage_collection=True)
         return distilled
+
+
+def _extended_settings(args: PacedConfig, settings: dict[str, Any]) -> set[str]:
+    """
+    Return which settings may differ from those of the run in the directory because they extend it.
+
+    The first stage of an extended run keeps its number of steps, or training would go back to it: the number is set in
+    `args`, and kept in the run's record as `first_stage_steps`.
+    """
+    path = Path(str(args.output_dir))
+    stored = RunDirectory.stored_settings(path)
+    name = "max_steps" if settings["max_steps"] > 0 else "num_train_epochs"
+    is_same_measure = bool(stored) and (stored["max_steps"] > 0) == (name == "max_steps")
+    longer = is_same_measure and stored[name] < settings[name]
+    first_stage = stored.get("first_stage_steps")
+    if longer:
+        done = newest_whole(path)
+        if done is None:
+            raise ValueError(
+                f"`{name}` is {settings[name]}, and the run in {str(path)!r} with {stored[name]} left no checkpoint "
+                "to extend it from. Choose another `--output_dir`."
+            )
+        if first_stage is None and len(stages(args.kl, args.kl_switch)) == 2 and args.kl_switch <= 1.0:
+            first_stage = switch_step(
+                json.loads((done / "trainer_state.json").read_text())["max_steps"], args.kl_switch
+            )
+        print(f"Extending the run in {path} from {name} {stored[name]} to {settings[name]}.", flush=True)
+    if first_stage is not None:
+        if first_stage < 2:
+            raise ValueError(
+                f"The run in {str(path)!r} has a first stage of {first_stage} steps, and `kl_switch` cannot say so of "
+                "a longer one: up to 1 it is a fraction. Choose another `--output_dir`."
+            )
+        settings["first_stage_steps"] = first_stage
+        args.kl_switch = float(first_stage)
+    return {name, "first_stage_steps"} if longer else set()
 
 
 def _finished(run: RunDirectory) -> Distilled:

@@ -34,7 +34,9 @@ class SelfTeacher(nn.Module):
         self._student = (student,)  # in a tuple, so that it is not registered
         self.decay = decay
         self._trained = {name: p for name, p in student.named_parameters() if p.requires_grad}
-        self._average = {} if decay is None else {name: p.detach().clone() for name, p in self._trained.items()}
+        # In float32: a bfloat16 average does not move where a step is below half a unit in its last place.
+        averaged = {} if decay is None else self._trained
+        self._average = {name: p.detach().float().clone() for name, p in averaged.items()}
 
     @property
     def config(self) -> PreTrainedConfig:
@@ -66,7 +68,7 @@ class SelfTeacher(nn.Module):
         own = {name: parameter.data for name, parameter in self._trained.items()}
         try:
             for name, parameter in self._trained.items():
-                parameter.data = self._average[name]
+                parameter.data = self._average[name].to(parameter.dtype)
             yield
         finally:
             for name, parameter in self._trained.items():
@@ -75,7 +77,7 @@ class SelfTeacher(nn.Module):
     def follow(self) -> None:
         """Move the average towards the student: average = decay * average + (1 - decay) * adapter."""
         if self.decay is not None:
-            trained = [parameter.detach() for parameter in self._trained.values()]
+            trained = [parameter.detach().float() for parameter in self._trained.values()]
             get_ema_multi_avg_fn(self.decay)(list(self._average.values()), trained, None)
 
     def save(self, checkpoint: Path) -> None:

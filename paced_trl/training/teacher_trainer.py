@@ -21,6 +21,7 @@ from trl.trainer.utils import pad
 
 from ..generation.identity import memory_checksum
 from ..generation.models import load_trainable
+from ..generation.prompts import with_one_bos
 from ..problems import Messages
 from ..settings import as_mapping
 from .config import PacedConfig
@@ -87,6 +88,11 @@ class TeacherStatesTrainer(ResumableTrainer):
             self.add_callback(FollowStudent(self.teacher_model))
         self.teacher_cache = None if args.teacher_cache is None else self._open_teacher_cache(train_dataset)
 
+    def _tokenize_prompts(self, prompts: list[Any]) -> Any:
+        """Tokenize prompts as the student was measured on them: with one beginning-of-sequence token."""
+        ids, images, fields = super()._tokenize_prompts(prompts)
+        return [with_one_bos(row, self._tokenizer.bos_token_id) for row in ids], images, fields
+
     def _open_teacher_cache(self, dataset: Dataset) -> HiddenStateCache:
         """Open the cache that belongs to this teacher, and to these references as the teacher sees them."""
         needed = {"prompt", "reference", "privileged_context"}
@@ -103,6 +109,13 @@ class TeacherStatesTrainer(ResumableTrainer):
         references = [row["reference"] for row in inputs]
         token_ids = reference_token_ids(self._tokenizer, references, eos_id, self.eos_token_ids)
         return [ids[: self.max_completion_length] for ids in token_ids]
+
+    def compute_loss_context_manager(self) -> ExitStack:
+        """Compute the loss in the run's precision: TRL 1.16 calls the models past accelerate's own autocast."""
+        stack = ExitStack()
+        stack.enter_context(super().compute_loss_context_manager())
+        stack.enter_context(self.accelerator.autocast())
+        return stack
 
     def _load_state(self, checkpoint: Path) -> None:
         super()._load_state(checkpoint)

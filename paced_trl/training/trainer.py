@@ -48,7 +48,7 @@ from .monitoring.advice import Advice
 from .monitoring.costs import TrainingClock, add_cost
 from .monitoring.metrics import ProblemFigures, student_verdicts, verdict_metrics
 from .monitoring.trackers import EXTRA_COLUMNS, Histograms, write_completions
-from .monitoring.validation import RETENTION, StopAtForgetting, Validation, check_forgetting
+from .monitoring.validation import RETENTION, StopAtForgetting, Validation, check_forgetting, choose_best_by_accuracy
 from .preflight.before_loading import check_before_loading
 from .problem_sampler import FrontierSampler, ResumableRepeatSampler, draw_batch, rows_with_weight
 from .refresh import STATE_FILE, Refresh, refresh_in_force
@@ -141,6 +141,7 @@ class PacedTrainer(TeacherStatesTrainer):
         self._first_samples = FirstSamples()
         self._validation = Validation(args.num_validation_generations if verifier is not None else 1)
         check_forgetting(args.max_forgetting, eval_dataset, verifier)
+        choose_best_by_accuracy(args, eval_dataset, verifier)
         sizes = check_before_loading(
             args,
             model,

@@ -8,31 +8,22 @@ Completion + solution -> verdict. No torch, and no numpy in the workers.
 
     check.py        what a check is: the part of a verifier that runs in a worker
     answers.py      where in a completion the answer is stated
-    math_check.py   and math_limits.py, numeric_check.py, exact_check.py, choice_check.py, python_tests_check.py (with
-                    sandbox.py, sandboxed_program.py), reasoning_gym_check.py, reward_function_check.py
+    numbers.py      how one number may be written
+    exact_check.py, choice_check.py, numeric_check.py, reasoning_gym_check.py, reward_function_check.py
+
+    math_check.py   numbers exactly, other expressions by math-verify
+    expressions.py  what math-verify is given to read
+    math_limits.py  what nobody can read in reasonable time
+
+    python_tests_check.py   a program against its tests
+    python_gold.py          which tests there are
+    sandbox.py              processes isolated by bubblewrap, with limits
+    sandboxed_program.py    what runs inside, as a script
+    remote_values.py        values and calls between a program and its tests
+    system_calls.py         what the kernel refuses a program
 """
-
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 from .._lazy import lazy_names
 
 
-__getattr__, __all__ = lazy_names(
-    __name__,
-    {
-        "verdict": ["Verdict"],
-        "verifier": ["Verifier", "load_verifier"],
-        "check": ["Check"],
-        "agreement": ["VerificationReport", "verify_completions"],
-    },
-)
-
-if TYPE_CHECKING:
-    from .agreement import VerificationReport as VerificationReport
-    from .agreement import verify_completions as verify_completions
-    from .check import Check as Check
-    from .verdict import Verdict as Verdict
-    from .verifier import Verifier as Verifier
-    from .verifier import load_verifier as load_verifier
+__getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

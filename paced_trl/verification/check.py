@@ -49,6 +49,9 @@ class Check:
     timeout: float = 10.0
     max_memory: ClassVar[int | None] = 2 * 1024**3
 
+    def check_environment(self) -> None:
+        """Raise `ValueError` where the check cannot work on this machine. Called once, before any worker starts."""
+
     def start(self, timeout: float) -> None:
         """Import what the check needs. Called once, in the worker, which is killed when a call takes `timeout` s."""
 

@@ -1,189 +1,146 @@
-"""
-The check that runs a program: Python that the student wrote, against the problem's unit tests or example outputs.
-
-Responsible for finding the program in a completion, for reading the tests, and for what the end of a run means. How
-a program is isolated and bounded is in `sandbox.py`. Not in the paper (PACED, arXiv 2603.11178); ours.
-"""
+"""The check that runs a program: Python that the student wrote, against the problem's tests, in a sandbox."""
 
 from __future__ import annotations
 
 import ast
-import contextlib
-import json
+import math
 import re
-import secrets
 import time
-import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection
 from typing import Any, ClassVar
 
 from .answers import MAX_CACHED_GOLDS, final_text
 from .check import Check, Row
+from .python_gold import MAX_SOURCE_LENGTH, Tests, parsed, read_tests
 from .sandbox import Isolation, Sandbox, SandboxError
 from .verdict import Verdict
 
 
-_MAX_PROGRAM_LENGTH = 100_000  # characters
 _SECONDS_AROUND_A_RUN = 30.0
-_FENCE = re.compile(r"(?m)^[ \t]{0,8}```[ \t]{0,8}([\w+-]{0,20})[^\n`]{0,100}$")
+_FENCE = re.compile(
+    r"(?m)^([ \t]{0,24})(?:[-*+]|\d{1,3}[.)])?[ \t]{0,8}(```|~~~)[ \t]{0,8}\{?\.?([\w+-]{0,20})[^\n`]{0,100}$"
+)
 _CODE_LINE = re.compile(
     r"(?m)^(?:(?:async )?def \w|class \w+\s{0,4}[(:]|import \w|from \w[\w.]{0,80} import |print\(|@\w|"
     r"(?:for|while|if|with) [^\n]{1,200}:[ \t]{0,8}(?:#|$)|\w{1,80} ?= ?\S)"
 )
-_RUN_TEST_CASE = """
-import unittest as _unittest
-_result = _unittest.TestResult()
-_unittest.defaultTestLoader.loadTestsFromTestCase({name}).run(_result)
-assert _result.testsRun and _result.wasSuccessful()
-"""
+_READS_INPUT = re.compile(r"\binput\s{0,3}\(|\bstdin\b|\bopen\s{0,3}\(\s{0,3}0\b|fileinput")
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
-def candidate_program(completion: str) -> str | None:
+def candidate_program(completion: str, names: Collection[str] = ()) -> str | None:
     """
     Return the program in a completion, or `None` if there is no code in it.
 
     After the thinking, the last block fenced as Python counts, else the last fenced block; without a fence, the whole
-    text if it reads like code. A block that was never closed goes on to the end.
+    text if it reads like code. A block that was never closed goes on to the end. Where `names` that the tests use are
+    known, the last block that defines one of them counts, with the definitions of the blocks before it; for programs
+    that are run as scripts, the last one that reads its input.
     """
     text = final_text(completion)
+    blocks = _blocks(text)
+    if not blocks:
+        return text if _CODE_LINE.search(text) or _is_code(text) else None
+    in_python = [block for language, block in blocks if language in ("python", "py", "python3")]
+    sources = in_python or [blocks[-1][1]]
+    if names:
+        wanted = [index for index, source in enumerate(sources) if _defined(source) & set(names)]
+        if wanted:
+            before = [source for source in sources[: wanted[-1]] if _only_defines(source)]
+            return "\n".join([*before, sources[wanted[-1]]])
+    elif len(sources) > 1:
+        reading = [source for source in sources if _READS_INPUT.search(source)]
+        sources = reading or sources
+    return sources[-1] if sources[-1].strip() else None
+
+
+def _blocks(text: str) -> list[tuple[str, str]]:
+    """Return language and content of each fenced block, without the indentation of its fence."""
     blocks: list[tuple[str, str]] = []
     opened: re.Match[str] | None = None
     for fence in _FENCE.finditer(text):
         if opened is None:
             opened = fence
-        elif not fence[1]:
-            blocks.append((opened[1].lower(), text[opened.end() : fence.start()]))
+        elif not fence[3] and fence[2] == opened[2]:
+            blocks.append((opened[3].lower(), _dedented(text[opened.end() : fence.start()], opened)))
             opened = None
     if opened is not None:
-        blocks.append((opened[1].lower(), text[opened.end() :]))
-    if not blocks:
-        return text if _CODE_LINE.search(text) or _is_code(text) else None
-    in_python = [block for language, block in blocks if language in ("python", "py", "python3")]
-    program = in_python[-1] if in_python else blocks[-1][1]
-    return program if program.strip() else None
+        blocks.append((opened[3].lower(), _dedented(text[opened.end() :], opened)))
+    return blocks
+
+
+def _dedented(block: str, fence: re.Match[str]) -> str:
+    width = fence.start(2) - fence.start()
+    if width == 0:
+        return block
+    lines = block.split("\n")
+    indents = [len(line) - len(line.lstrip(" \t")) for line in lines if line.strip()]
+    width = min([width, *indents])
+    return "\n".join(line[width:] if line.strip() else "" for line in lines)
 
 
 def _is_code(text: str) -> bool:
     """Return whether all of a text is Python that does something; a word and a number are Python, too."""
-    body = _parsed(text) if len(text) <= _MAX_PROGRAM_LENGTH else None
+    body = parsed(text) if len(text) <= MAX_SOURCE_LENGTH else None
     return any(
         not isinstance(statement, ast.Expr) or any(isinstance(node, ast.Call) for node in ast.walk(statement))
         for statement in body or []
     )
 
 
-def _parsed(source: str) -> list[ast.stmt] | None:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # such as that of `assert f() is 1`
-            return ast.parse(source).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
-
-
-@dataclass(frozen=True)
-class _Tests:
-    source: str | None  # asserts; None where there are pairs
-    pairs: tuple[tuple[str, str], ...] = ()
-
-
-def read_tests(solution: Any, entry_point: str | None = None) -> _Tests | None:
-    """
-    Return the tests of a gold, or `None` if it holds none that can be run.
-
-    Args:
-        solution (`str`, `list[str]`, `list[dict]` or `dict`):
-            Source with asserts, `test_...` functions or `unittest` classes; a list of asserts; pairs of `input` and
-            `output`, as a list of dicts or as a dict of two lists. The last two may be JSON text.
-        entry_point (`str`, *optional*):
-            Name of the function under test, for tests that are a `check(candidate)` function, as HumanEval's are.
-    """
-    if isinstance(solution, str) and solution.lstrip()[:1] in ("[", "{"):
-        with contextlib.suppress(ValueError, RecursionError):
-            solution = json.loads(solution)
-    if isinstance(solution, Mapping):
-        inputs, outputs = (solution.get(name, solution.get(name + "s")) for name in ("input", "output"))
-        if isinstance(inputs, str) and isinstance(outputs, str):
-            inputs, outputs = [inputs], [outputs]
-        if not isinstance(inputs, list) or not isinstance(outputs, list) or len(inputs) != len(outputs):
-            return None
-        solution = [{"input": i, "output": o} for i, o in zip(inputs, outputs, strict=True)]
-    if isinstance(solution, Sequence) and not isinstance(solution, str) and solution:
-        if all(isinstance(item, str) for item in solution):
-            solution = "\n".join(solution)
-        elif all(_is_pair(item) for item in solution):
-            return _Tests(None, tuple((item["input"], item["output"]) for item in solution))
-    return _read_source(solution, entry_point) if isinstance(solution, str) else None
-
-
-def _is_pair(item: Any) -> bool:
-    return isinstance(item, Mapping) and isinstance(item.get("input"), str) and isinstance(item.get("output"), str)
-
-
-def _read_source(source: str, entry_point: str | None) -> _Tests | None:
-    body = _parsed(source)
-    if body is None:
-        return None
-    called = {node.func.id for statement in body for node in _calls(statement) if isinstance(node.func, ast.Name)}
-    calls = []
+def _defined(source: str) -> set[str]:
+    """Return the names that the top level of a source defines."""
+    body = parsed(source) if len(source) <= MAX_SOURCE_LENGTH else None
+    if body is None:  # with a mistake in it, it is the program all the same
+        return set(re.findall(r"(?m)^(?:def|class|async def)\s+(\w+)", source))
+    names: set[str] = set()
     for node in body:
-        if isinstance(node, ast.FunctionDef) and node.name not in called:
-            if node.name.startswith("test") and not node.args.args:
-                calls.append(f"\n{node.name}()\n")
-            elif node.name == "check" and entry_point is not None and entry_point.isidentifier():
-                calls.append(f"\ncheck({entry_point})\n")
-        elif isinstance(node, ast.ClassDef) and any("TestCase" in ast.unparse(base) for base in node.bases):
-            calls.append(_RUN_TEST_CASE.format(name=node.name))
-    checks_something = calls or any(
-        isinstance(node, ast.Assert | ast.Raise | ast.Call) for statement in body for node in _executed(statement)
-    )
-    return _Tests(source + "".join(calls)) if checks_something else None
+        if isinstance(node, _DEFINITIONS):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign | ast.Import | ast.ImportFrom):
+            names |= {child.id for child in ast.walk(node) if isinstance(child, ast.Name)} & {
+                target.id
+                for top in (node.targets if isinstance(node, ast.Assign) else [])
+                for target in ast.walk(top)
+                if isinstance(target, ast.Name)
+            }
+            names |= {(a.asname or a.name) for a in getattr(node, "names", [])}
+    return names
 
 
-def _executed(statement: ast.stmt) -> list[ast.AST]:
-    """Return the nodes of a top-level statement; of a definition none, as nothing in it runs by itself."""
-    is_definition = isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-    return [] if is_definition else list(ast.walk(statement))
-
-
-def _calls(statement: ast.stmt) -> list[ast.Call]:
-    return [node for node in _executed(statement) if isinstance(node, ast.Call)]
-
-
-def _same_output(output: str, expected: str) -> bool:
-    ours, theirs = ([line.rstrip() for line in text.strip().splitlines()] for text in (output, expected))
-    return ours == theirs
+def _only_defines(source: str) -> bool:
+    allowed = (*_DEFINITIONS, ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign)
+    return all(isinstance(node, allowed) for node in parsed(source) or [ast.Pass()])
 
 
 class PythonTestsCheck(Check):
     """
     Run the completion's program against the problem's tests, in a sandbox.
 
-    The gold is source with asserts, a list of asserts, or `input`/`output` pairs; see [`read_tests`]. A program that
-    raises, ends early, does not compile, uses too much memory or does not end in time is `FAILED`: the program is what
-    is judged, and its limits are part of the task. `UNPARSEABLE` is a completion without code, `UNVERIFIABLE` a gold
-    without tests and a sandbox that does not start.
+    The gold is source with asserts, a list of asserts, `input`/`output` pairs, or the arguments and results of one
+    function; see [`read_tests`]. A program that raises, ends early, does not compile, uses too much memory or does not
+    end in time is `FAILED`: the program is what is judged, and its limits are part of the task. `UNPARSEABLE` is a
+    completion without code, `UNVERIFIABLE` a gold whose tests decide nothing and a sandbox that does not start.
 
-    Asserts run in the process of the candidate, as they must to call it. Ending that process, printing, and replacing
-    built-ins do not pass them. A program written to deceive can still do so, for instance with results whose `==` is
-    always true, or by searching its own process for what the tests hand over; `input`/`output` pairs are compared
-    outside and leave no such way.
+    The tests run in a process of their own, in another sandbox: they call the program's functions through a pipe and
+    compare what comes back, which is plain data. So a program cannot read what is expected, nor replace what compares.
 
     Args:
         allow_code_execution (`bool`, *optional*, defaults to `False`):
             Must be `True`: programs that a model wrote are executed on this machine.
         isolation (`str`, *optional*, defaults to `"namespaces"`):
-            `"namespaces"`: no network, no other processes, files read-only; Linux. It is no virtual machine: a hole in
-            the kernel is a hole in it, and the program may read what the user may read. `"process"`: resource limits
-            only; the program can do what the user can do.
+            `"namespaces"`: by bubblewrap; no network, no other processes, no files but Python's own, read-only; Linux.
+            It is no virtual machine: a hole in the kernel is a hole in it. `"process"`: resource limits only; the
+            program can do what the user can do. Refused for root.
         time_limit (`float`, *optional*, defaults to `10.0`):
             Seconds that all runs of one completion's program may take together.
         memory_limit (`int`, *optional*, defaults to 1 GiB):
-            Bytes of address space of each of the program's processes.
+            Bytes of address space of each of the program's processes, and of memory of all of them together.
+        float_tolerance (`float`, *optional*, defaults to `0.0`):
+            Largest difference, absolute and relative, of numbers in outputs and results. Asserts bring their own.
     """
 
-    optional_columns: ClassVar[tuple[str, ...]] = ("entry_point",)
+    optional_columns: ClassVar[tuple[str, ...]] = ("entry_point", "fn_name", "func_name", "metadata", "starter_code")
     max_memory: ClassVar[int | None] = None  # the programs have a limit of their own, which a worker's would lower
 
     def __init__(
@@ -193,6 +150,7 @@ class PythonTestsCheck(Check):
         isolation: Isolation = "namespaces",
         time_limit: float = 10.0,
         memory_limit: int = 1024**3,
+        float_tolerance: float = 0.0,
     ) -> None:
         if allow_code_execution is not True:
             raise ValueError(
@@ -207,56 +165,99 @@ class PythonTestsCheck(Check):
             raise ValueError(
                 f"`memory_limit` must be at least 64 MiB, as Python needs some, not {memory_limit} bytes."
             )
+        if not 0 <= float_tolerance < math.inf:
+            raise ValueError(f"`float_tolerance` must be a finite number of at least 0, not {float_tolerance!r}.")
         self.timeout = time_limit + _SECONDS_AROUND_A_RUN
         self._time_limit = time_limit
+        self._float_tolerance = float_tolerance
         self._sandbox = Sandbox(isolation, memory_limit)
-        self._tests: dict[tuple[str, str | None], _Tests | None] = {}
+        self._tests: dict[str, Tests | None] = {}
+
+    def check_environment(self) -> None:
         try:
             self._sandbox.probe()
         except SandboxError as error:
             raise ValueError(
-                f"The sandbox of the verifier 'python_tests' cannot be set up here ({error}). Run where "
-                'user namespaces are allowed (Linux 5.12 or newer), or set `isolation: "process"`, which leaves '
-                "network and files open to the programs."
+                f"The sandbox of the verifier 'python_tests' cannot be set up here ({error}). Install bubblewrap "
+                "(Debian, Ubuntu: apt-get install bubblewrap) and run where user namespaces are allowed; or, as a "
+                'user other than root, set `isolation: "process"`, which leaves network and files open to them.'
             ) from error
+
+    def start(self, timeout: float) -> None:
+        self.check_environment()
 
     def is_usable(self, row: Row) -> bool:
         return self._read(row) is not None
 
-    def _read(self, row: Row) -> _Tests | None:
-        entry_point = row.columns.get("entry_point")
-        key = (repr(row.solution), entry_point)
+    def stated(self, completion: str) -> str | None:
+        program = candidate_program(completion)
+        return None if program is None else program.strip()
+
+    def stated_gold(self, solution: Any) -> str | None:
+        tests = read_tests(solution)
+        if tests is None:
+            return None
+        return f"{len(tests.pairs)} pairs of input and output" if tests.source is None else tests.source.strip()
+
+    def _read(self, row: Row) -> Tests | None:
+        key = repr((row.solution, sorted(row.columns.items())))
         if key not in self._tests:
             if len(self._tests) >= MAX_CACHED_GOLDS:
                 self._tests.clear()
-            self._tests[key] = read_tests(row.solution, entry_point)
+            self._tests[key] = read_tests(row.solution, row.columns, float_tolerance=self._float_tolerance)
         return self._tests[key]
 
     def verdict(self, row: Row) -> Verdict:
         tests = self._read(row)
         if tests is None:
             return Verdict.UNVERIFIABLE
-        program = candidate_program(str(row.completion))
+        program = candidate_program(str(row.completion), tests.own_names or tests.names)
         if program is None:
             return Verdict.UNPARSEABLE
-        if len(program) > _MAX_PROGRAM_LENGTH:
+        if len(program) > MAX_SOURCE_LENGTH:
             return Verdict.FAILED
-        has_passed = self._passes_asserts if tests.source is not None else self._passes_pairs
+        has_passed = self._passes_pairs if tests.source is None else self._passes_tests
         return Verdict.PASSED if has_passed(program, tests) else Verdict.FAILED
 
-    def _passes_asserts(self, program: str, tests: _Tests) -> bool:
-        word = secrets.token_hex(16)
-        finished = self._sandbox.run(program, seconds=self._time_limit, tests=tests.source, word=word)
-        return finished.message == word
+    def _passes_tests(self, program: str, tests: Tests) -> bool:
+        own = tests.own_names
+        others = [name for name in tests.names if name not in own]
+        finished = self._sandbox.run_tests(program, tests.source or "", own, others, seconds=self._time_limit)
+        return finished.passed
 
-    def _passes_pairs(self, program: str, tests: _Tests) -> bool:
+    def _passes_pairs(self, program: str, tests: Tests) -> bool:
         end = time.monotonic() + self._time_limit
         for given, expected in tests.pairs:
             left = end - time.monotonic()
             if left <= 0:
                 return False
-            finished = self._sandbox.run(program, seconds=left, stdin=given)
+            finished = self._sandbox.run_script(program, seconds=left, stdin=given)
             output = finished.output.decode("utf-8", "replace")
-            if finished.reason != "exited" or finished.exit_code != 0 or not _same_output(output, expected):
+            if finished.reason != "exited" or finished.exit_code != 0:
+                return False
+            if not _same_output(output, expected, self._float_tolerance):
                 return False
         return True
+
+
+def _same_output(output: str, expected: str, tolerance: float) -> bool:
+    """Return whether outputs agree, apart from white space at ends of lines, numbers within the tolerance."""
+    ours, theirs = ([line.rstrip() for line in text.strip().splitlines()] for text in (output, expected))
+    if ours == theirs or not tolerance:
+        return ours == theirs
+    if len(ours) != len(theirs):
+        return False
+    words = ((one.split(), two.split()) for one, two in zip(ours, theirs, strict=True))
+    return all(
+        len(one) == len(two) and all(_same_word(*pair, tolerance) for pair in zip(one, two, strict=True))
+        for one, two in words
+    )
+
+
+def _same_word(one: str, two: str, tolerance: float) -> bool:
+    if one == two:
+        return True
+    try:
+        return math.isclose(float(one), float(two), rel_tol=tolerance, abs_tol=tolerance)
+    except ValueError:
+        return False

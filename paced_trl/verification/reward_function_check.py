@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
+from ..names import nearest_name
 from .check import Check, Messages, Row, completion_text
 from .verdict import Verdict
 from .worker_pool import FatalCheckError
@@ -78,9 +79,17 @@ class RewardFunctionCheck(Check):
         module, _, name = self._path.partition(":")
         function: Any = importlib.import_module(module)
         for part in name.split("."):
+            if not hasattr(function, part):
+                functions = [known for known in dir(function) if callable(getattr(function, known))]
+                nearest = nearest_name(part, functions)
+                hint = f" Did you mean `{nearest}`?" if nearest else ""
+                raise FatalCheckError(
+                    f"The module `{module}` has no function `{name}`, so the verifier '{self._path}' cannot be "
+                    f"used.{hint}"
+                )
             function = getattr(function, part)
         if not callable(function) or inspect.isclass(function):
-            raise TypeError(f"`{self._path}` is {function!r}, not a function that returns rewards.")
+            raise FatalCheckError(f"`{self._path}` is {function!r}, not a function that returns rewards.")
         self._function: Callable[..., Any] = function
         if self._completion_format == "auto":
             self._completion_format = _annotated_format(function)

@@ -235,6 +235,7 @@ def load_verifier(
                 f"paced_trl[{extra}]`."
             )
     check = check_class(**arguments)
+    check.check_environment()
     pool = None
     if not check.in_process:
         timeout = check.timeout if timeout is None else timeout

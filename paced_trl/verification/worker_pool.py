@@ -241,6 +241,9 @@ def serve(descriptor: int) -> None:
         try:
             module, _, name = factory.partition(":")
             check = getattr(importlib.import_module(module), name)(**options)
+        except FatalCheckError as error:
+            connection.send(_Fatal(str(error)))
+            return
         except BaseException as error:
             connection.send(_failed(error))
             return

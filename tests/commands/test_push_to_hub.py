@@ -39,7 +39,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
         yield hub
 
 
-@pytest.mark.parametrize("fault", ["offline", "read-only", "403", "local base"])
+@pytest.mark.parametrize("fault", ["offline", "read-only", "403", "local base", "license"])
 def test_what_could_not_be_published_is_not_trained(
     fault: str, hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -57,6 +57,8 @@ def test_what_could_not_be_published_is_not_trained(
     elif fault == "403":
         hub.failures.append(Failure("auth-check", 403))
         message = "may not write to 'me/demo'"
+    elif fault == "license":
+        more, message = ["--license", "Apache 2.0"], "Did you mean 'apache-2.0'"
     else:
         more, message = ["--use_peft", "true"], "--base_model"
     with pytest.raises((OSError, ValueError), match=message):

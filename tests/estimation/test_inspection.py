@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +12,19 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from helpers.fakes import FakeGenerator
 from helpers.paths import ROOT
 from paced_trl.commands import inspect, run_command
-from paced_trl.estimation.inspection import StoreContents, describe_completions, describe_store, store_contents
+from paced_trl.estimation.inspection import (
+    StoreContents,
+    describe_completions,
+    describe_store,
+    find_store,
+    store_contents,
+)
+from paced_trl.estimation.pass_rates import estimate_pass_rates
 from paced_trl.store.store import SCHEMA, PassRateStore
+from paced_trl.verification.verifier import load_verifier
 
 
 RECORD = {
@@ -46,7 +56,13 @@ def store(tmp_path: Path) -> PassRateStore:
 
 def test_numbers_of_a_store(store: PassRateStore) -> None:
     assert store_contents(store) == StoreContents(
-        num_shards=2, corrupt_shards={}, problems_by_generations={1: 1, 2: 2}, num_tokens=90, num_clipped=1
+        num_shards=2,
+        corrupt_shards={},
+        unreadable_texts={},
+        problems_by_generations={1: 1, 2: 2},
+        num_tokens=90,
+        num_clipped=1,
+        num_repeated=0,
     )
     assert (store_contents(store).num_problems, store_contents(store).num_completions) == (3, 5)
 
@@ -85,15 +101,30 @@ def test_a_corrupt_shard_is_named_wherever_it_is_broken(store: PassRateStore) ->
     content[column.dictionary_page_offset + column.total_compressed_size // 2] ^= 1
     shard.write_bytes(content)
     contents = store_contents(store)
-    assert list(contents.corrupt_shards) == [str(shard)]
-    assert contents.num_completions == 5
-    assert f"  {shard}: " in describe_store(store)
+    # Its verdicts are whole, and counted by all that count.
+    assert list(contents.unreadable_texts) == [str(shard)] and not contents.corrupt_shards
+    assert contents.num_completions == sum(store.num_generations().values()) == 105
+    text = describe_store(store)
+    assert f"Shards without their text, whose verdicts count: 1\n  {shard}: " in text
     with pytest.warns(UserWarning, match=shard.name):
         assert "0 of 100 completions" in describe_completions(store, "d")
+    column = pq.read_metadata(shard).row_group(0).column(SCHEMA.names.index("verdict"))
+    content[column.dictionary_page_offset + column.total_compressed_size - 4] ^= 1
+    shard.write_bytes(content)
+    assert list(store_contents(store).corrupt_shards) == [str(shard)]
+    assert store_contents(store).num_completions == 5
+    assert f"  {shard}: " in describe_store(store)
     store.shards()[0].write_bytes(b"")
     text = describe_store(store)
     assert "Corrupt shards, counted as not generated: 2" in text
     assert "2 completions of 2 problems in 1 shards" in text
+
+
+def test_a_shard_that_lies_there_twice_counts_once(store: PassRateStore) -> None:
+    shutil.copy(store.shards()[0], store.path / "shards" / "000009-deadbeef.parquet")
+    text = describe_store(store)
+    assert "5 completions of 3 problems in 3 shards" in text
+    assert "3 completions lie here more than once, and count once." in text
 
 
 def test_the_writer_is_named_while_it_writes(store: PassRateStore) -> None:
@@ -144,3 +175,59 @@ def test_inspecting_does_not_load_torch(store: PassRateStore) -> None:
         "sys.exit('torch' in sys.modules and 3)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(store.path)], cwd=ROOT, capture_output=True).returncode == 0
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run directory with pass rates, judged by a verifier that reads answers."""
+    rows: list[dict[str, Any]] = [
+        {"problem_id": "a", "prompt": "1+1=\n?", "solution": "#### 2"},
+        {
+            "problem_id": "b",
+            "prompt": [{"role": "system", "content": "Add."}, {"role": "user", "content": "1+2="}],
+            "solution": "3",
+        },
+    ]
+    options: dict[str, Any] = {"num_generations": 1, "progress": False}
+    with load_verifier("numeric") as verifier:
+        for problem in rows:
+            estimate_pass_rates([problem], FakeGenerator(), verifier, store=tmp_path / "run" / "pass_rates", **options)
+    return tmp_path / "run"
+
+
+def test_a_completion_is_shown_with_its_problem_gold_and_what_was_read(run: Path) -> None:
+    store = find_store(run)
+    store.append([row("a", 9, "failed", completion="It is 5.\nThe answer is 5.\x1b[2J")])
+    text = describe_completions(store, "a", "failed", max_completions=9)
+    assert (
+        "a #9: failed, 10 tokens, finish reason stop\n  problem: 1+1=\\n?\n  gold: #### 2, read as 2\n"
+        "  the verifier read: 5\n  completion:\n  It is 5.\n  The answer is 5.\\x1b[2J\n"
+    ) in text
+    other = describe_completions(store, "b")
+    assert "  problem (after 1 earlier messages): 1+2=\n  gold: 3\n  the verifier read: " in other
+    store.append([row("b", 9, "unparseable", completion="I do not know")])
+    assert "the verifier read: no answer\n" in describe_completions(store, "b", "unparseable")
+
+
+def test_a_run_directory_stands_for_its_pass_rates(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    inspect.run([str(run)])
+    assert f"Store {run / 'pass_rates'}" in capsys.readouterr().out
+    assert find_store(run / "pass_rates").path == run / "pass_rates"
+    (run / "pass_rates").rename(run / "test_completions")
+    assert find_store(run).path == run / "test_completions"
+    PassRateStore(run / "arm" / "test_completions", {})
+    with pytest.raises(ValueError, match=r"has no pass rates, and 2 stores below it. Name one of them:\n  .*\n  .*"):
+        find_store(run)
+    (run / "empty").mkdir()
+    with pytest.raises(ValueError, match="is no store and has none below it"):
+        find_store(run / "empty")
+    with pytest.raises(FileNotFoundError, match=r"There is no directory '.*none'"):
+        find_store(run / "none")
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from paced_trl.commands import main\ntry: main(['inspect', '--help'])\nexcept SystemExit: pass\n"
+        "sys.exit(3 if {'torch', 'transformers', 'datasets', 'trl'} & set(sys.modules) else 0)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).returncode == 0

@@ -11,7 +11,7 @@ import pytest
 from datasets import Dataset
 
 from helpers.fakes import FakeGenerator, exact_verifier, make_problems
-from paced_trl.estimation.references import generate_references
+from paced_trl.estimation.references import generate_references, judge_references
 from paced_trl.generation.completions import Completion
 from paced_trl.store.store import PassRateStore
 
@@ -182,3 +182,43 @@ def test_impossible_settings_are_refused(tmp_path: Path, options: dict[str, Any]
     with pytest.raises(ValueError, match=message):
         references(tmp_path / "store", teacher, **options)
     assert not teacher.attempts and not (tmp_path / "store").exists()
+
+
+def brought(*texts: str | None) -> Dataset:
+    rows = [{**row, "reference": text} for row, text in zip(make_problems(len(texts)), texts, strict=True)]
+    return Dataset.from_list(rows)
+
+
+@pytest.mark.parametrize(
+    ("unsolved", "kept", "fate"),
+    [
+        ("drop", {"p0": "= p0", "p3": "p3!"}, "were dropped"),
+        ("solution", {"p0": "= p0", "p1": "p1", "p2": "p2", "p3": "p3!"}, "got their solution as reference"),
+        ("keep", {"p0": "= p0", "p1": "wrong", "p2": None, "p3": "p3!"}, "kept a completion that failed"),
+    ],
+)
+def test_references_of_the_user_are_judged(unsolved: str, kept: dict[str, Any], fate: str) -> None:
+    with pytest.warns(
+        UserWarning, match=rf"2 of the 4 references .* pass the verifier; 2 do not \(2 failed\) and {fate}"
+    ):
+        judged = judge_references(brought("= p0", "wrong", None, "p3!"), contains_verifier, unsolved=unsolved)
+    assert dict(zip(judged["prompt"], judged["reference"], strict=True)) == kept
+    assert judged["problem_id"][:] == [f"id-{prompt[1:]}" for prompt in kept]
+
+
+def test_references_that_all_pass_are_left_alone(recwarn: pytest.WarningsRecorder) -> None:
+    assert judge_references(brought("p0", "p1"), contains_verifier).to_list() == brought("p0", "p1").to_list()
+    assert not recwarn.list
+
+
+def test_references_that_nobody_can_judge_are_said_to_be_unverified() -> None:
+    with pytest.warns(
+        UserWarning, match="2 references of the data are trained on unverified, because there is no verif"
+    ):
+        assert len(judge_references(brought("a", "b"), None)) == 2
+    with pytest.warns(UserWarning, match="unverified, because there is no solution"):
+        judge_references(brought("a").remove_columns("solution"), contains_verifier)
+    with pytest.raises(ValueError, match=r"0 of the 1 references .*No reference is left"):
+        judge_references(brought("a"), contains_verifier)
+    with pytest.raises(ValueError, match="`unsolved` is 'discard'"):
+        judge_references(brought("a"), contains_verifier, unsolved="discard")

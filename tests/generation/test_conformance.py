@@ -13,6 +13,7 @@ from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig
+from trl import DistillationConfig, DistillationTrainer
 
 from helpers.model_families import FAMILIES, save_checkpoint
 from helpers.training import CPU
@@ -199,3 +200,35 @@ def test_llama_4_is_refused(tmp_path: Path) -> None:
     for load in (load_model, load_config):
         with pytest.raises(ValueError, match=r"is a Llama 4 model \(`llama4`\), which is not supported"):
             load(tmp_path)
+
+
+@pytest.mark.parametrize("use_peft", [True, False], ids=["lora", "full"])
+def test_models_by_name_lose_what_trl_loses_bit_by_bit(use_peft: bool, checkpoints: Path, tmp_path: Path) -> None:
+    student, teacher = (str(checkpoint(checkpoints, "llama", seed)) for seed in (0, 1))
+    options: dict[str, Any] = {
+        "max_steps": 2,
+        "per_device_train_batch_size": 2,
+        "max_completion_length": 4,
+        "learning_rate": 1e-2,
+        "logging_steps": 1,
+        "beta": 1.0,
+        "use_cpu": True,
+        "bf16": False,
+        "report_to": "none",
+    }
+    losses = []
+    for trainer_class, config_class, further in (
+        (DistillationTrainer, DistillationConfig, {}),
+        (PacedTrainer, PacedConfig, {"weighting": "uniform", "kl": "reverse"}),
+    ):
+        trainer = trainer_class(
+            model=student,
+            teacher_model=teacher,
+            args=config_class(output_dir=str(tmp_path / trainer_class.__name__), **options | further),
+            train_dataset=PROBLEMS.select_columns(["prompt"]),
+            processing_class=load_tokenizer(student),
+            peft_config=LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM") if use_peft else None,
+        )
+        trainer.train()
+        losses.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
+    assert losses[0] == losses[1] and len(losses[0]) == 2 and losses[0][0] != 0

@@ -87,7 +87,9 @@ def test_greedy_equals_plain_generate(
     expected = {index: plain_greedy(model, tiny_tokenizer, prompt) for index, prompt in enumerate(PROMPTS)}
     assert len(set(expected.values())) > 1
     transformers_engine._say_why_slow.cache_clear()
-    with nullcontext() if can_cut else pytest.warns(UserWarning, match="MambaForCausalLM generates in batches that run"):
+    with (
+        nullcontext() if can_cut else pytest.warns(UserWarning, match="MambaForCausalLM generates in batches that run")
+    ):
         greedy = make_generator(model, temperature=0)
     assert greedy._can_cut_cache is can_cut
     assert {index: c[0].text for index, c in greedy(PROMPTS, 1, seed=0)} == expected

@@ -53,7 +53,7 @@ def make_trainer(
     return PacedTrainer(
         model=build_tiny_model(architecture, seed=0) if student is None else student,
         teacher_model=build_tiny_model(architecture, seed=1),
-        args=PacedConfig(**CPU, **(defaults | settings)),
+        args=PacedConfig(**(CPU | defaults | settings)),
         train_dataset=problems() if dataset is None else dataset,
         processing_class=build_tiny_tokenizer(),
         **(trainer_kwargs or {}),

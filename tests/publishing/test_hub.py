@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from huggingface_hub import constants
 
 from helpers.fake_hub import TOKEN, Failure, FakeHub, go_online
-from paced_trl.publishing.hub import HubRepository, check_repository, upload
+from paced_trl.publishing.hub import HubRepository, check_license, check_repository, upload
 
 
 @pytest.fixture
@@ -198,3 +199,27 @@ def test_weights_that_arrived_are_not_sent_again(hub: FakeHub, folder: Path, mon
     upload(HubRepository("me/student"), folder, commit_message="Student")
     assert sum(request.startswith("PUT /objects") for request in hub.requests) == 1
     assert hub.repositories["models/me/student"].files["adapter_model.safetensors"] == b"weights" * 1000
+
+
+@pytest.mark.parametrize(
+    ("given", "nearest"),
+    [
+        ("Apache 2.0", "apache-2.0"),
+        ("Apache License, Version 2.0", "apache-2.0"),
+        ("apache-2", "apache-2.0"),
+        ("MIT License", "mit"),
+        ("CC BY-NC 4.0", "cc-by-nc-4.0"),
+        ("GPLv3", "gpl-3.0"),
+        ("Llama 3.2", "llama3.2"),
+    ],
+)
+def test_a_license_is_an_identifier_and_the_nearest_is_suggested(given: str, nearest: str) -> None:
+    with pytest.raises(ValueError, match=f"`license` is '{given}'.* Did you mean '{re.escape(nearest)}'"):
+        check_license(given)
+    check_license(nearest)
+    check_license(None)
+
+
+def test_a_license_like_no_other_is_refused_without_a_guess() -> None:
+    with pytest.raises(ValueError, match=r"which is no identifier of a license on the Hub\. They are listed"):
+        check_license("Our Company's Terms of Use")

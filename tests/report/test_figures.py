@@ -35,7 +35,7 @@ from paced_trl.report.figures import report_figures, training_weights
 from paced_trl.report.findings import difference
 from paced_trl.report.outcome import run_outcome
 from paced_trl.report.page import terminal_summary
-from paced_trl.report.theme import LIGHT
+from paced_trl.report.theme import arm_colors
 
 
 def make_validated(means: list[float]) -> list[dict[str, Any]]:
@@ -168,7 +168,7 @@ def test_the_completions_are_drawn_where_they_were_logged(contents: RunContents)
     lengths, cut = drawing.figure.axes
     assert np.asarray(lengths.lines[0].get_xydata()).tolist() == [[step, 10.0 + step] for step in range(1, 31)]
     assert np.asarray(cut.lines[0].get_ydata())[-1] == 0.3
-    assert ("share cut off at the maximum length", "mine", 30, 0.3) in drawing.rows
+    assert ("share cut off", "mine", 30, 0.3) in drawing.rows
 
 
 def test_every_figure_has_numbers(contents: RunContents) -> None:
@@ -196,7 +196,7 @@ def test_tables_hold_the_numbers_of_the_drawings(contents: RunContents) -> None:
 
     accuracy = drawings["accuracy"]
     rows = iter(accuracy.rows)
-    colors = LIGHT.arm_colors(contents.arms)
+    colors = arm_colors(contents.arms)
     for axes, (name, by_arm) in zip(accuracy.figure.axes, contents.evaluations.items(), strict=True):
         dots = iter([line for line in axes.lines if line.get_marker() == "o"])
         for arm in by_arm:

@@ -41,7 +41,7 @@ from paced_trl.report.findings import best_arm, findings, headlines, verdict_cou
 from paced_trl.report.page import _samples
 from paced_trl.report.problem_table import problem_table
 from paced_trl.report.problem_text import choose_completions, choose_samples, visible
-from paced_trl.report.theme import DARK, DARK_OF, LIGHT
+from paced_trl.report.theme import BASE_COLOR, DARK_OF, PAPER, arm_colors
 from paced_trl.store.store import PassRateStore
 from paced_trl.weighting.counts import pass_rate_bins
 from paced_trl.weighting.weights import problem_weights
@@ -166,7 +166,7 @@ def test_figures_are_drawn_and_in_the_page(page: Page, comparison: tuple[Path, C
         assert image.width == 1350 and image.height > 300
         assert pixels.std() > 15
         # Paper of the page's own colour, so that no frame shows around a figure.
-        assert "#" + pixels[0, 0].astype(np.uint8).tobytes().hex() == LIGHT.paper
+        assert "#" + pixels[0, 0].astype(np.uint8).tobytes().hex() == PAPER
 
 
 def test_figures_in_the_page_are_text_and_have_the_pages_colours(page: Page) -> None:
@@ -319,6 +319,8 @@ def test_single_run_against_its_student(tmp_path: Path) -> None:
     assert read_run(run).eval_sets == ["test"]
     make_evaluation("reversal", 0.9, model="mine").save(run / "evaluation" / run.name / "reversal.json")
     assert read_run(run).retention_sets == ["reversal"]
+    # What was to change comes before what was to stay.
+    assert list(read_run(run).evaluations) == ["test", "reversal"]
     (run / "evaluation" / run.name / "reversal.json").unlink()
     page = Page(write_report(run))
     (header, *rows), verdicts = tables_of(page, "model", "completions")
@@ -383,6 +385,25 @@ def test_the_first_screen_says_from_where_to_where(comparison: tuple[Path, Compa
     assert f"{headline.change.estimate:+.3f}[" in numbers and "mean@4on60problems,meanover2runs" in numbers
 
 
+def test_the_course_of_the_completions_is_on_the_first_screen(tmp_path: Path) -> None:
+    make_settings(tmp_path, weighting="beta")
+    history = [{"step": 1, "paced/forward_kl": 1.0, "completions/mean_length": 9.0, "completions/clipped_ratio": 0.1}]
+    (tmp_path / "trainer_state.json").write_text(json.dumps({"log_history": history}))
+    page = Page(write_report(tmp_path))
+    places = [(tag, a.get("id") or a.get("data-figure")) for tag, a in page.elements if tag in ("section", "figure")]
+    assert places[:4] == [
+        ("section", "overview"),
+        ("figure", "completions"),
+        ("section", "figures"),
+        ("figure", "training"),
+    ]
+    # What our sentences have in backticks is code.
+    assert (
+        "cut off at <code>max_completion_length</code>." in page.source
+        and "`" not in page.text.split("PACED report")[-1]
+    )
+
+
 def test_self_distillation_is_named(tmp_path: Path) -> None:
     make_settings(tmp_path, weighting="beta", self_distillation="ema", privileged_template="{prompt} {hint}")
     (tmp_path / "trainer_state.json").write_text(json.dumps({"log_history": make_history(0)}))
@@ -396,7 +417,7 @@ def test_self_distillation_is_named(tmp_path: Path) -> None:
 
 def test_base_has_one_name(page: Page) -> None:
     for name in ("untouched", "baseline", "before training, student"):
-        assert name not in page.text.partition("PACED report")[2], name
+        assert name not in page.text.split("PACED report")[-1], name
 
 
 def test_evaluations_under_other_settings_are_shown_and_not_compared(tmp_path: Path) -> None:
@@ -551,12 +572,12 @@ def test_weights_are_those_of_the_run_that_weights() -> None:
 
 
 def test_every_arm_has_one_colour_of_its_own() -> None:
-    for theme in (LIGHT, DARK):
-        colors = theme.arm_colors([BASE, "mine", "paced", "other", "uniform"])
-        assert len(set(colors.values())) == 5
-        assert colors["paced"] == theme.arm_colors(["paced"])["paced"]
-        assert colors[BASE] == theme.base
-        assert len(theme.arm_colors(f"arm {number}" for number in range(20))) == 21
+    assert len(DARK_OF) == len(set(DARK_OF.values())) == 19
+    colors = arm_colors([BASE, "mine", "paced", "other", "uniform"])
+    assert len(set(colors.values())) == 5 and set(colors.values()) <= DARK_OF.keys()
+    assert colors["paced"] == arm_colors(["paced"])["paced"]
+    assert colors[BASE] == BASE_COLOR
+    assert len(arm_colors(f"arm {number}" for number in range(20))) == 21
 
 
 def test_figures_show_the_numbers(comparison: tuple[Path, Comparison]) -> None:

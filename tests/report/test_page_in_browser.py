@@ -19,7 +19,7 @@ from helpers.report_runs import RECORD, make_evaluation, make_history, make_sett
 from paced_trl.evaluation.comparison import BASE, ArmRun, Comparison
 from paced_trl.evaluation.learning_curve import CurvePoint
 from paced_trl.report import write_report
-from paced_trl.report.theme import DARK, LIGHT
+from paced_trl.report.theme import DARK_OF, PAPER, WEIGHT
 from paced_trl.store.store import PassRateStore
 
 
@@ -250,8 +250,8 @@ def test_colours_follow_the_system(browser: Browser, directory: Path, dark: bool
     browser.evaluate("document.querySelector('[data-figure=pass_rates]').scrollIntoView({behavior: 'instant'})")
     browser.screenshot(tmp_path / "page.png")
     image = np.asarray(Image.open(io.BytesIO((tmp_path / "page.png").read_bytes())).convert("RGB"))
-    theme = DARK if dark else LIGHT
-    for color, share in ((theme.paper, 0.3), (theme.weight, 0.001)):
+    for light, share in ((PAPER, 0.3), (WEIGHT, 0.001)):
+        color = DARK_OF[light] if dark else light
         wanted = np.array([int(color[start : start + 2], 16) for start in (1, 3, 5)])
         assert (image == wanted).all(axis=2).mean() > share, color
 

@@ -6,9 +6,11 @@ import errno
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,9 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, load_dataset
 
+from helpers.fakes import FakeGenerator, exact_verifier, make_problems
 from helpers.paths import ROOT
+from paced_trl.estimation.pass_rates import estimate_pass_rates
 from paced_trl.store import shards
 from paced_trl.store.counts import OncePerGeneration, verdict_totals
 from paced_trl.store.manifest import differing_fields, dotted
@@ -137,7 +141,7 @@ def test_counting_does_not_read_completions(store: PassRateStore, monkeypatch: p
     monkeypatch.setattr(shards.pq, "ParquetFile", Spy)
     opened = PassRateStore(store.path, RECORD)
     opened.counts(), opened.num_generations()
-    assert read == {"problem_id", "verdict", "num_tokens", "generation_index", "problem_hash"}
+    assert read == set(SCHEMA.names) - {"completion"}
 
 
 def test_the_directory_is_a_dataset_as_it_lies(store: PassRateStore, tmp_path: Path) -> None:
@@ -182,6 +186,100 @@ def test_a_corrupt_shard_is_named_and_the_rest_is_used(store: PassRateStore, dam
         assert store.completions(["a", "b"])["completion"].to_pylist() == ["a 0"]
     store.append([row("d", 0)])
     assert len(store.shards()) == 4
+
+
+def damage_page(shard: Path, column: str) -> None:
+    """Write garbage into the data of a column, where only the page's checksum can tell."""
+    chunk = pq.read_metadata(shard).row_group(0).column(SCHEMA.names.index(column))
+    start = chunk.dictionary_page_offset or chunk.data_page_offset
+    content = bytearray(shard.read_bytes())
+    # Behind the header of the page, which damage would make unreadable in any case.
+    content[start + chunk.total_compressed_size - 4] ^= 0xFF
+    shard.write_bytes(content)
+
+
+@pytest.mark.parametrize("column", SCHEMA.names)
+def test_a_shard_with_one_garbage_page_counts_for_all_or_for_none(store: PassRateStore, column: str) -> None:
+    for index in range(3):
+        store.append([row(f"p{problem}", 8 * index + number) for problem in range(10) for number in range(8)])
+    damage_page(store.shards()[1], column)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        counted, generated = verdict_totals(store.counts())["passed"], sum(store.num_generations().values())
+    # Of text nobody asked for, nothing is known; and its verdicts are whole.
+    assert counted == generated == (240 if column == "completion" else 160)
+    assert len(caught) == (0 if column == "completion" else 2)
+    with pytest.warns(UserWarning, match=store.shards()[1].name):
+        assert len(store.completions()) == 160
+
+
+@pytest.mark.parametrize("column", SCHEMA.names)
+def test_what_a_garbage_page_cost_is_generated_once(tmp_path: Path, column: str) -> None:
+    problems, options = make_problems(30), {"num_generations": 8, "progress": False, "store": tmp_path / "store"}
+    estimate_pass_rates(problems, FakeGenerator(), exact_verifier, **options, slice_size=48)
+    store = PassRateStore(tmp_path / "store")
+    assert sum(store.num_generations().values()) == 240 and len(store.shards()) > 3
+    damage_page(store.shards()[2], column)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        table = estimate_pass_rates(problems, FakeGenerator(), exact_verifier, **options)
+        assert sum(verdict_totals(store.counts()).values()) == 240
+    assert table["num_valid"] == [8] * 30
+
+
+def test_a_shard_that_lies_there_twice_counts_once(store: PassRateStore) -> None:
+    store.append([row(f"p{problem}", index) for problem in range(30) for index in range(4)])
+    store.append([row(f"p{problem}", index) for problem in range(30) for index in range(4, 8)])
+    before = store.counts().sort_by("problem_id"), store.completions()
+    for copy in ("000000-00000000.parquet", "000007-deadbeef.parquet"):
+        shutil.copy(store.shards()[0], store.path / "shards" / copy)
+    assert sum(store.num_generations().values()) == 240
+    assert store.counts().sort_by("problem_id").equals(before[0])
+    assert sorted(store.completions().to_pylist(), key=str) == sorted(before[1].to_pylist(), key=str)
+
+
+def test_a_shard_restored_beside_what_replaced_it_counts_once(store: PassRateStore, tmp_path: Path) -> None:
+    store.append([row(f"p{problem}", index) for problem in range(30) for index in range(8)])
+    lost = store.shards()[0].rename(tmp_path / "lost")
+    store.append([row(f"p{problem}", index, "failed") for problem in range(30) for index in range(8)])
+    lost.rename(store.path / "shards" / "000009-00000000.parquet")
+    assert sum(store.num_generations().values()) == 240
+    assert verdict_totals(store.counts())["failed"] == len(store.completions(verdict="failed")) == 240
+    assert len(store.completions(verdict="passed")) == 0
+
+
+def test_a_store_on_a_read_only_file_system_is_read_and_not_extended(tmp_path: Path) -> None:
+    script = """
+import sys
+from helpers.fakes import FakeGenerator, exact_verifier, make_problems
+from paced_trl.estimation.pass_rates import estimate_pass_rates
+
+problems, store = make_problems(4), sys.argv[1]
+generator = FakeGenerator()
+table = estimate_pass_rates(problems, generator, exact_verifier, store=store, num_generations=2, progress=False)
+assert list(table["num_valid"]) == [2] * 4 and generator.answered == 0
+try:
+    estimate_pass_rates(problems, generator, exact_verifier, store=store, num_generations=3, progress=False)
+except PermissionError as error:
+    print(error)
+"""
+    store = tmp_path / "store"
+    estimate_pass_rates(
+        make_problems(4), FakeGenerator(), exact_verifier, store=store, num_generations=2, progress=False
+    )
+    mount = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && shift && exec "$@"'
+    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, "sh", str(store)]
+    if subprocess.run([*command, "true"], capture_output=True).returncode:
+        pytest.skip("no user namespaces to mount in")
+    result = subprocess.run(
+        [*command, sys.executable, "-c", script, str(store)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
+    )
+    assert result.returncode == 0, result.stderr
+    assert f"The store '{store}' is read-only, and 4 completions are to be added. Copy it" in result.stdout
 
 
 def test_a_failed_write_leaves_no_trace(store: PassRateStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,10 +369,16 @@ def test_lone_surrogates_and_control_characters_do_not_end_a_run(store: PassRate
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"seed": 1}, r"seed: 0 in the store, 1 now"),
-        ({"generator": {"model": "other", "sampling": {"temperature": 0.7}}}, r"generator\.model: 'student'.*'other'"),
-        ({"generator": {"model": "student", "sampling": {"temperature": 1.0}}}, r"sampling\.temperature: 0\.7.*1\.0"),
-        ({"verifier": {"name": "math"}}, r"verifier\.name: absent in the store, 'math' now"),
+        ({"seed": 1}, r"seed: 0 in the store, 1 now \(`--seed`\)"),
+        (
+            {"generator": {"model": "other", "sampling": {"temperature": 0.7}}},
+            r"generator\.model: 'student'.*'other' now \(`--model_n",
+        ),
+        (
+            {"generator": {"model": "student", "sampling": {"temperature": 1.0}}},
+            r"generator\.sampling\.temperature: 0\.7 in the store, 1\.0 now \(`--temperature`\)",
+        ),
+        ({"verifier": {"name": "math"}}, r"verifier\.name: absent in the store, 'math' now \(`--verifier`\)"),
     ],
 )
 def test_other_settings_are_refused_by_field_and_value(

@@ -60,9 +60,17 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def train(models: Path) -> Callable[..., Distilled]:
     def train(run: Path, *callbacks: TrainerCallback, **settings: Any) -> Distilled:
         names = {"teacher_model_name_or_path": str(models / "teacher")}
+        may_extend = settings.pop("may_extend", False)
         args = PacedConfig(output_dir=str(run), **CPU, **(SETTINGS | names | settings))
         student = ModelConfig(model_name_or_path=str(models / "student"), dtype="float32")
-        return distill(args, student, problems(), verifier=passes_by_text, callbacks=lambda trainer: list(callbacks))
+        return distill(
+            args,
+            student,
+            problems(),
+            verifier=passes_by_text,
+            callbacks=lambda trainer: list(callbacks),
+            may_extend=may_extend,
+        )
 
     return train
 
@@ -422,3 +430,39 @@ def test_settings_of_saving_do_not_decide_the_result(
     train(run, save_steps=4, save_total_limit=1)
     assert same_student(run, finished)
     assert [path.name for path in checkpoints.checkpoints_of(run)] == ["checkpoint-4"]
+
+
+def test_a_checkpoint_to_go_on_from_is_not_chosen_by_hand(finished: Path, train: Callable[..., Distilled]) -> None:
+    with pytest.raises(ValueError, match="a run goes on by itself from the newest whole checkpoint"):
+        train(finished, resume_from_checkpoint=str(finished / "checkpoint-2"))
+
+
+@pytest.mark.parametrize("max_steps", [True, False], ids=["steps", "epochs"])
+def test_a_finished_run_is_extended_and_does_not_go_back_to_its_first_stage(
+    tmp_path: Path, train: Callable[..., Distilled], capsys: pytest.CaptureFixture[str], max_steps: bool
+) -> None:
+    def length(steps: int) -> dict[str, Any]:
+        # Sixteen problems in batches of four; one of them has weight 0.
+        return {"max_steps": steps} if max_steps else {"max_steps": -1, "num_train_epochs": steps / 3}
+
+    run, shared = tmp_path / "run", {"kl_switch": 2 / 3, "save_steps": 2}
+    train(run, **shared, **length(3))
+    with pytest.raises(ValueError, match="holds a run with"):
+        train(run, **shared, **length(9))
+    extended = train(run, may_extend=True, **shared, **length(9))
+    kinds = [[key for key in entry if key.endswith("_kl")] for entry in extended.log_history if "loss" in entry]
+    assert kinds == [["paced/forward_kl"]] * 2 + [["paced/reverse_kl"]] * 7
+    assert "Going on from step 3 (" in (said := capsys.readouterr().out) and "Extending the run in" in said
+    assert train(run, may_extend=True, **shared, **length(9)).reused
+    with pytest.raises(ValueError, match="holds a run with"):
+        train(run, may_extend=True, **shared, **length(6))
+    # What was interrupted on the way goes on.
+    again = interrupted_copy(run, tmp_path / "again", last=3)
+    train(again, may_extend=True, **shared, **length(9))
+    assert same_student(again, run)
+
+
+def test_a_run_without_a_checkpoint_cannot_be_extended(tmp_path: Path, train: Callable[..., Distilled]) -> None:
+    train(tmp_path / "run", save_strategy="no", max_steps=1)
+    with pytest.raises(ValueError, match="left no checkpoint to extend it from"):
+        train(tmp_path / "run", may_extend=True, max_steps=2, save_strategy="no")

@@ -197,3 +197,24 @@ def test_settings_with_a_teacher_of_four_bits_are_json_and_can_be_copied(tmp_pat
     args = PacedConfig(output_dir=str(tmp_path), teacher_load_in_4bit=True, **CPU)
     again = replace(args, beta=None, seed=7)
     assert json.loads(again.to_json_string())["teacher_model_init_kwargs"]["quantization_config"]["load_in_4bit"]
+
+
+@pytest.mark.parametrize(
+    ("has_bf16", "given", "computed"),
+    [(True, "float32", "bfloat16"), (True, "float16", "float16"), (False, "float32", "float32")],
+)
+def test_four_bit_weights_are_computed_with_in_bfloat16_where_that_exists(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, has_bf16: bool, given: str, computed: str
+) -> None:
+    from paced_trl.training import run
+
+    made: dict[str, Any] = {}
+    monkeypatch.setattr(run, "bf16_on_accelerator", lambda: has_bf16)
+    monkeypatch.setattr(run, "PacedTrainer", lambda **given: made.update(given))
+    monkeypatch.setattr(run, "load_tokenizer", lambda *args, **kwargs: None)
+    args = PacedConfig(output_dir=str(tmp_path), teacher_model_name_or_path="teacher", **CPU)
+    student = ModelConfig(model_name_or_path="student", load_in_4bit=True, use_peft=True, dtype=given)
+    monkeypatch.setattr(run, "resolve_model_path", lambda name: name)
+    run.make_trainer(args, student, problems())
+    assert str(made["quantization_config"].bnb_4bit_compute_dtype) == f"torch.{computed}"
+    assert args.model_init_kwargs["dtype"] == computed

@@ -9,16 +9,17 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from peft import LoraConfig
+from peft import LoraConfig, get_peft_model
 from transformers import TrainerCallback
 from trl import DistillationTrainer
 
 from helpers.tiny_models import build_tiny_model, build_tiny_tokenizer
 from helpers.training import CPU, PROMPTS, logged, problems
 from paced_trl import PacedConfig, PacedTrainer
+from paced_trl.training.paced_settings import DEFAULT_TEMPLATE
 from paced_trl.training.self_teacher import AVERAGE_FILE, SelfTeacher
 from paced_trl.training.teacher_cache import HiddenStateCache
-from paced_trl.training.teacher_prompt import DEFAULT_TEMPLATE, check_privileged_context, teacher_prompt
+from paced_trl.training.teacher_prompt import check_privileged_context, teacher_prompt
 
 
 HINT = "the digits are added one by one"
@@ -190,6 +191,11 @@ def test_a_checkpoint_without_the_average_is_refused(tmp_path: Path) -> None:
         tmp_path, peft=True, own_teacher=False, dataset=with_context(), self_distillation="ema", **settings
     )
     with pytest.raises(ValueError, match="has no average of this adapter"):
+        other.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-1"))
+    with (
+        pytest.warns(UserWarning, match=rf"checkpoint-1 \({AVERAGE_FILE} is missing\)"),
+        pytest.raises(ValueError, match="has no checkpoint that is whole"),
+    ):
         other.train(resume_from_checkpoint=True)
 
 
@@ -306,3 +312,25 @@ def test_a_disk_that_is_too_small_is_refused(tmp_path: Path, monkeypatch: pytest
 def test_the_size_is_said_before_it_is_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     HiddenStateCache(tmp_path, "teacher", [[1]], [[5, 6]]).write([0], torch.zeros(1, 2, 8))
     assert "1 references (2 tokens of 8 numbers in float32) take 6.4e-08 GB" in caplog.text
+
+
+def test_the_average_of_a_bfloat16_adapter_moves_as_that_of_a_float32_one() -> None:
+    torch.manual_seed(0)
+    moved = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        student = get_peft_model(build_tiny_model(), LoraConfig(r=4, target_modules="all-linear"))
+        for parameter in student.parameters():
+            parameter.data = parameter.data.to(dtype)
+        teacher = SelfTeacher(student, decay=0.99)
+        (name, adapter) = next(iter(teacher._trained.items()))
+        with torch.no_grad():
+            adapter.fill_(1.0)
+            teacher._average[name].fill_(0.5)
+        for _ in range(300):
+            teacher.follow()
+        moved[dtype] = teacher._average[name].mean().item()
+        with teacher.in_place_of_student():
+            assert adapter.dtype == dtype
+    # 1 - 0.5 * 0.99^300; in bfloat16 the average stands still where a step is below half a unit of its last place.
+    assert moved[torch.float32] == pytest.approx(0.9755, abs=1e-4)
+    assert moved[torch.bfloat16] == pytest.approx(moved[torch.float32], abs=1e-6)

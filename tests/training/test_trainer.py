@@ -25,6 +25,7 @@ from helpers.training import (
     hand_made_inputs,
     logged,
     passes_by_prompt,
+    passes_by_text,
     problems,
 )
 from paced_trl import PacedConfig, PacedTrainer, PassRateStore, Verdict
@@ -682,3 +683,48 @@ def test_beta_is_refused_in_favour_of_kl(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"`beta` is 0.3, but the divergence is chosen by name"):
         PacedConfig(output_dir=str(tmp_path), beta=0.3, **CPU)
     assert PacedConfig(output_dir=str(tmp_path), kl="reverse", **CPU).beta == 1.0
+
+
+@pytest.mark.parametrize("kl", ["forward", "reverse", "akl"])
+def test_bf16_reaches_the_forward_passes_of_the_loss(make_trainer: Callable, kl: str) -> None:
+    dtypes: dict[str, set[torch.dtype]] = {"student": set(), "teacher": set()}
+
+    def run(**settings: Any) -> PacedTrainer:
+        trainer = make_trainer(kl=kl, max_steps=2, refresh="never", **settings)
+        for name, model in (("student", trainer.model), ("teacher", trainer.teacher_model)):
+            model.model.layers[0].mlp.register_forward_hook(
+                # Generation is without gradients; the teacher's pass is found by its mode.
+                lambda module, inputs, output, name=name: (
+                    dtypes[name].add(output.dtype) if name == "teacher" or torch.is_grad_enabled() else None
+                )
+            )
+        trainer.train()
+        return trainer
+
+    whole = run()
+    assert dtypes == {"student": {torch.float32}, "teacher": {torch.float32}}
+    for seen in dtypes.values():
+        seen.clear()
+    half = run(bf16=True)
+    assert dtypes == {"student": {torch.bfloat16}, "teacher": {torch.bfloat16}}
+    assert all(parameter.dtype == torch.float32 for parameter in half.model.parameters())
+    assert logged(half, "loss")[0] == pytest.approx(logged(whole, "loss")[0], rel=0.05)
+
+
+def test_the_best_checkpoint_of_two_stages_is_that_of_best_accuracy(make_trainer: Callable) -> None:
+    accuracies = iter([0.5, 1.0, 0.25, 0.0])
+
+    trainer = make_trainer(
+        load_best_model_at_end=True,
+        eval_strategy="steps",
+        eval_steps=1,
+        save_strategy="steps",
+        save_steps=1,
+        kl_switch=2.0,
+        trainer_kwargs={"verifier": passes_by_text, "eval_dataset": problems()},
+    )
+    trainer._validation.metrics = lambda: {"mean@1": next(accuracies, 0.0)}
+    trainer.train()
+    assert trainer.args.metric_for_best_model == "eval_paced/mean@1"
+    assert trainer.state.best_global_step == 2 and trainer.state.best_metric == 1.0
+    assert Path(str(trainer.state.best_model_checkpoint)).name == "checkpoint-2"

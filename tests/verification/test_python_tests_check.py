@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +15,10 @@ from typing import Any
 
 import pytest
 
-from paced_trl.verification.python_tests_check import candidate_program, read_tests
+from helpers.paths import ROOT
+from helpers.programs import DECEITS, HELPER_BLOCK, HOARDS, VALUES, WITHOUT_NAMESPACES
+from paced_trl.verification.python_gold import read_tests
+from paced_trl.verification.python_tests_check import candidate_program
 from paced_trl.verification.sandbox import Sandbox, SandboxError
 from paced_trl.verification.verdict import Verdict
 from paced_trl.verification.verifier import Verifier, load_verifier
@@ -19,24 +27,13 @@ from paced_trl.verification.verifier import Verifier, load_verifier
 P, F, U, V = Verdict.PASSED, Verdict.FAILED, Verdict.UNPARSEABLE, Verdict.UNVERIFIABLE
 
 
-def why_there_is_no_sandbox() -> str:
-    try:
-        Sandbox("namespaces", 1024**3).probe()
-    except SandboxError as error:
-        return str(error)
-    return ""
-
-
-NO_SANDBOX = why_there_is_no_sandbox()
-needs_namespaces = pytest.mark.skipif(bool(NO_SANDBOX), reason=f"no namespaces here: {NO_SANDBOX}")
+needs_bubblewrap = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
+pytestmark = needs_bubblewrap
 
 
 @pytest.fixture(scope="module")
 def verifier() -> Iterator[Verifier]:
-    isolation = "process" if NO_SANDBOX else "namespaces"
-    with load_verifier(
-        "python_tests", allow_code_execution=True, time_limit=3.0, isolation=isolation, num_workers=2
-    ) as verifier:
+    with load_verifier("python_tests", allow_code_execution=True, time_limit=3.0, num_workers=2) as verifier:
         yield verifier
 
 
@@ -140,10 +137,7 @@ def test_endless_programs_fail_within_the_time_limit(verifier: Verifier) -> None
 
 
 def test_time_limit_is_for_all_pairs_together() -> None:
-    isolation = "process" if NO_SANDBOX else "namespaces"
-    with load_verifier(
-        "python_tests", allow_code_execution=True, time_limit=1.0, isolation=isolation, num_workers=1
-    ) as verifier:
+    with load_verifier("python_tests", allow_code_execution=True, time_limit=1.0, num_workers=1) as verifier:
         began = time.monotonic()
         program = "import time; time.sleep(0.4); print(1)"
         assert verifier([program], [[{"input": "", "output": "1"}] * 20]) == [F]
@@ -175,7 +169,6 @@ def processes_with(text: str) -> list[str]:
     return found
 
 
-@needs_namespaces
 def test_fork_bomb_is_bounded_and_no_process_outlives_its_run(verifier: Verifier) -> None:
     bomb = "import os\nwhile True:\n    try:\n        os.fork()\n    except OSError: pass"
     counter = (
@@ -193,7 +186,6 @@ def test_fork_bomb_is_bounded_and_no_process_outlives_its_run(verifier: Verifier
         time.sleep(0.05)
 
 
-@needs_namespaces
 def test_no_network_no_files_no_processes(verifier: Verifier, tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("kept")
     os.chmod(tmp_path, 0o777)
@@ -221,13 +213,15 @@ def writes():
 def own():
     pathlib.Path("file").write_text("x")
     return os.listdir(".") == ["file"] and os.getcwd() == os.environ["HOME"]
-def others(): return [p for p in os.listdir("/proc") if p.isdigit() and int(p) > 1]
+def others(): return [p for p in os.listdir("/proc") if p.isdigit() and int(p) not in (1, os.getpid())]
+def mine(): return "PACED_TRL_SECRET" not in os.environ and os.getuid() != 0
 def privileges():
     import ctypes
     return ctypes.CDLL(None).mount(b"none", b"/", None, 32 | 4096, None) == 0
 """
     tests = (
-        "assert not connects()\nassert writes() == []\nassert own()\nassert others() == []\nassert not privileges()"
+        "assert not connects()\nassert writes() == []\nassert own()\nassert others() == []\nassert not privileges()\n"
+        "assert mine()"
     )
     tests += "\nimport os\nassert 'PACED_TRL_SECRET' not in os.environ and os.getuid() != 0"
     os.environ["PACED_TRL_SECRET"] = "token"
@@ -238,25 +232,20 @@ def privileges():
     assert (tmp_path / "mine").read_text() == "kept"
 
 
+# As a user other than root, and inside namespaces of its own, where a hostile program ends itself only.
+AS_A_USER = ["bwrap", "--unshare-all", "--unshare-user", "--uid", "1000", "--gid", "1000", "--die-with-parent"]
+AS_A_USER += ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/mnt"]
+
+
 def test_without_namespaces_limits_hold_and_the_process_group_ends() -> None:
-    with load_verifier(
-        "python_tests", allow_code_execution=True, isolation="process", time_limit=2.0, num_workers=1
-    ) as verifier:
-        lingering = (
-            "import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(98765)'])\n"
-        )
-        completions = [
-            ADD,
-            "while True: pass",
-            "x = bytearray(8 * 1024**3)",
-            lingering + ADD,
-            "import os; os._exit(0)",
-        ]
-        assert verifier(completions, [TESTS] * 5) == [P, F, F, P, F]
-        end = time.monotonic() + 5
-        while processes_with("time.sleep(98765)"):
-            assert time.monotonic() < end, "a process of the candidate is still there"
-            time.sleep(0.05)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": "/mnt"}
+    subprocess.run([*AS_A_USER, sys.executable, "-B", "-c", WITHOUT_NAMESPACES], check=True, env=environment)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root is refused")
+def test_root_may_not_do_without_namespaces() -> None:
+    with pytest.raises(ValueError, match=r"run as root could end every process of the machine.*other than root"):
+        load_verifier("python_tests", allow_code_execution=True, isolation="process")
 
 
 @pytest.mark.parametrize(
@@ -266,6 +255,7 @@ def test_without_namespaces_limits_hold_and_the_process_group_ends() -> None:
         ({"allow_code_execution": "yes"}, "Set its option `allow_code_execution: true`"),
         ({"allow_code_execution": True, "isolation": "docker"}, "`isolation` must be .* not 'docker'"),
         ({"allow_code_execution": True, "time_limit": 0}, "`time_limit` must be in"),
+        ({"allow_code_execution": True, "float_tolerance": -1}, "`float_tolerance` must be a finite number"),
         ({"allow_code_execution": True, "memory_limit": 1}, "`memory_limit` must be at least 64 MiB"),
     ],
 )
@@ -283,13 +273,19 @@ def test_refused_where_the_kernel_grants_no_isolation(monkeypatch: pytest.Monkey
         load_verifier("python_tests", allow_code_execution=True)
 
 
+def test_refused_without_bubblewrap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(ValueError, match=r"`bwrap`, is not installed.*apt-get install bubblewrap.*isolation"):
+        load_verifier("python_tests", allow_code_execution=True)
+
+
 def test_sandbox_that_does_not_start_is_no_failure_of_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
-    sandbox = Sandbox("process", 1024**3)
+    sandbox = Sandbox("namespaces", 1024**3)
     monkeypatch.setattr("paced_trl.verification.sandbox._SCRIPT", Path("/none.py"))
     with pytest.raises(SandboxError, match="ended with exit code 2 before its start"):
-        sandbox.run("pass", seconds=5.0)
+        sandbox.run_script("pass", seconds=5.0)
     monkeypatch.undo()
-    assert sandbox.run("while True: pass", seconds=0.01).reason == "time"
+    assert sandbox.run_script("while True: pass", seconds=0.01).reason == "time"
 
 
 def test_what_counts_as_the_program() -> None:
@@ -299,3 +295,106 @@ def test_what_counts_as_the_program() -> None:
     assert candidate_program("`" * 300_000) is None and candidate_program("```\n" * 100_000) is None
     tests = read_tests("assert f() is 1")
     assert tests is not None and tests.source == "assert f() is 1"
+
+
+INDENTED = "1. Like this:\n\n   ```python\n   def add(a, b):\n       return a + b\n   ```\n\n2. Done."
+EXAMPLE = "```python\ndef add(a, b):\n    return a + b\n```\nFor example:\n```python\nprint(add(1, 2))  # 3\n```"
+SCRIPT = "```python\nprint(sum(map(int, input().split())))\n```\nIt prints:\n```python\nprint(3)\n```"
+SOLUTION = "class Solution:\n    def add(self, a, b):\n        return a + b"
+CALLS = {"fn_name": "add", "inputs": [[1, 2], [-1, 1]], "outputs": [3, [0]]}
+FUNCTIONAL = [{"input": "1\n2", "output": "3", "testtype": "functional"}]
+FORMS = [
+    (INDENTED, TESTS, P),
+    (EXAMPLE, TESTS, P),
+    (HELPER_BLOCK, TESTS, P),
+    (SCRIPT, PAIRS, P),
+    (EXAMPLE, CALLS, P),
+    (SOLUTION, CALLS, P),
+    (ADD.replace("+", "-"), CALLS, F),
+    (SOLUTION, json.dumps(CALLS), P),
+    ("def plus(a, b): return a + b", CALLS, F),
+    ("def add(a, b): return (a + b,)", {**CALLS, "outputs": [[3], [0]]}, P),
+    ("def add(a, b): return a + b + 1e-7", CALLS, F),
+    (ADD, {**CALLS, "fn_name": ""}, V),
+    (ADD, {**CALLS, "inputs": [1, 2]}, V),
+    (ADD, FUNCTIONAL, V),
+    (ADD, "add(1, 2) == 3", V),
+    (ADD, ["add(1, 2) == 3", "add(2, 2) == 4"], V),
+    (ADD, "print(add(1, 2))", V),
+    (ADD, "result = add(1, 2)", V),
+    (ADD, "def helper():\n    assert add(1, 2) == 3", V),
+    (ADD, "def helper():\n    assert add(1, 2) == 3\nhelper()", P),
+    (ADD, "def test_it():\n    add(1, 2)", V),
+    (ADD, "import unittest\nclass T(unittest.TestCase):\n    def test(self): add(1, 2)", V),
+    (ADD, "if add(1, 2) != 3: raise ValueError", P),
+    (ADD, "from unittest.mock import patch\nassert add(1, 2) == 3", V),
+    ("print(sum(map(int, input().split())))", {"inputs": [["1 2", ""]], "outputs": [["3"]]}, P),
+    ("print(sum(map(int, open('/dev/stdin').read().split())))", PAIRS, P),
+    ("print(0.1 + 0.2)", {"inputs": [""], "outputs": ["0.3"]}, F),
+]
+
+
+def test_programs_and_golds_as_data_sets_and_models_write_them(verifier: Verifier) -> None:
+    verdicts = verifier([row[0] for row in FORMS], [row[1] for row in FORMS])
+    assert [(*row, str(v)) for row, v in zip(FORMS, verdicts, strict=True) if row[2] is not v] == []
+
+
+def test_functions_are_named_by_columns(verifier: Verifier) -> None:
+    metadata = json.dumps({"func_name": "add"})
+    assert verifier([SOLUTION, ADD], [FUNCTIONAL] * 2, metadata=[metadata] * 2) == [P, P]
+    assert verifier([SOLUTION.replace("+", "*")], [json.dumps(FUNCTIONAL)], starter_code=[SOLUTION[:40]]) == [F]
+    tests = "def check(candidate):\n    assert candidate([1, 2]) == 3"
+    assert verifier(["def sum(xs): return xs[0] + xs[1]"] * 2, [tests] * 2, entry_point=["sum", "min"]) == [P, F]
+
+
+def test_numbers_within_a_tolerance() -> None:
+    with load_verifier(
+        "python_tests", allow_code_execution=True, float_tolerance=1e-6, time_limit=3.0, num_workers=1
+    ) as verifier:
+        golds = [{"inputs": [""], "outputs": ["0.3 a"]}] * 3 + [
+            {"fn_name": "f", "inputs": [[]], "outputs": [[0.3]]}
+        ] * 2
+        programs = ["print(0.1 + 0.2, 'a')", "print(0.31, 'a')", "print(0.3, 'b')"]
+        programs += ["def f(): return [0.1 + 0.2]", "def f(): return [0.31]"]
+        assert verifier(programs, golds) == [P, F, F, P, F]
+
+
+def test_values_cross_from_the_program_to_its_tests(verifier: Verifier) -> None:
+    verdicts = verifier([row[0] for row in VALUES], [row[1] for row in VALUES])
+    assert [row for row, verdict in zip(VALUES, verdicts, strict=True) if verdict is not P] == []
+
+
+def test_no_program_passes_without_solving_the_problem(verifier: Verifier) -> None:
+    tests = TESTS + "\nassert abs(add(1, 2) - 3) < 1e-9 and sorted([add(1, 2)]) == [3] and len([add(1, 2)]) == 1"
+    for gold in (TESTS, tests, CALLS):
+        verdicts = verifier(DECEITS, [gold] * len(DECEITS))
+        assert [deceit for deceit, verdict in zip(DECEITS, verdicts, strict=True) if verdict is not F] == []
+
+
+def test_the_program_sees_neither_what_is_expected_nor_what_the_user_may_read(
+    verifier: Verifier, tmp_path: Path
+) -> None:
+    secret = tmp_path / "gold.json"
+    secret.write_text("the expected output")
+    os.chmod(tmp_path, 0o777)
+    places = [str(secret), "/etc/shadow", "/etc/passwd", "/root/.bashrc", str(ROOT / "README.md"), "/var/log", "/home"]
+    look = f"import os\nprint([p for p in {places!r} if os.path.exists(p)])"
+    sockets = (
+        "import socket\ntry:\n    socket.socket(socket.AF_UNIX).connect({!r})\n    print('reached')\n"
+        "except OSError:\n    print('not')"
+    )
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as abstract:
+        path = str(tmp_path / "s")
+        server.bind(path)
+        server.listen()
+        abstract.bind("\0paced_trl_test_" + str(os.getpid()))
+        abstract.listen()
+        programs = [look, sockets.format(path), sockets.format("\0paced_trl_test_" + str(os.getpid()))]
+        assert verifier(programs, [[{"input": "", "output": out}] for out in ("[]", "not", "not")]) == [P, P, P]
+
+
+def test_memory_is_bounded_however_it_is_taken() -> None:
+    with load_verifier("python_tests", allow_code_execution=True, time_limit=5.0, num_workers=1) as verifier:
+        gold = [{"input": "", "output": "hoarded"}]
+        verdicts = verifier(HOARDS, [gold] * len(HOARDS))
+        assert [hoard for hoard, verdict in zip(HOARDS, verdicts, strict=True) if verdict is not F] == []

@@ -120,7 +120,7 @@ def test_gold_is_usable_if_some_usual_form_of_it_reaches_the_threshold(load_rewa
 
 
 def test_reward_function_that_is_not_there_or_is_none(load_reward: Callable[..., Verifier]) -> None:
-    with pytest.raises(RuntimeError, match=r"(?s)could not start.*has no attribute 'reward_missing'"):
+    with pytest.raises(ValueError, match=r"\AThe module `helpers.rewards` has no function `reward_missing`, so the"):
         load_reward("reward_missing")(["x"], [0])
-    with pytest.raises(RuntimeError, match=r"(?s)could not start.*not a function that returns rewards"):
+    with pytest.raises(ValueError, match=r"\A`helpers.rewards:.*not a function that returns rewards"):
         load_reward("NO_FUNCTION")(["x"], [0])

@@ -18,11 +18,14 @@ import numpy as np
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ...verification.verdict import Verdict
+from ..schedule import stages
 from .notes import keep_note
 
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+    from ..config import PacedConfig
 
 
 logger = logging.getLogger(__name__)
@@ -119,6 +122,27 @@ def check_forgetting(max_forgetting: float | None, eval_dataset: Any, verifier: 
             "Set `--retention_set` and `--verifier`; from Python, give `eval_dataset={'retention': problems}` and a "
             "`verifier`."
         )
+
+
+def choose_best_by_accuracy(args: PacedConfig, eval_dataset: Any, verifier: Any) -> None:
+    """
+    Have the best checkpoint of a run with two stages chosen by mean@k; refuse to choose by losses of two divergences.
+
+    What `load_best_model_at_end`, early stopping, `save_strategy: best` and a rate that falls on a plateau compare is
+    `metric_for_best_model`.
+    """
+    if str(args.metric_for_best_model).removeprefix("eval_") != "loss" or len(stages(args.kl, args.kl_switch)) == 1:
+        return
+    names = [name for name in eval_dataset if name != RETENTION] if isinstance(eval_dataset, Mapping) else [""]
+    if eval_dataset is None or verifier is None or len(names) != 1:
+        raise ValueError(
+            f"The best checkpoint is chosen by the loss (`metric_for_best_model`), and `kl` is {args.kl!r}: losses of "
+            "the forward and of the reverse stage are not comparable, and the forward checkpoint would be kept. Give "
+            "a validation set and a `verifier`, and it is chosen by mean@k; or name another metric."
+        )
+    prefix = f"{names[0]}/" if names[0] else ""
+    args.metric_for_best_model = f"eval_paced/{prefix}mean@{args.num_validation_generations}"
+    args.greater_is_better = True
 
 
 class StopAtForgetting(TrainerCallback):

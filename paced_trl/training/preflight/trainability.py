@@ -7,7 +7,6 @@ Covers combinations that TRL, accelerate or PEFT would refuse late, or silently 
 from __future__ import annotations
 
 import copy
-import os
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from transformers import PreTrainedConfig
 
 from ...generation.models import auto_class, other_than_language
 from ...settings import as_mapping
+from ..config import uses_fsdp
 
 
 if TYPE_CHECKING:
@@ -87,7 +87,14 @@ def check_student_dtype(args: PacedConfig, peft_config: Any) -> None:
     if dtype == "float16" and peft_config is None:
         raise ValueError(
             "`dtype` is 'float16' and all weights of the student are trained, whose gradients underflow in it. Use "
-            "'bfloat16', 'float32' (with `fp16` for speed), or LoRA (`use_peft`)."
+            "'float32' (with `fp16` for speed), or LoRA (`use_peft`)."
+        )
+    if dtype == "bfloat16" and peft_config is None:
+        warnings.warn(
+            "`dtype` is 'bfloat16' and all weights of the student are trained in it: most updates are smaller than "
+            "half a unit in the last place of a weight and are lost. Use 'float32' (with `bf16` for speed), or LoRA "
+            "(`use_peft`).",
+            stacklevel=2,
         )
 
 
@@ -147,7 +154,7 @@ def check_sharding(args: PacedConfig) -> None:
     state = args.distributed_state
     if state is None or state.distributed_type not in (DistributedType.MULTI_CPU, DistributedType.NO):
         return
-    asked = "DeepSpeed" if args.deepspeed_plugin is not None else "FSDP" if _uses_fsdp(args) else None
+    asked = "DeepSpeed" if args.deepspeed_plugin is not None else "FSDP" if uses_fsdp(args) else None
     if asked is not None:
         raise ValueError(
             f"{asked} is asked for, and training is on the CPU or in a single process, where accelerate "
@@ -156,13 +163,9 @@ def check_sharding(args: PacedConfig) -> None:
         )
 
 
-def _uses_fsdp(args: PacedConfig) -> bool:
-    return bool(args.fsdp) or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
-
-
 def warn_of_whole_teacher(args: PacedConfig) -> None:
     """Say what leaves the teacher whole: FSDP, for which TRL 1.16 does not prepare it, and DeepSpeed below ZeRO-3."""
-    if _uses_fsdp(args):
+    if uses_fsdp(args):
         warnings.warn(
             "Under FSDP only the student is sharded: each device holds the whole teacher. If it does not fit, use "
             "DeepSpeed ZeRO-3, which shards both, or load it with fewer bits (`teacher_load_in_4bit`).",

@@ -192,6 +192,14 @@ def test_float16_is_refused_where_all_weights_are_trained(dtype: Any) -> None:
         check_student_dtype(args, None)
 
 
+def test_bfloat16_weights_that_are_all_trained_are_warned_of() -> None:
+    args = settings()
+    args.model_init_kwargs = {"dtype": "bfloat16"}
+    check_student_dtype(args, LORA)
+    with pytest.warns(UserWarning, match="most updates are smaller than half a unit"):
+        check_student_dtype(args, None)
+
+
 def test_a_quantised_head_is_refused() -> None:
     student = build_tiny_model()
     check_head("student", student)

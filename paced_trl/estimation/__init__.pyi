@@ -1,0 +1,5 @@
+from .pass_rates import estimate_pass_rates as estimate_pass_rates
+from .pass_rates import read_pass_rates as read_pass_rates
+from .references import generate_references as generate_references
+from .solution_likelihood import solution_log_probabilities as solution_log_probabilities
+from .summary import summarize_pass_rates as summarize_pass_rates

@@ -1,0 +1,10 @@
+from .allocation import AdaptiveAllocation as AdaptiveAllocation
+from .kernel import beta_kernel as beta_kernel
+from .kernel import posterior_mean_weight as posterior_mean_weight
+from .kernel import unbiased_weight as unbiased_weight
+from .prior import Prior as Prior
+from .prior_features import problem_features as problem_features
+from .prior_fit import fit_beta_prior as fit_beta_prior
+from .prior_fit import fit_prior as fit_prior
+from .weights import effective_sample_size as effective_sample_size
+from .weights import problem_weights as problem_weights
