@@ -28,7 +28,16 @@ from .expressions import (
     with_one_part_changed,
 )
 from .math_limits import BEYOND, bounded, last_part
-from .numbers import StatedNumber, equal_numbers, last_number, one_side, read_number, read_numbers, read_one_number
+from .numbers import (
+    StatedNumber,
+    equal_numbers,
+    is_equation,
+    last_number,
+    one_side,
+    read_number,
+    read_numbers,
+    read_one_number,
+)
 from .verdict import Verdict
 
 
@@ -213,7 +222,7 @@ class MathCheck(Check):
             side = one_side(statement.text)
             if side is not None:
                 return _compared(side, gold.number)
-            if len(elements(found or "")) > 1 or is_to_be_computed(found or ""):
+            if len(elements(found or "")) > 1 or is_to_be_computed(found or "") or is_equation(found or ""):
                 return Verdict.FAILED
         if is_prose or found is None:
             return None

@@ -71,6 +71,8 @@ def test_command_prints_the_rows_and_writes_the_verdicts(
         "problem": "2+3?",
         "solution": "five or six",
         "completion": "It is 5.",
+        "gold_read": None,
+        "answer_read": "5",
     }
     run([*arguments[:4], "--max_problems", "2"])
     shown = capsys.readouterr().out

@@ -7,6 +7,7 @@ Covers combinations that TRL, accelerate or PEFT would refuse late, or silently 
 from __future__ import annotations
 
 import copy
+import os
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -203,4 +204,25 @@ def check_teacher(model: Any, teacher_model: Any, args: PacedConfig, peft_config
         raise ValueError(
             "`teacher_cache` is set, and under DeepSpeed ZeRO-3 all processes must run the teacher equally often, "
             "which a cache does not. Use ZeRO-2, or leave it out."
+        )
+
+
+def check_other_teacher(
+    args: PacedConfig, model: Any, teacher_model: Any, revision: str | None, quantization_config: Any
+) -> None:
+    """Refuse a teacher that is the student: the loss would be 0. In other number formats the two differ."""
+    teacher_options = as_mapping(args.teacher_model_init_kwargs, "teacher_model_init_kwargs")
+    in_4bit = args.teacher_load_in_4bit or teacher_options.get("quantization_config") is not None
+    if isinstance(model, str) and isinstance(teacher_model, str):
+        same = os.path.realpath(model) == os.path.realpath(teacher_model)
+        same = same and (revision or "main") == (args.teacher_model_revision or "main")
+        same = same and in_4bit == (quantization_config is not None)
+    else:
+        same = model is teacher_model
+    if same:
+        name = repr(model) if isinstance(model, str) else "one model in memory"
+        raise ValueError(
+            f"Student and teacher are the same, {name}, so the loss would be 0 from the first step on. Name a "
+            "stronger teacher, or let the student learn from itself with a context that only the teacher sees: "
+            "`self_distillation`, with `privileged_context_column`."
         )
