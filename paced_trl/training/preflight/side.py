@@ -62,7 +62,7 @@ def read_side(
     if tokenizer is None:
         ends: list[int] = []
     elif isinstance(model, str):
-        ends = declared_eos_token_ids(weights, at, tokenizer, trust_remote_code=trust_remote_code)
+        ends = declared_eos_token_ids(name, revision, tokenizer, trust_remote_code=trust_remote_code)
     else:
         ends = eos_token_ids(model, tokenizer)
     return Side(role, name, config, tokenizer, ends)
