@@ -156,6 +156,8 @@ def tiny_training(config: Path) -> list[str]:
     if "teacher_model_name_or_path" in settings:
         arguments += ["--num_reference_attempts", "2"]
         arguments += ["--teacher_model_name_or_path", "teacher"]
+    if "self_distillation" in settings:
+        arguments += ["--force", "true"]  # an untrained model is no better with its context
     if "teacher_model_init_kwargs" in settings:
         arguments += ["--teacher_model_init_kwargs", '{"dtype": "float32"}']
     return arguments

@@ -52,7 +52,9 @@ def test_commands_take_a_new_output_directory_for_a_path(
 
 def test_sets_have_names_of_their_own() -> None:
     assert named_sets(["a=x.jsonl", "b=y=z.jsonl"], "eval_sets") == {"a": "x.jsonl", "b": "y=z.jsonl"}
-    for pairs, message in ((["a"], "no NAME=DATA pair"), (["a=x", "a=y"], "the name 'a' twice")):
+    outside = [(f"{name}=x", "part of a path") for name in ("../../../evil", "/etc/evil", "a/b", "..", ".a", "a\x1bb")]
+    refused = [("a", "no NAME=DATA pair"), *outside]
+    for pairs, message in [*(([pair], message) for pair, message in refused), (["a=x", "a=y"], "the name 'a' twice")]:
         with pytest.raises(ValueError, match=message):
             named_sets(pairs, "eval_sets")
 
