@@ -14,6 +14,7 @@ so that an attempt starts in milliseconds. The output is written after each run.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import json
 import os
@@ -22,7 +23,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,7 @@ def kill_command(
     tally: Tally,
     *,
     directory: Path,
-    variants: dict[str, Sequence[str]],
+    variants: Mapping[str, Sequence[str]],
     shared: list[str],
     outcome: Callable[[Path], Any],
     rng: random.Random,
@@ -260,10 +261,8 @@ def attempt(
             deadline = None
         elif not ended:
             time.sleep(0.002)
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)  # verifiers' workers, whose parent is gone
-    except ProcessLookupError:
-        pass
     with os.fdopen(reader) as opened:
         num_changes = int(opened.read() or 0)
     return os.waitstatus_to_exitcode(wait_status), num_changes
@@ -275,7 +274,7 @@ def watch_changes(run: Path | None, kill_at: int | None) -> list[int]:
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":
-            path, mode, flags = arguments
+            path, _, flags = arguments
             if not (flags or 0) & (os.O_WRONLY | os.O_RDWR):
                 return
         elif event in ("os.rename", "os.remove", "os.rmdir", "os.mkdir"):
