@@ -8,11 +8,10 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerBase
-from transformers.utils import find_adapter_config_file
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from ...generation.identity import declared_eos_token_ids, eos_token_ids
-from ...generation.models import adapter_base, load_tokenizer, resolve_model_path
+from ...generation.models import load_config, load_tokenizer, resolve_model_path
 
 
 @dataclass(frozen=True)
@@ -48,10 +47,7 @@ def read_side(
     tokenizer = getattr(processing_class, "tokenizer", processing_class)
     name = resolve_model_path(model) if isinstance(model, str) else str(model.name_or_path)
     if isinstance(model, str):
-        weights, at = name, revision
-        if find_adapter_config_file(name, revision=revision) is not None:
-            weights, at = adapter_base(name, revision)
-        config = AutoConfig.from_pretrained(weights, revision=at or "main", trust_remote_code=trust_remote_code)
+        config = load_config(name, revision=revision, trust_remote_code=trust_remote_code)
     else:
         config = model.config
     if tokenizer is None and name:
@@ -66,7 +62,7 @@ def read_side(
     if tokenizer is None:
         ends: list[int] = []
     elif isinstance(model, str):
-        ends = declared_eos_token_ids(weights, at, tokenizer, trust_remote_code=trust_remote_code)
+        ends = declared_eos_token_ids(name, revision, tokenizer, trust_remote_code=trust_remote_code)
     else:
         ends = eos_token_ids(model, tokenizer)
     return Side(role, name, config, tokenizer, ends)

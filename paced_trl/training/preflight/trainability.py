@@ -15,8 +15,9 @@ import torch
 from accelerate.utils import DistributedType, is_peft_model
 from peft import get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
-from transformers import AutoModelForCausalLM, PreTrainedConfig
+from transformers import PreTrainedConfig
 
+from ...generation.models import auto_class, other_than_language
 from ...settings import as_mapping
 from ..config import uses_fsdp
 
@@ -39,7 +40,8 @@ def check_adapter(config: PreTrainedConfig, peft_config: Any, *, trust_remote_co
     trial.init_lora_weights = True  # other initialisations read the weights
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+        model: Any = auto_class(config).from_config(config, trust_remote_code=trust_remote_code)
+        trial = on_language_model(trial, model)
         linear = {n.rpartition(".")[2] for n, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
         try:
             adapted: Any = get_peft_model(model, trial)
@@ -64,6 +66,16 @@ def check_adapter(config: PreTrainedConfig, peft_config: Any, *, trust_remote_co
             f"Its linear layers are {_shown(linear)}.",
             stacklevel=2,
         )
+
+
+def on_language_model(peft_config: Any, model: Any) -> Any:
+    """Return an adapter's config without modules that are not the language model's, such as a vision tower's."""
+    other = {name.rpartition(".")[0] for name, _ in other_than_language(model)}
+    if not other or isinstance(getattr(peft_config, "exclude_modules", None), str):
+        return peft_config
+    peft_config = copy.deepcopy(peft_config)
+    peft_config.exclude_modules = sorted(other | set(peft_config.exclude_modules or ()))
+    return peft_config
 
 
 def _shown(names: str | set[str] | list[str]) -> str:
