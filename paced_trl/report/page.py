@@ -106,9 +106,7 @@ def terminal_summary(contents: RunContents) -> Group:
     rows = result_rows(contents)
     if rows:
         cells = [{escape(printable(name)): escape(printable(cell)) for name, cell in row.items()} for row in rows]
-        table = as_rich(cells)
-        table.columns[0].no_wrap = True
-        parts.append(table)
+        parts.append(as_rich(cells))
     notes = warnings_of(contents)
     notes += [f"{text} ({'; '.join(where)})" for text, where in advice_by_text(contents).items()]
     parts += [Text.assemble(("Warning: ", "yellow"), printable(note)) for note in notes]
