@@ -177,6 +177,13 @@ def _rewritten(text: str) -> str:
     return text
 
 
+def as_written(text: str) -> str:
+    """Return an expression as people write it: bases, dots and sets of numbers that were rewritten for math-verify."""
+    text = re.sub(r"(\d)\\Xi_\{(\w{1,8})\}", r"\1_{\2}", text).replace("\\Lambda", "\\ldots")
+    text = re.sub(r"= \\Psi_\{(\w)\}", r"\\in \\mathbb{\1}", text)
+    return re.sub(r" = (.*) \+ \\Xi_\{m\} \\cdot (\w+)", r" \\equiv \1 \\pmod{\2}", text)
+
+
 def is_to_be_computed(text: str) -> bool:
     """Return whether an expression is numbers that are still to be added, subtracted, multiplied or divided."""
     text = without_units(text.rpartition("=")[2])

@@ -19,6 +19,7 @@ from .check import Check, Row
 from .expressions import (
     DECIMAL_COMMA,
     MAX_LENGTH,
+    as_written,
     elements,
     expression,
     is_mathematics,
@@ -138,8 +139,8 @@ class MathCheck(Check):
             if found is not None and is_mathematics(found):
                 return found
             number = read_one_number(statement.text)
-            if isinstance(number, StatedNumber):
-                return str(number)
+            if number is not False:
+                return str(number) if isinstance(number, StatedNumber) else statement.text
         found = expression(text)
         if found is not None and is_mathematics(found):
             return found
@@ -147,7 +148,8 @@ class MathCheck(Check):
         return str(number) if isinstance(number, StatedNumber) else None
 
     def stated_gold(self, solution: Any) -> str | None:
-        return gold_expression(solution)
+        found = gold_expression(solution)
+        return None if found is None else as_written(found)
 
     def answer(self, completion: str) -> str | None:
         """Return an answer as SymPy writes it, numbers as fractions, so that 1/2 and 0.5 are one answer."""
