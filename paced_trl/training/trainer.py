@@ -36,6 +36,7 @@ from datasets import Dataset
 from torch.utils.data import Sampler
 
 from ..generation.shared_prefill import can_share_prefill, shared_prefill
+from ..problems import with_reference_texts
 from ..progress import FirstSamples
 from ..verification.verdict import Verdict
 from ..verification.verifier import Verifier
@@ -120,9 +121,12 @@ class PacedTrainer(TeacherStatesTrainer):
             )
         if kwargs.get("tools"):
             raise ValueError("`tools` were given, but references and verdicts cover one turn only. Remove `tools`.")
+        needs_reference = "dataset" in args.completion_sources
+        if needs_reference:
+            train_dataset = with_reference_texts(train_dataset, "`train_dataset`")
         check_training_columns(
             train_dataset,
-            needs_reference="dataset" in args.completion_sources,
+            needs_reference=needs_reference,
             needs_solution=verifier is not None,
         )
         self.problem_weights = problem_weights_of(

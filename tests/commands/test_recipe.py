@@ -120,6 +120,17 @@ def test_a_store_of_text_prompts_is_continued_with_text_prompts(
     assert "user messages of the chat template" not in capsys.readouterr().err
 
 
+def test_an_evaluation_of_text_prompts_goes_on_with_text_prompts(chat_model: str, tmp_path: Path) -> None:
+    arguments = ["--model_name_or_path", chat_model, "--eval_sets", f"test={tmp_path / 'data.jsonl'}"]
+    arguments += ["--output_dir", str(tmp_path / "run"), "--verifier", "exact", "--max_completion_length", "2"]
+    evaluate.run([*arguments, "--as_chat", "false"])
+    (manifest,) = (tmp_path / "run").rglob("run.json")
+    assert json.loads(manifest.read_text())["settings"]["problems"]["as_chat"] is False
+    before = manifest.read_text()
+    evaluate.run(arguments)  # another setting would be refused
+    assert manifest.read_text() == before
+
+
 def test_as_chat_may_be_a_bare_flag_and_is_true_false_or_auto() -> None:
     assert Recipe.parse("estimate", ["--as_chat"], description="").as_chat is True
     assert Recipe.parse("estimate", ["--as_chat", "False"], description="").as_chat is False
