@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 
 _LIBRARIES = ("paced_trl", "trl", "transformers", "torch", "peft", "datasets", "tokenizers", "accelerate", "pyarrow")
+_PLAIN_NAME = re.compile(r"\w([\w.@+ -]*[\w.@+-])?")
 # Names that would do for a repository, and are files.
 _FILES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".gz", ".gguf")
 
@@ -66,6 +68,15 @@ def library_versions() -> dict[str, str]:
     """Return the versions of the libraries that a result depends on, those that are installed."""
     installed = {distribution.metadata["Name"].replace("-", "_") for distribution in metadata.distributions()}
     return {name: metadata.version(name) for name in _LIBRARIES if name in installed}
+
+
+def check_plain_name(name: str, setting: str) -> None:
+    """Refuse a name, of an arm or a set, that could lead out of the directory which it becomes a part of."""
+    if not _PLAIN_NAME.fullmatch(name) or len(name) > 100:
+        raise ValueError(
+            f"`{setting}` has the name {name[:120]!r}, which becomes part of a path in the output directory. Write at "
+            "most 100 letters, digits, spaces and `_ - . + @`, beginning with a letter, a digit or `_`."
+        )
 
 
 def check_ids(ids: Iterable[str], name: str) -> None:

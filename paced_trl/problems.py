@@ -95,7 +95,7 @@ def load_problems(
     if name.startswith(REASONING_GYM_PREFIX):
         dataset = load_reasoning_gym(name)
     else:
-        dataset = read_dataset(name, config=config, split=split, exact=exact | {"problem_id"})
+        dataset = read_dataset(name, config=config, split=split, exact=exact | {"problem_id", "completion"})
     dataset = _with_columns(dataset, sources, name)
     if max_problems is not None:
         dataset = dataset.select(range(min(max_problems, len(dataset))))
@@ -103,9 +103,7 @@ def load_problems(
         raise ValueError(f"{name!r} holds no problems, so there is nothing to measure. Check the file or the split.")
     _check_prompts(dataset["prompt"], name)
     dataset = _split_answers(dataset, name)
-    if "reference" in dataset.column_names:
-        references = [reference_text(value, row, name) for row, value in enumerate(dataset["reference"])]
-        dataset = _replaced(dataset, "reference", references)
+    dataset = with_reference_texts(dataset, repr(name))
     if "choices" in sources:
         rows = zip(dataset["prompt"], dataset["choices"], strict=True)
         dataset = _replaced(dataset, "prompt", [_with_choices(prompt, choices, name) for prompt, choices in rows])
@@ -157,12 +155,12 @@ class ProblemSet:
         dataset = rows.with_format(None) if isinstance(rows, Dataset) else Dataset.from_list(list(rows))
         if len(dataset) == 0:
             raise ValueError("`problems` is empty, so there is nothing to generate. Check the data and its filters.")
-        for column in ("prompt", "solution"):
-            if column not in dataset.column_names:
-                raise ValueError(
-                    f"`problems` has no column `{column}`; it has {', '.join(dataset.column_names)}. Rename the "
-                    "column that holds it, or load the data with `load_problems`, which does."
-                )
+        missing = [f"`{column}`" for column in ("prompt", "solution") if column not in dataset.column_names]
+        if missing:
+            raise ValueError(
+                f"`problems` has no column {' and none '.join(missing)}; it has {', '.join(dataset.column_names)}. "
+                "Rename what holds it, or load the data with `load_problems`, which does."
+            )
         self.dataset = with_problem_ids(dataset, "`problems`")
         self.ids: list[str] = self.dataset["problem_id"][:]
         prompts = [_canonical(_without_none(prompt)) for prompt in self.dataset["prompt"]]
@@ -241,16 +239,13 @@ def _sources(columns: dict[str, str | None]) -> dict[str, str]:
 
 def _with_columns(dataset: Dataset, sources: dict[str, str], name: str) -> Dataset:
     """Bring columns to their names, as copies: a worked solution may serve as the reference too."""
-    names = dataset.column_names
-    if "reference" not in [*sources, *names] and "completion" in names:
-        sources = {**sources, "reference": "completion"}
     found = {target: find_column(dataset, column) for target, column in sources.items()}
     missing = [f"{sources[target]!r} for the {target}" for target, values in found.items() if values is None]
     if missing:
         flags = [f"`--{setting}`" for setting, target in COLUMNS.items() if found.get(target, ()) is None]
         raise ValueError(
-            f"{name!r} has no column {' and none '.join(missing)}; it has {', '.join(names)}. Say which one holds "
-            f"it with {' and '.join(flags)}."
+            f"{name!r} has no column {' and none '.join(missing)}; it has {', '.join(dataset.column_names)}. Say "
+            f"which one holds it with {' and '.join(flags)}."
             + (" Data without golds have `--solution_column ''`." if "solution" in sources else "")
         )
     for target, values in found.items():
@@ -297,16 +292,28 @@ def _split_answers(dataset: Dataset, name: str) -> Dataset:
     return _replaced(dataset, "prompt", [prompt[:-1] for prompt in prompts])
 
 
-def reference_text(value: Any, row: int, name: str) -> str | None:
-    """Return a reference as text: of messages, as TRL's column `completion` has them, the assistant's only one."""
-    if value is None or isinstance(value, str):
-        return value
+def with_reference_texts(dataset: Dataset, name: str) -> Dataset:
+    """Return a dataset whose `reference`, or where there is none TRL's `completion`, is `reference`, as text."""
+    column = "reference" if "reference" in dataset.column_names else "completion"
+    if column not in dataset.column_names:
+        return dataset
+    values = dataset[column][:]
+    texts = [_reference_text(value, row, name) for row, value in enumerate(values)]
+    if column == "reference" and texts == values:
+        return dataset
+    return _replaced(dataset.remove_columns(column), "reference", texts)
+
+
+def _reference_text(value: Any, row: int, name: str) -> str | None:
+    """Return a reference as text: of messages, the assistant's only one."""
+    if value is None or isinstance(value, (str, int, float)):
+        return value if value is None else str(value)
     messages = [value] if isinstance(value, dict) else value
     is_answer = isinstance(messages, list) and len(messages) == 1 and isinstance(messages[0], dict)
     content = messages[0].get("content") if is_answer else None
     if not isinstance(content, str) or messages[0].get("role", "assistant") != "assistant":
         raise ValueError(
-            f"Row {row} of {name!r} has the reference {str(value)[:80]!r}, which is neither text nor one message of "
+            f"Row {row} of {name} has the reference {str(value)[:80]!r}, which is neither text nor one message of "
             "the assistant. Write the completion as text."
         )
     return content
@@ -359,7 +366,14 @@ def chat_context(system_prompt: str | None, few_shot: str | None) -> Messages:
     turns: Messages = [{"role": "system", "content": system_prompt}] if system_prompt else []
     if few_shot is None:
         return turns
-    messages = json.loads(Path(few_shot).read_text())
+    try:
+        messages = json.loads(Path(few_shot).expanduser().read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"`few_shot` names {few_shot!r}, and there is no such file. Relative paths start at {Path.cwd()}."
+        ) from error
+    except ValueError:
+        messages = None
     if not isinstance(messages, list) or not all(
         isinstance(m, dict) and {"role", "content"} <= m.keys() for m in messages
     ):

@@ -18,7 +18,16 @@ from .names import dotted
 
 MANIFEST = "run.json"
 # Settings of earlier versions, and the value with which they changed nothing: a run's record may still have them.
-DROPPED_SETTINGS = {"kl_switch_patience": None, "kl_switch_threshold": 0.01, "teacher_offload": False}
+DROPPED_SETTINGS = {
+    "kl_switch_patience": None,
+    "kl_switch_threshold": 0.01,
+    "teacher_offload": False,
+    # Recorded by every run of version 0.1, and of no effect without `self_distillation`.
+    "privileged_template": (
+        "{prompt}\n\nHere is a reference solution to this problem:\n{privileged_context}\n\nNow that you have "
+        "understood it, solve the problem in your own words."
+    ),
+}
 
 
 def publish(temporary: Path, final: Path) -> None:

@@ -289,6 +289,13 @@ class TrainArguments(Settings):
         "transformers", "As engine, for the teacher's references."
     )
     teacher_engine_kwargs: dict[str, Any] | str | None = setting(None, "As engine_kwargs, for teacher_engine.")
+    self_teacher_problems: int = setting(
+        64,
+        "With self_distillation, problems on which the student with its privileged context is compared with the "
+        "student without, before training; 0: none.",
+        at_least=0,
+    )
+    force: bool = setting(False, "Train although the self-teacher passes no more often than the student.")
     validation_set: str | None = setting(
         None, "Held-out problems for evaluations during training (--eval_strategy), as in --dataset_name."
     )

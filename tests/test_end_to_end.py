@@ -161,7 +161,7 @@ def interrupt(process: subprocess.Popen[str], ready: Callable[[], bool]) -> str:
     return process.communicate(timeout=120)[0]
 
 
-def test_a_student_teaches_itself_from_the_command_line(tmp_path: Path) -> None:
+def test_a_student_teaches_itself_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     few = ["--weighting", "uniform", "--max_steps", "1", "--per_device_train_batch_size", "4", "--kl", "reverse"]
     own = [
         "--self_distillation",
@@ -174,7 +174,11 @@ def test_a_student_teaches_itself_from_the_command_line(tmp_path: Path) -> None:
     column = ["--privileged_context_column", "solution"]
     with pytest.raises(ValueError, match="no column `privileged_context`"):
         train.run(arguments(tmp_path / "run", *few, *own))
-    train.run(arguments(tmp_path / "run", *few, *own, *column, "--disable_tqdm", "true"))
+    with pytest.raises(ValueError, match=r"With its `privileged_context` the student passes .* `--force true`"):
+        train.run(arguments(tmp_path / "run", *few, *own, *column))
+    printed = capsys.readouterr().out
+    assert "Self-teacher on 64 problems: mean@1" in printed and "\n  teacher: " in printed
+    train.run(arguments(tmp_path / "run", *few, *own, *column, "--disable_tqdm", "true", "--force", "true"))
     assert (tmp_path / "run" / "adapter_model.safetensors").exists()
     with pytest.raises(ValueError, match="there is no teacher to write them"):
         train.run(arguments(tmp_path / "other", *few, *own, *column, "--kl", "forward"))

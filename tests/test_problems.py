@@ -111,9 +111,12 @@ def test_unknown_reasoning_gym_task_and_knob_are_refused() -> None:
 
 
 def test_few_shot_that_is_no_list_of_messages_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "turns.json").write_text('{"role": "user"}')
-    with pytest.raises(ValueError, match="not a JSON list of messages"):
-        load_problems(write(tmp_path / "p.jsonl", ROWS), **COLUMNS, few_shot=str(tmp_path / "turns.json"))
+    for content in ('{"role": "user"}', "[{", '["text"]'):
+        (tmp_path / "turns.json").write_text(content)
+        with pytest.raises(ValueError, match="not a JSON list of messages"):
+            load_problems(write(tmp_path / "p.jsonl", ROWS), **COLUMNS, few_shot=str(tmp_path / "turns.json"))
+    with pytest.raises(FileNotFoundError, match=r"`few_shot` names 'none.json', and there is no such file"):
+        load_problems(write(tmp_path / "p.jsonl", ROWS), **COLUMNS, few_shot="none.json")
 
 
 def test_choices_follow_the_question(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ RECIPES = sorted({path.parent.name for path in FILES})
 SHARED = {"verifier", "verifier_kwargs", "system_prompt", "few_shot", "as_chat", "chat_template_kwargs", "temperature"}
 SHARED |= {"max_completion_length", "top_p", "top_k", "min_p", "dataset_name", "model_name_or_path"}
 
+AUTHORS = "Let's think step by step and output the final answer within \\boxed{}."
 # Rows as the public data sets have them.
 PUBLIC_ROWS: dict[str, list[dict[str, Any]]] = {
     "openai/gsm8k": [
@@ -61,6 +62,14 @@ PUBLIC_ROWS: dict[str, list[dict[str, Any]]] = {
         {"problem": f"What is {n}/3?", "solution": "...", "answer": f"\\frac{{{n}}}{{3}}"} for n in range(4)
     ],
     "open-r1/DAPO-Math-17k-Processed": [{"prompt": f"Find {n} + 1.", "solution": str(n + 1)} for n in range(12)],
+    "zwhe99/DeepMath-103K": [
+        {"question": f"Find $\\lim {n}$.", "final_answer": str(n), "difficulty": 5.0 + n % 4, "topic": "Calculus"}
+        for n in range(12)
+    ],
+    "cais/mmlu": [
+        {"question": f"Which is {n}?", "choices": [str(n), "x", "y", "z"], "answer": 0, "subject": "algebra"}
+        for n in range(30)
+    ],
     "HuggingFaceH4/aime_2024": [{"problem": f"AIME {n}?", "answer": f"0{n}", "id": n} for n in range(4)],
     "math-ai/aime25": [{"problem": f"AIME 25-{n}?", "answer": str(n), "id": str(n)} for n in range(4)],
     "google-research-datasets/mbpp": [
@@ -119,6 +128,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(prepare, "GYM_TEST_SIZE", 1)
         names = sorted({file.partition("/")[0] for file in prepare.SOURCES})
         prepare.main([*names, "reasoning_gym", "--output_dir", str(directory / "runs/data")])
+        prepare.main([*names, "--instruction", AUTHORS, "--output_dir", str(directory / "runs/data/authors")])
         arithmetic = script("smollm2-135m-arithmetic/make_problems.py")
         options = ["--output_dir", str(directory / "runs/data/arithmetic"), "--num_train", "16", "--num_test", "4"]
         patch.setattr("sys.argv", ["make_problems.py", *options])
@@ -156,6 +166,8 @@ def tiny_training(config: Path) -> list[str]:
     if "teacher_model_name_or_path" in settings:
         arguments += ["--num_reference_attempts", "2"]
         arguments += ["--teacher_model_name_or_path", "teacher"]
+    if "self_distillation" in settings:
+        arguments += ["--force", "true"]  # an untrained model is no better with its context
     if "teacher_model_init_kwargs" in settings:
         arguments += ["--teacher_model_init_kwargs", '{"dtype": "float32"}']
     return arguments
@@ -187,11 +199,13 @@ def test_one_file_serves_every_command(path: Path, command: str, at_data: Path) 
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_steps_of_a_recipe_share_template_sampling_and_verifier(name: str) -> None:
+def test_variants_of_a_recipe_share_template_sampling_and_verifier_where_they_share_pass_rates(name: str) -> None:
     shared = read_settings(ROOT / "recipes" / name / "recipe.yaml")
     for path in FILES:
-        if path.parent.name == name:
-            settings = read_settings(path)
+        settings = read_settings(path)
+        measures_its_own = settings["output_dir"] != shared["output_dir"] and "pass_rates" not in settings
+        if path.parent.name == name and not measures_its_own:
+            assert settings.get("pass_rates", f"{shared['output_dir']}/pass_rates").startswith(shared["output_dir"])
             assert {key: settings.get(key) for key in SHARED} == {key: shared.get(key) for key in SHARED}
 
 
@@ -282,7 +296,21 @@ def test_public_rows_become_problems(data: Path) -> None:
         'Remember to put your answer on its own line after "Answer:".'
     )
     prepare = script("prepare_data.py")
-    assert prepare.dapo_math({"prompt": wrapped, "solution": "1"})["prompt"] == "Find\n\n1." + prepare.BOXED
+    assert prepare.dapo_math({"prompt": wrapped, "solution": "1"})["prompt"] == "Find\n\n1."
+    dapo = {
+        part: [json.loads(line) for line in (data / f"runs/data/{part}.jsonl").read_text().splitlines()]
+        for part in ("dapo_math/train", "dapo_math/heldout", "authors/dapo_math/train")
+    }
+    assert [len(rows) for rows in dapo.values()] == [10, 2, 10]
+    everything = {f"Find {n} + 1.{prepare.BOXED}" for n in range(12)}
+    assert {row["prompt"] for part in ("dapo_math/train", "dapo_math/heldout") for row in dapo[part]} == everything
+    assert all(row["prompt"].endswith(f" + 1.\n\n{AUTHORS}") for row in dapo["authors/dapo_math/train"])
+    assert first("deepmath/train.jsonl")["difficulty"] == 5.0
+    mmlu = [json.loads(line) for line in (data / "runs/data/mmlu/test.jsonl").read_text().splitlines()]
+    assert len(mmlu) == 3 and mmlu[1]["solution"] == "A"
+    assert mmlu[1]["prompt"].startswith("Which is 14?\nA. 14\nB. x\nC. y\nD. z\n\nEnd")
+    with load_verifier("choice", choices="ABCD") as verifier:
+        assert verifier(["B looks near. The answer is A."], [mmlu[1]["solution"]]) == [Verdict.PASSED]
 
 
 STANDARD_SETS = sorted((ROOT / "recipes/evaluate").glob("*.yaml"))

@@ -40,22 +40,25 @@ def run(arguments: Sequence[str]) -> None:
             "know. Leave it out, and publish the one you choose afterwards: `paced-trl publish --run "
             f"{output_dir / 'arms'}/ARM --repo USER/NAME`."
         )
-    from ..evaluation.arms import arm_config
+    from ..evaluation.arms import arm_config, budget_of, pays_for_estimation
     from ..evaluation.curve_evaluation import CurveEvaluation
     from ..evaluation.evaluation import Evaluation
-    from ..evaluation.run_comparison import arms_so_far, run_comparison
+    from ..evaluation.run_comparison import arms_so_far, check_selection, run_comparison
     from ..processes import Processes
     from ..training.config import refuse_sharding
+    from ..training.preflight.before_loading import check_run
     from ..training.run import Distilled
     from .estimation_steps import describe_pass_rates, estimate_student
     from .evaluation_steps import curve_settings, evaluate_sets
-    from .training_steps import shared_tokens, train_student, training_problems
+    from .training_steps import check_self_distillation, shared_tokens, train_student, training_problems
 
     recipe.comparison.complete(args, arms_so_far(output_dir))
+    check_selection(recipe.comparison.select_on, list(recipe.eval_sets()))
     if recipe.comparison.curve_points > 0:
         refuse_sharding(args, f"`curve_points` is {recipe.comparison.curve_points}", "Set `curve_points` to 0")
     with recipe.verifier() as verifier, recipe.verifier_by_set() as by_set:
         problems = recipe.problems()
+        check_run(args, recipe.model_config, problems)
         held_out = recipe.validation_problems(problems)
         curve = curve_settings(recipe, verifier, by_set)
         table = estimate_student(recipe, problems, verifier)
@@ -64,9 +67,19 @@ def run(arguments: Sequence[str]) -> None:
         if processes.is_main:
             print(describe_pass_rates(recipe, problems, table))
         data = training_problems(recipe, problems, verifier)
+        check_self_distillation(recipe, data, verifier)
+
+        shared = shared_tokens(recipe)
+        counted = shared.get("estimation", 0) if recipe.comparison.count_estimation else 0
+        paying = []
+        for name, settings in recipe.comparison.settings_by_arm.items():
+            arm = arm_config(args, settings, str(output_dir))
+            budget_of(arm, counted)  # refused before the first arm trains
+            paying += [name] if counted and pays_for_estimation(arm) else []
 
         def train(settings: dict[str, Any], directory: Path) -> Distilled:
             arm = arm_config(args, settings, str(directory))
+            arm.token_budget = budget_of(arm, counted)
             on_the_way = None if curve is None else lambda trainer: [CurveEvaluation(curve, trainer)]
             return train_student(recipe, arm, data, verifier, held_out, on_the_way)
 
@@ -80,7 +93,8 @@ def run(arguments: Sequence[str]) -> None:
             list(recipe.retention_sets()),
             train=train,
             evaluate=evaluate,
-            shared_tokens=shared_tokens(recipe),
+            shared_tokens=shared,
+            paying=paying,
         )
     if processes.is_main:
         _show(comparison, output_dir)
@@ -98,11 +112,14 @@ def _show(comparison: Comparison, output_dir: Path) -> None:
         comparison_rows,
         curve_rows,
         describe_curve_rows,
+        describe_power_rows,
+        power_rows,
         shared_costs,
     )
     from ..report import write_report
     from ..run_directory import write_json
 
+    comparison = comparison.selected()
     write_json(output_dir / "results.json", comparison.results())
     (output_dir / "comparison.md").write_text(comparison_markdown(comparison))
     console = Console()
@@ -116,6 +133,10 @@ def _show(comparison: Comparison, output_dir: Path) -> None:
     if at_control:
         console.print(describe_curve_rows(comparison))
         console.print(as_rich(at_control))
+    powers = power_rows(comparison)
+    if powers:
+        console.print(describe_power_rows(comparison))
+        console.print(as_rich(powers))
     print(f"Report: {write_report(output_dir)}")
 
 

@@ -27,10 +27,13 @@ def run(arguments: Sequence[str]) -> None:
     from ..evaluation.diagnosis import diagnose
     from ..report import write_figure
     from ..report.draw_results import draw_gradient_snr
+    from ..training.preflight.before_loading import check_run
     from .training_steps import training_problems
 
     with recipe.verifier_if_named() as verifier:
-        problems = training_problems(recipe, recipe.problems(), verifier)
+        problems = recipe.problems()
+        check_run(recipe.training, recipe.model_config, problems)
+        problems = training_problems(recipe, problems, verifier)
     result = diagnose(recipe.training, recipe.model_config, problems, **vars(recipe.diagnosis))
     print(result.summary())
     figure = write_figure(recipe.output_dir, "gradient_snr", lambda: draw_gradient_snr(result))

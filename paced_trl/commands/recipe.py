@@ -19,6 +19,7 @@ from datasets import Dataset
 from ..estimation.published_pass_rates import names_hub_dataset
 from ..evaluation.evaluation import TRAINING
 from ..generation.completions import Generator, SamplingParameters
+from ..names import check_plain_name
 from ..problems import as_messages, load_problems, prompt_settings
 from ..processes import Processes
 from ..settings import (
@@ -350,6 +351,7 @@ def named_sets(pairs: Sequence[str], option: str) -> dict[str, str]:
         name, separator, data = pair.partition("=")
         if not (name and separator and data):
             raise ValueError(f"`{option}` has {pair!r}, which is no NAME=DATA pair, such as `test=test.jsonl`.")
+        check_plain_name(name, option)
         if name == TRAINING:
             raise ValueError(
                 f"`{option}` has {pair!r}, and {TRAINING!r} is the name of the problems that are trained on. Choose "

@@ -31,7 +31,8 @@ def run(arguments: Sequence[str]) -> None:
     recipe = Recipe.parse("train", arguments, description=_DESCRIPTION)
     from ..processes import Processes
     from ..publishing.publish import check_before_training, publish_run
-    from .training_steps import train_student, training_problems
+    from ..training.preflight.before_loading import check_run
+    from .training_steps import check_self_distillation, train_student, training_problems
 
     args, processes = recipe.training, Processes.current()
     repositories = None
@@ -39,8 +40,10 @@ def run(arguments: Sequence[str]) -> None:
         repositories = check_before_training(args, recipe.model_config, recipe.publishing)
     with recipe.verifier_if_named() as verifier:
         problems = recipe.problems()
+        check_run(args, recipe.model_config, problems)
         held_out = recipe.validation_problems(problems)
         problems = training_problems(recipe, problems, verifier)
+        check_self_distillation(recipe, problems, verifier)
         distilled = train_student(recipe, args, problems, verifier, held_out, may_extend=True)
     if processes.is_main:
         print(f"Student {'reused, it was finished' if distilled.reused else 'saved'}: {distilled.path}")

@@ -17,6 +17,7 @@ from ..publishing.provenance import PROVENANCE, write_provenance
 from ..store.store import PassRateStore
 from ..training.config import PacedConfig
 from ..training.dataset import with_pass_rates
+from ..training.preflight.self_teacher import check_self_teacher, sample_self_teacher
 from ..training.run import Distilled, distill
 from ..training.trainer import PacedTrainer
 from ..verification.verifier import Verifier
@@ -79,6 +80,33 @@ def with_references(recipe: Recipe, problems: Dataset, verifier: Verifier | None
     if Processes.current().is_main:
         references.to_parquet(recipe.reference_store.with_suffix(".parquet"))
     return references
+
+
+def check_self_distillation(recipe: Recipe, problems: Dataset, verifier: Verifier | None) -> None:
+    """Before training, compare a student that teaches itself with itself in the teacher's place, and show both."""
+    args, num_problems = recipe.training, recipe.references.self_teacher_problems
+    if args.self_distillation == "none" or num_problems == 0:
+        return
+    if verifier is None:
+        warnings.warn(
+            "`self_distillation` is set without a `verifier`, so whether `privileged_context` makes the student a "
+            "better teacher is not checked. Name one, or set `self_teacher_problems: 0`.",
+            stacklevel=2,
+        )
+        return
+    sample = sample_self_teacher(
+        problems,
+        recipe.student,
+        verifier,
+        student=str(recipe.model.model_name_or_path),
+        template=args.privileged_template,
+        store=recipe.output_dir / "self_teacher",
+        num_problems=num_problems,
+        seed=args.seed,
+    )
+    if Processes.current().is_main:
+        print(sample)
+    check_self_teacher(sample, force=recipe.references.force)
 
 
 def train_student(

@@ -43,9 +43,10 @@ def run(arguments: Sequence[str]) -> None:
         )
     columns = read_columns(problems.dataset_name, config=problems.dataset_config, split=problems.dataset_train_split)
     columns = {name: values[: problems.max_problems] for name, values in columns.items()}
-    completions = _take(columns, verify.completion_column, "completion")
-    solutions = _take(columns, problems.solution_column, "solution")
-    labels = None if verify.label_column is None else _take(columns, verify.label_column, "label")
+    names = {"completion": verify.completion_column, "solution": problems.solution_column}
+    if verify.label_column is not None:
+        names["label"] = verify.label_column
+    found = _take(columns, names)
     # A verifier or a reward function may want any other column, the gold's under its own name included.
     taken = {verify.completion_column, problems.prompt_column, "solution"}
     others = {name: values for name, values in columns.items() if name not in taken}
@@ -53,10 +54,10 @@ def run(arguments: Sequence[str]) -> None:
         verifier_args.verifier, **as_mapping(verifier_args.verifier_kwargs, "verifier_kwargs")
     ) as verifier:
         report = verify_completions(
-            completions,
-            solutions,
+            found["completion"],
+            found["solution"],
             verifier,
-            labels=labels,
+            labels=found.get("label"),
             problems=columns.get(problems.prompt_column),
             columns=others,
             max_shown=verify.max_shown,
@@ -69,16 +70,19 @@ def run(arguments: Sequence[str]) -> None:
         print(f"Verdicts: {path}")
 
 
-def _take(columns: dict[str, list[Any]], name: str, what: str) -> list[Any]:
+def _take(columns: dict[str, list[Any]], names: dict[str, str]) -> dict[str, list[Any]]:
+    """Return columns by what they hold, or say at once which are missing."""
     from ..problem_files import find_column
 
-    values = find_column(columns, name)
-    if values is None:
+    found = {what: values for what, name in names.items() if (values := find_column(columns, name)) is not None}
+    missing = [what for what in names if what not in found]
+    if missing:
         raise ValueError(
-            f"The data have no column {name!r} for the {what}; they have {', '.join(columns) or 'no columns'}. Say "
-            f"which one holds it with `--{what}_column`."
+            f"The data have no column {' and none '.join(f'{names[what]!r} for the {what}' for what in missing)}; "
+            f"they have {', '.join(columns) or 'no columns'}. Say which one holds it with "
+            f"{' and '.join(f'`--{what}_column`' for what in missing)}."
         )
-    return values
+    return found
 
 
 if __name__ == "__main__":

@@ -30,10 +30,8 @@ def frontier_advice(shares: FrontierShares) -> str | None:
             "Most problems are out of reach: take easier ones, look at some completions (format, length limit, chat "
             "template), or give the student examples in the prompt (`few_shot`)."
         )
-    return (
-        f"Only {shares.frontier:.1%} of the problems are at the frontier, passed sometimes and not always, so nearly "
-        f"all weights are 0. {remedy}"
-    )
+    how_many = f"Only {shares.frontier:.1%} of the problems are" if shares.frontier else "None of the problems is"
+    return f"{how_many} at the frontier, passed sometimes and not always, so nearly all weights are 0. {remedy}"
 
 
 def verifier_advice(failed: float, about: str = "") -> str | None:

@@ -105,8 +105,9 @@ class StoreFiller:
             if stored is not None and stored != current:
                 raise ValueError(
                     f"The store {str(self.store.path)!r} has completions for `problem_id` {self.problems.ids[row]!r} "
-                    "that were made for another prompt or solution. Give another store, or ids that change with the "
-                    "problem (leave `problem_id` out and they do)."
+                    "that were made for another prompt or solution: other data, or other prompt settings such as "
+                    "`as_chat`. Give another store, or ids that change with the problem (leave `problem_id` out and "
+                    "they do)."
                 )
 
     def fill(self, targets: npt.NDArray[np.int64], *, total: int | None = None) -> int:
@@ -295,10 +296,7 @@ def filling(
         GenerationProgress(description, enabled=progress and processes.is_main) as display,
     ):
         check_prompt_settings(store, problems)
-        if processes.is_main:
-            keep_problems(store, problems)
-            processes.wait()
-        yield StoreFiller(
+        filler = StoreFiller(
             problems,
             generator,
             verifier,
@@ -308,6 +306,10 @@ def filling(
             progress=display,
             processes=processes,
         )
+        if processes.is_main:
+            keep_problems(store, problems)
+            processes.wait()
+        yield filler
 
 
 def _taken(column: pa.ChunkedArray, rows: pa.Array) -> npt.NDArray[np.int64]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..names import nearest_name
+from ..names import check_plain_name, nearest_name
 from ..setting_checks import Settings
 
 
@@ -33,6 +33,7 @@ DEFAULT_ARMS = (
 
 Arms = dict[str, dict[str, Any]]
 
+_FIXED = {"refresh": "never"}
 _REFRESHED = {"refresh": "estimate", "refresh_steps": 50}
 
 # One flag each for the method and the controls every comparison needs; the paper measures pass rates once. "sampling"
@@ -67,6 +68,12 @@ PRESETS: Arms = {
         "apply_weights": "sampling",
         "refresh": "never",
     },
+    # On-policy distillation as TRL's own trainer runs it (arXiv 2306.13649): reverse KL on the student's completions.
+    "opd": {"weighting": "uniform", "replay_share": 0.0, "kl": "reverse", "completion_source": "student", **_FIXED},
+    # The weights of `paced_sampling` on other problems: which problems count, apart from how uneven the weights are.
+    "random_weights": {"weighting": "beta", "apply_weights": "sampling", "shuffle_weights": True, **_FIXED},
+    # Self-distillation with another problem's context (OP2SD, arXiv 2608.09228): what the context itself tells.
+    "shuffled_context": {"weighting": "beta", "apply_weights": "loss", "shuffle_context": True, **_FIXED},
     # A baseline of the paper: adaptive KL (arXiv 2404.02657), unweighted.
     "akl": {"weighting": "uniform", "replay_share": 0.0, "kl": "akl", "refresh": "never"},
 }
@@ -91,6 +98,20 @@ class ComparisonArguments(Settings):
     learning_rates: list[float] = field(
         default_factory=list,
         metadata={"help": "Train every arm with each of these rates, as arms ARM@RATE: a grid to choose a rate from."},
+    )
+    select_on: str | None = field(
+        default=None,
+        metadata={
+            "help": "With several learning_rates, the name of one of eval_sets on which each arm's best rate is "
+            "chosen; the tables compare these on the other sets."
+        },
+    )
+    count_estimation: bool = field(
+        default=False,
+        metadata={
+            "help": "Whether the tokens of estimating pass rates are part of the token_budget, and of the curves, of "
+            "arms that use them."
+        },
     )
     control: str = field(default="uniform", metadata={"help": "Arm that the others are compared with."})
     curve_points: int = field(
@@ -121,6 +142,11 @@ class ComparisonArguments(Settings):
                 for rate in self.learning_rates
             }
             self.control = f"{self.control}@{self.learning_rates[0]:g}"
+        elif self.select_on is not None:
+            raise ValueError(
+                f"`select_on` is {self.select_on!r} without `learning_rates`, so there is nothing to choose from. "
+                "Give several rates, or leave it out."
+            )
         self._by_name = by_name
 
     @property
@@ -166,6 +192,7 @@ def named_arms(given: Sequence[str] | Mapping[str, dict[str, Any] | None] | str)
             given = dict.fromkeys(given or DEFAULT_ARMS)
     arms = {name: PRESETS.get(name, {}) | (settings or {}) for name, settings in given.items() if name != BASE}
     for name, settings in arms.items():
+        check_plain_name(name, "arms")
         if not settings:
             nearest = nearest_name(name, PRESETS)
             hint = f"did you mean {nearest!r}? " if nearest else ""
@@ -193,3 +220,21 @@ def arm_config(args: PacedConfig, settings: dict[str, Any], output_dir: str) -> 
         hint = f" Did you mean `{nearest}`?" if nearest else ""
         raise ValueError(f"An arm sets `{name}`, which is no setting of `PacedConfig`.{hint}")
     return dataclasses.replace(args, **{"beta": None, "output_dir": output_dir, **settings})
+
+
+def pays_for_estimation(config: PacedConfig) -> bool:
+    """Return whether an arm uses the pass rates that were estimated before training."""
+    return config.weighting != "uniform"
+
+
+def budget_of(config: PacedConfig, estimation_tokens: int) -> int | None:
+    """Return the tokens that are left for training once an arm has paid for its pass rates, if there is a budget."""
+    if config.token_budget is None or not pays_for_estimation(config):
+        return config.token_budget
+    if config.token_budget <= estimation_tokens:
+        raise ValueError(
+            f"`token_budget` is {config.token_budget:,}, and with `count_estimation` estimating the pass rates took "
+            f"{estimation_tokens:,} of it, so nothing is left to train with. Give more, or measure with fewer "
+            "`num_generations`."
+        )
+    return config.token_budget - estimation_tokens

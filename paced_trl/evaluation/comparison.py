@@ -7,7 +7,7 @@ Who trains and evaluates is `run_comparison.py`. Loads nothing heavy.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ from .arms import BASE as BASE
 from .differences import Difference, compare_runs, mean_over_runs
 from .evaluation import Evaluation
 from .learning_curve import CurvePoint, best_with_retention, cost_of_accuracy, mean_curve
+from .power import Power, power_of
 
 
 RESULTS = "comparison.json"
+POWER_DIFFERENCES = (0.01, 0.02)
 COSTS = ("tokens_generated", "student_tokens", "teacher_tokens", "seconds")
 
 
@@ -58,6 +60,8 @@ class Comparison:
         runs (`list[ArmRun]`): The base student first.
         shared_tokens (`dict[str, int]`): Tokens generated once for all arms: `estimation` by the student, `references`
             by the teacher.
+        paying (`list[str]`): Arms whose curves begin after those of `estimation`, by `count_estimation`.
+        select_on (`str`, *optional*): Set on which each arm's learning rate is chosen; see [`selected`].
     """
 
     control: str
@@ -65,6 +69,27 @@ class Comparison:
     retention_sets: list[str]
     runs: list[ArmRun] = field(default_factory=list)
     shared_tokens: dict[str, int] = field(default_factory=dict)
+    paying: list[str] = field(default_factory=list)
+    select_on: str | None = None
+
+    def selected(self) -> Comparison:
+        """
+        Return the comparison of each arm at its best learning rate, the highest mean on the set `select_on`.
+
+        The set is left out of the result, so that no arm is judged where it was chosen. Without it, all is compared.
+        """
+        if self.select_on is None:
+            return self
+        best: dict[str, str] = {}
+        for arm in self.arms():
+            name = arm.rpartition("@")[0] or arm
+            means = [self.mean(each, self.select_on).estimate for each in (arm, best.get(name, arm))]
+            if means[0] >= means[1]:
+                best[name] = arm
+        control = best.get(self.control.rpartition("@")[0], self.control)
+        runs = [run for run in self.runs if run.arm in best.values()]
+        eval_sets = [name for name in self.eval_sets if name != self.select_on]
+        return replace(self, control=control, eval_sets=eval_sets, runs=runs, select_on=None)
 
     def arms(self) -> list[str]:
         """Return the names of the arms in the order they were run, the base student first."""
@@ -88,11 +113,22 @@ class Comparison:
 
         Runs of the same seed are pairs. While an arm lacks seeds that the other has, the seeds of both count.
         """
-        sides = [{run.seed: run.evaluations[eval_set] for run in self.runs_of(name)} for name in (arm, other)]
+        sides = self._by_seed(arm, other, eval_set)
         common = sorted(sides[0].keys() & sides[1].keys())
         if BASE in (arm, other) or not common:
             return compare_runs(*(list(side.values()) for side in sides))
         return compare_runs(*([side[seed] for seed in common] for side in sides))
+
+    def power(self, arm: str, eval_set: str) -> Power | None:
+        """Return how small a difference to the control could have been found; `None` below two common seeds."""
+        sides = self._by_seed(arm, self.control, eval_set)
+        common = sorted(sides[0].keys() & sides[1].keys())
+        if arm in (BASE, self.control) or len(common) < 2:
+            return None
+        return power_of(*([side[seed] for seed in common] for side in sides))
+
+    def _by_seed(self, arm: str, other: str, eval_set: str) -> list[dict[int, Evaluation]]:
+        return [{run.seed: run.evaluations[eval_set] for run in self.runs_of(name)} for name in (arm, other)]
 
     def costs(self, arm: str) -> dict[str, float]:
         """Return the means over seeds of what an arm's training cost, as far as they are known."""
@@ -110,7 +146,9 @@ class Comparison:
             ends = CurvePoint(0, 0.0, 0, 0, 0, start), CurvePoint(last, **run.costs, accuracy=run.accuracy)
             on_the_way = [point for point in run.curve if start.keys() <= point.accuracy.keys()]
             curves.append([ends[0], *on_the_way, ends[1]])
-        return mean_curve(curves) if curves else []
+        paid = self.shared_tokens.get("estimation", 0) if arm in self.paying else 0
+        points = mean_curve(curves) if curves else []
+        return [replace(point, tokens_generated=point.tokens_generated + paid) for point in points]
 
     def arms_with_curves(self) -> list[str]:
         """Return the names of the arms whose training's cost is known, and so have a curve."""
@@ -140,6 +178,12 @@ class Comparison:
                 for other in {BASE, self.control} - {arm} if arm != BASE else ():
                     if self.runs_of(other):
                         sets[name][f"minus_{other}"] = asdict(self.difference(arm, other, name))
+                power = self.power(arm, name)
+                if power is not None:
+                    sets[name]["power"] = {
+                        "smallest_difference": power.smallest_difference(),
+                        "seeds_for": {str(size): power.seeds_for(size) for size in POWER_DIFFERENCES},
+                    }
                 if arm != BASE and name in self.eval_sets:
                     reached = self.cost_of_control(arm, name)
                     sets[name]["until_accuracy_of_control"] = reached and {"tokens": reached[0], "seconds": reached[1]}

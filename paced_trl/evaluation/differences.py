@@ -101,6 +101,16 @@ def mean_over_runs(evaluations: Sequence[Evaluation]) -> Difference:
     return _difference([np.stack([_pass_rates_in_order(e, ids) for e in evaluations])], evaluations[0].name)
 
 
+def paired_values(runs: Sequence[Evaluation], baselines: Sequence[Evaluation]) -> Floats:
+    """Return differences in pass rate of pairs, **shape (S, P)**, over the problems that all have measured."""
+    for other in [*runs, *baselines]:
+        _check_comparable(runs[0], other)
+    ids = runs[0].problem_ids
+    sides = [np.stack([_pass_rates_in_order(e, ids) for e in side]) for side in (runs, baselines)]
+    values = sides[0] - sides[1]
+    return values[:, ~np.isnan(values).any(axis=0)]
+
+
 def _pass_rates_in_order(evaluation: Evaluation, problem_ids: Sequence[str]) -> Floats:
     """Return the pass rates of **shape (P,)** in the order of `problem_ids`, nan where there is no valid verdict."""
     row_of = {problem_id: row for row, problem_id in enumerate(evaluation.problem_ids)}

@@ -32,6 +32,7 @@ def run_comparison(
     train: Callable[[dict[str, Any], Path], Distilled],
     evaluate: Callable[[str | None, Path], dict[str, Evaluation]],
     shared_tokens: Mapping[str, int] | None = None,
+    paying: Sequence[str] = (),
 ) -> Comparison:
     """
     Evaluate the base student, then train and evaluate each arm with each seed; save after each.
@@ -45,12 +46,19 @@ def run_comparison(
         train (`Callable`): `train(settings, directory)` trains one arm.
         evaluate (`Callable`): `evaluate(model, directory)` returns evaluations by set; model None is the student.
         shared_tokens (`Mapping[str, int]`, *optional*): Tokens generated once for all arms, by what for.
+        paying (`Sequence[str]`, *optional*): Arms whose curves begin after the tokens of the estimation.
 
     Returns:
         [`Comparison`]: Also in `output_dir/comparison.json`.
     """
+    check_selection(comparison_args.select_on, eval_sets)
     comparison = Comparison(
-        comparison_args.control, list(eval_sets), list(retention_sets), shared_tokens=dict(shared_tokens or {})
+        comparison_args.control,
+        list(eval_sets),
+        list(retention_sets),
+        shared_tokens=dict(shared_tokens or {}),
+        paying=list(paying),
+        select_on=comparison_args.select_on,
     )
     earlier = Comparison.load(output_dir).runs if (output_dir / RESULTS).exists() else []
     comparison.runs.append(ArmRun(BASE, 0, {}, evaluate(None, output_dir / BASE)))
@@ -79,6 +87,15 @@ def run_comparison(
     if is_main:
         comparison.save(output_dir)
     return comparison
+
+
+def check_selection(select_on: str | None, eval_sets: Sequence[str]) -> None:
+    """Refuse to choose learning rates on a set that there is not, or that is the only one."""
+    if select_on is not None and (select_on not in eval_sets or len(eval_sets) < 2):
+        raise ValueError(
+            f"`select_on` is {select_on!r}, and `eval_sets` are {', '.join(eval_sets) or 'none'}. Name a development "
+            "set beside the one that arms are compared on, e.g. `--eval_sets dev=dev.jsonl test=test.jsonl`."
+        )
 
 
 def _with_earlier(comparison: Comparison, earlier: Sequence[ArmRun]) -> Comparison:

@@ -6,12 +6,15 @@ Results as tables, for the terminal and for Markdown.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
-from .comparison import BASE, Comparison
+from .comparison import BASE, POWER_DIFFERENCES, Comparison
 from .differences import Difference, compare_runs
 from .evaluation import Evaluation
 
@@ -56,7 +59,7 @@ def evaluation_rows(
             "pass@k": f"{result.pass_at(min(k, max(result.num_valid))):.3f}",
             **({"maj@k": "" if result.maj_at_k is None else f"{result.maj_at_k:.3f}"} if has_votes else {}),
             "tokens": f"{result.mean_completion_length:.1f}",
-            "clipped": f"{result.clipped_ratio:.1%}",
+            "clipped": share(result.clipped_ratio),
         }
         if baselines:
             against = [baseline[name] for baseline in baselines if name in baseline]
@@ -116,6 +119,32 @@ def curve_rows(comparison: Comparison) -> list[dict[str, str]]:
     return rows
 
 
+def power_rows(comparison: Comparison) -> list[dict[str, str]]:
+    """Return one row per arm of what its comparison with the control could have found; empty below two seeds."""
+    rows = []
+    for arm in comparison.arms():
+        row = {"arm": arm}
+        for name in comparison.eval_sets:
+            power = comparison.power(arm, name)
+            if power is None:
+                continue
+            row[f"{name}: found from"] = f"{power.smallest_difference():.3f}"
+            for size in POWER_DIFFERENCES:
+                seeds = power.seeds_for(size)
+                row[f"{name}: seeds for {size:g}"] = "more problems" if seeds is None else str(seeds)
+        rows.append(row)
+    columns = max((list(row) for row in rows), key=len, default=[])
+    return [{name: row.get(name, "") for name in columns} for row in rows if len(row) > 1]
+
+
+def describe_power_rows(comparison: Comparison) -> str:
+    """Say what the columns of [`power_rows`] are."""
+    return (
+        f"The smallest difference to {comparison.control} that this comparison finds with a probability of 80 %, and "
+        "how many seeds would find smaller ones (`more problems`: no number of seeds would):"
+    )
+
+
 def shared_costs(comparison: Comparison) -> str:
     """Say what was generated once for all arms; empty if nothing was."""
     whose = {"estimation": "by the student for pass rates", "references": "by the teacher for references"}
@@ -140,6 +169,9 @@ def comparison_markdown(comparison: Comparison) -> str:
     parts = [as_markdown(comparison_rows(comparison)), shared_costs(comparison)]
     if at_control:
         parts += [describe_curve_rows(comparison), as_markdown(at_control)]
+    powers = power_rows(comparison)
+    if powers:
+        parts += [describe_power_rows(comparison), as_markdown(powers)]
     return "\n\n".join(part.rstrip("\n") for part in parts if part) + "\n"
 
 
@@ -156,11 +188,51 @@ def as_markdown(rows: Sequence[Mapping[str, str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def as_rich(rows: Sequence[Mapping[str, str]], **options: Any) -> Table:
-    """Return rows with the same keys as a table for the terminal."""
-    table = Table(**options)
-    for column in rows[0]:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*row.values())
-    return table
+@dataclass(frozen=True)
+class TerminalTables:
+    """Rows with the same keys as tables no wider than the terminal, or the log file: each has the first column."""
+
+    rows: Sequence[Mapping[str, str]]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        rows = [{name: _interval_below(cell) for name, cell in row.items()} for row in self.rows]
+        first, *others = rows[0]
+        widths = {name: max(cell_len(line) for row in rows for line in _lines(name, row[name])) for name in rows[0]}
+        while others:
+            # A border at the left; each column has a space at both sides and a border at the right.
+            left, chosen = options.max_width - 1 - widths[first] - 3, others[:1]
+            left -= widths[others[0]] + 3
+            for name in others[1:]:
+                left -= widths[name] + 3
+                if left < 0:
+                    break
+                chosen.append(name)
+            others = others[len(chosen) :]
+            names = (first, *chosen)
+            fits = sum(widths[name] + 3 for name in names) < options.max_width
+            table = Table()
+            for name in names:
+                table.add_column(name, overflow="fold", min_width=widths[name] if fits else None)
+            for row in rows:
+                table.add_row(*(row[name] for name in names))
+            yield table
+
+
+def _interval_below(cell: str) -> str:
+    """Return a cell with its interval on a line of its own: `+0.1 [+0.0, +0.2] better` has 16 characters then."""
+    found = re.fullmatch(r"(\S+) (\[[^\]]*\])(.*)", cell)
+    return cell if found is None else f"{found[1]}{found[3]}\n{found[2]}"
+
+
+def _lines(name: str, cell: str) -> list[str]:
+    return [*cell.split("\n"), *name.split()]
+
+
+def as_rich(rows: Sequence[Mapping[str, str]]) -> TerminalTables:
+    """Return rows with the same keys as something that a rich console prints, in several tables where it is narrow."""
+    return TerminalTables(rows)
+
+
+def share(value: float) -> str:
+    """Return a share in percent; none and nearly none look different."""
+    return "none" if value == 0 else "<0.1%" if value < 0.001 else f"{value:.1%}"

@@ -19,20 +19,34 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def can_cut_cache(model: PreTrainedModel) -> bool:
-    """
-    Whether rows of a model's cache can be copied, dropped and moved.
+def cache_argument(model: PreTrainedModel) -> str | None:
+    """Return how `forward` calls the cache it takes: `cache` since transformers 5.24, `past_key_values` before."""
+    accepted = inspect.signature(model.forward).parameters
+    return next((name for name in ("cache", "past_key_values") if name in accepted), None)
 
-    It can when every layer keeps the keys and values of attention, one row per sequence. Recurrent and convolutional
-    states, encoder-decoders and models with a cache of their own are left to `generate`.
+
+def why_cache_cannot_be_cut(model: PreTrainedModel) -> str | None:
     """
-    if model.config.is_encoder_decoder or "past_key_values" not in inspect.signature(model.forward).parameters:
-        return False
-    # Some models keep recurrent states under layer types that do not say so.
-    if getattr(model, "_is_stateful", False):
-        return False
+    Return why rows of a model's cache cannot be copied, dropped and moved; None if they can.
+
+    They can when every layer keeps the keys and values of attention, one row per sequence.
+    """
+    if model.config.is_encoder_decoder:
+        return "it has an encoder"
+    if cache_argument(model) is None:
+        return "its `forward` takes no cache by a name that is known here"
     layers = DynamicCache(config=model.config.get_text_config(decoder=True)).layers
-    return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer, DummyLayer) for layer in layers)
+    known = (DynamicLayer, DynamicSlidingWindowLayer, DummyLayer)
+    others = {type(layer).__name__ for layer in layers if type(layer) not in known}
+    # Some models keep recurrent states under layer types that do not say so.
+    if others or getattr(model, "_is_stateful", False):
+        return f"it keeps states other than keys and values ({', '.join(sorted(others)) or 'recurrent'})"
+    return None
+
+
+def can_cut_cache(model: PreTrainedModel) -> bool:
+    """Return whether rows of a model's cache can be copied, dropped and moved."""
+    return why_cache_cannot_be_cut(model) is None
 
 
 def prefill_once(
@@ -49,7 +63,8 @@ def prefill_once(
     """
     ids, mask = ids[:, :-1], mask[:, :-1]
     cache = DynamicCache(config=base_model.config.get_text_config(decoder=True))
-    inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "past_key_values": cache, "use_cache": True}
+    inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "use_cache": True}
+    inputs[str(cache_argument(base_model))] = cache
     accepted = inspect.signature(base_model.forward).parameters
     if "position_ids" in accepted:
         inputs["position_ids"] = (mask.cumsum(dim=-1) - 1).clamp(min=0)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList
 
-from .attention_cache import append_rows, prefill_once, set_width
+from .attention_cache import append_rows, cache_argument, prefill_once, set_width
 from .batching import PromptRow
 from .padded_batch import PaddedBatch, attention_mask, left_padded
 
@@ -122,10 +122,10 @@ class ContinuousBatch(PaddedBatch):
         tensors.ids = self.model.generate(
             input_ids=tensors.ids,
             attention_mask=attention_mask(tensors.padding, width),
-            past_key_values=tensors.cache,
             generation_config=self.configured(max(1, longest - width)),
             logits_processor=self.processors(tensors.uniforms, tensors.padding, tensors.starts),
             stopping_criteria=StoppingCriteriaList([criterion]),
+            **{str(cache_argument(self.base_model)): tensors.cache},
         )
         return self._drop(criterion.finished)
 

@@ -17,7 +17,7 @@ import torch
 from huggingface_hub import try_to_load_from_cache
 from transformers.utils import ADAPTER_CONFIG_NAME, CONFIG_NAME
 
-from .models import adapter_base, is_path, resolve_model_path, weight_files
+from .models import adapter_base, base_of, is_path, load_config, resolve_model_path, weight_files
 
 
 if TYPE_CHECKING:
@@ -134,15 +134,14 @@ def declared_eos_token_ids(
     name_or_path: str, revision: str | None, tokenizer: PreTrainedTokenizerBase, *, trust_remote_code: bool = False
 ) -> list[int]:
     """Return the same as `eos_token_ids` without loading the model."""
-    from transformers import AutoConfig, GenerationConfig
+    from transformers import GenerationConfig
 
+    base, base_revision = base_of(name_or_path, revision)
     try:
-        generation_config = GenerationConfig.from_pretrained(name_or_path, revision=revision or "main")
+        generation_config = GenerationConfig.from_pretrained(base, revision=base_revision or "main")
     except OSError:
         # There is no such file; then a loaded model takes it from its configuration.
-        config = AutoConfig.from_pretrained(
-            name_or_path, revision=revision or "main", trust_remote_code=trust_remote_code
-        )
+        config = load_config(base, revision=base_revision, trust_remote_code=trust_remote_code)
         generation_config = GenerationConfig.from_model_config(config)
     return _merged_eos_token_ids(generation_config, tokenizer)
 

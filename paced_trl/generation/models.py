@@ -6,13 +6,27 @@ Does not depend on what the model is used for: generation, training and publishi
 
 from __future__ import annotations
 
+import functools
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from peft import PeftConfig, PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.utils import ADAPTER_CONFIG_NAME, CONFIG_NAME, cached_file, find_adapter_config_file
 
 
@@ -148,43 +162,140 @@ def load_model(
             Whether weights are quantised to 4 bits as they load; see [`four_bit_settings`].
 
     Returns:
-        `PreTrainedModel` or `PeftModel`: In evaluation mode, on the device.
+        `PreTrainedModel` or `PeftModel`: In evaluation mode, on the device. Of a checkpoint with images it is the
+        language model where transformers has a class for that.
 
     Raises:
-        FileNotFoundError: If a path does not exist, or an adapter's base is such a path.
-        ValueError: If a path holds no model, or an adapter names no base.
+        FileNotFoundError: If a path does not exist, or an adapter's base does not load.
+        ValueError: If a path holds no model, an adapter names no base, or its weights are not those of its base.
     """
     device = default_device() if device is None else torch.device(device)
-    resolved = resolve_model_path(name_or_path)
-    if find_adapter_config_file(resolved, revision=revision) is not None:
-        base_name, base_revision = adapter_base(resolved, revision)
-        base = load_model(
-            base_name,
-            revision=base_revision,
-            dtype=dtype,
-            device=device,
-            trust_remote_code=trust_remote_code,
-            attn_implementation=attn_implementation,
-            load_in_4bit=load_in_4bit,
-        )
-        return PeftModel.from_pretrained(base, resolved, revision=revision).eval()
-    quantization: dict[str, Any] = {}
-    if load_in_4bit:
-        # bitsandbytes quantises where the weights arrive.
-        quantization = {"quantization_config": four_bit_settings(device), "device_map": {"": device}}
-    model = AutoModelForCausalLM.from_pretrained(
-        resolved,
-        revision=revision or "main",
-        dtype=default_dtype(device) if dtype == "auto" else dtype,
+    _say_what_is_idle()
+    # bitsandbytes quantises where the weights arrive.
+    quantization: dict[str, Any] = {"quantization_config": four_bit_settings(device)} if load_in_4bit else {}
+    model = _load(
+        name_or_path,
+        revision,
         trust_remote_code=trust_remote_code,
+        dtype=default_dtype(device) if dtype == "auto" else dtype,
         attn_implementation=attn_implementation,
+        device_map={"": device} if load_in_4bit else None,
         **quantization,
     )
-    model.name_or_path = model.config._name_or_path = os.fspath(name_or_path)
-    if load_in_4bit:
-        return model.eval()
     # transformers decorates `to` in a way that hides its signature from type checkers.
-    return model.to(device).eval()  # type: ignore[arg-type]
+    return model.eval() if load_in_4bit else model.to(device).eval()  # type: ignore[arg-type]
+
+
+def load_trainable(
+    name_or_path: str, *, revision: str | None = None, continue_adapter: bool = False, **options: Any
+) -> PreTrainedModel | PeftModel:
+    """
+    Load a student or a teacher for training, with `from_pretrained`'s `options` and TRL's defaults for them.
+
+    An adapter goes on being trained with `continue_adapter`, else it is merged into its base unless that is quantised.
+    What does not belong to the language model is frozen.
+    """
+    options = {"dtype": "float32", **options}
+    if isinstance(options["dtype"], str) and options["dtype"] != "auto":
+        options["dtype"] = getattr(torch, options["dtype"])
+    # Of several devices the launcher gives each process one; without a launcher one is used, not a part of each.
+    is_distributed = int(os.environ.get("WORLD_SIZE", "1")) > 1 or is_deepspeed_zero3_enabled()
+    device = PartialState().device
+    on_one_device = not is_distributed and device.type not in ("cpu", "mps")
+    options.setdefault("device_map", {"": device} if on_one_device else None)
+    _say_what_is_idle()
+    model = _load(name_or_path, revision, is_trainable=continue_adapter, **options)
+    if isinstance(model, PeftModel):
+        # Merging into weights of 4 bits would round them once more.
+        is_merged = not continue_adapter and not getattr(model, "is_quantized", False)
+        becomes = "was merged into its base" if is_merged else "stays an adapter, with its own rank and modules"
+        warnings.warn(f"`{name_or_path}` is an adapter and {becomes}.", UserWarning, stacklevel=2)
+        if is_merged:
+            model = model.merge_and_unload().requires_grad_(True)
+            model.name_or_path = model.config._name_or_path = name_or_path
+    for _, parameter in other_than_language(base_model_of(model)):
+        parameter.requires_grad_(False)
+    return model
+
+
+def load_config(
+    name_or_path: str | os.PathLike[str], *, revision: str | None = None, trust_remote_code: bool = False
+) -> PreTrainedConfig:
+    """Return a model's configuration, an adapter's being its base's; refuses a family that cannot be used."""
+    resolved, revision = base_of(name_or_path, revision)
+    config = AutoConfig.from_pretrained(resolved, revision=revision or "main", trust_remote_code=trust_remote_code)
+    if config.model_type in ("llama4", "llama4_text"):
+        raise ValueError(
+            f"`{os.fspath(name_or_path)}` is a Llama 4 model (`{config.model_type}`), which is not supported. Take a "
+            "model of another family."
+        )
+    return config
+
+
+def auto_class(config: PreTrainedConfig) -> Any:
+    """Return the auto class that loads a model for every step: for text, or for images and text if it has no other."""
+    is_known = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING or type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    return AutoModelForCausalLM if is_known else AutoModelForImageTextToText
+
+
+def other_than_language(model: Any) -> list[tuple[str, torch.nn.Parameter]]:
+    """Return the named parameters of a model that do not belong to its language model, such as a vision tower's."""
+    if model.config.get_text_config() is model.config:
+        return []
+    language = {id(p) for part in (model.get_decoder(), model.get_output_embeddings()) for p in part.parameters()}
+    return [(name, parameter) for name, parameter in model.named_parameters() if id(parameter) not in language]
+
+
+def _load(
+    name_or_path: str | os.PathLike[str],
+    revision: str | None,
+    *,
+    is_trainable: bool = False,
+    trust_remote_code: bool = False,
+    **options: Any,
+) -> PreTrainedModel | PeftModel:
+    """Load a model, or an adapter on its base: the one way for estimation, training and evaluation."""
+    resolved = resolve_model_path(name_or_path)
+    config = load_config(name_or_path, revision=revision, trust_remote_code=trust_remote_code)
+    if find_adapter_config_file(resolved, revision=revision) is None:
+        model: PreTrainedModel = auto_class(config).from_pretrained(
+            resolved, revision=revision or "main", trust_remote_code=trust_remote_code, **options
+        )
+        model.name_or_path = model.config._name_or_path = os.fspath(name_or_path)
+        return model
+    base_name, base_revision = adapter_base(resolved, revision)
+    base = _load(base_name, base_revision, trust_remote_code=trust_remote_code, **options)
+    return _on_base(base, resolved, revision, is_trainable=is_trainable)
+
+
+def _on_base(base: Any, adapter: str, revision: str | None, *, is_trainable: bool) -> PeftModel:
+    """Put an adapter on its base; PEFT 0.21 only warns where the weights are not those of its modules."""
+    options: dict[str, Any] = {"is_trainable": is_trainable, "torch_device": str(base.device)}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Found missing adapter keys")
+        model = PeftModel.from_pretrained(base, adapter, revision=revision, **options)
+        keys = model.load_adapter(adapter, "default", revision=revision, **options)
+    for what, names in (("lacks weights for", keys.missing_keys), ("has weights for", keys.unexpected_keys)):
+        if names:
+            there = "" if what.startswith("lacks") else ", which that model has not"
+            raise ValueError(
+                f"The adapter `{adapter}` {what} {len(names)} modules of its base `{base.name_or_path}`, a "
+                f"{type(base).__name__}, such as {names[0]}{there}. It was trained on another model, or on another "
+                f"class of it; train it again, or correct `base_model_name_or_path` in its {ADAPTER_CONFIG_NAME}."
+            )
+    return model
+
+
+@functools.cache
+def _say_what_is_idle() -> None:
+    count = torch.accelerator.device_count() if torch.accelerator.is_available() else 0
+    if count > 1 and "LOCAL_RANK" not in os.environ:
+        warnings.warn(
+            f"{count} GPUs are visible and 1 is used. To use all, start with `torchrun --nproc_per_node {count} -m "
+            "paced_trl ...` or `accelerate launch`; to hide the others, set CUDA_VISIBLE_DEVICES.",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def load_tokenizer(
@@ -217,7 +328,7 @@ def load_tokenizer(
     else:
         resolved = resolve_model_path(name_or_path)
         is_adapter = find_adapter_config_file(resolved, revision=revision) is not None
-        if is_adapter and not _has_tokenizer(resolved, revision):
+        if is_adapter and not any(_has_file(resolved, file, revision) for file in _TOKENIZER_FILES):
             base_name, base_revision = adapter_base(resolved, revision)
             return load_tokenizer(base_name, revision=base_revision, trust_remote_code=trust_remote_code)
     tokenizer = AutoTokenizer.from_pretrained(
@@ -233,31 +344,42 @@ def load_tokenizer(
     return tokenizer
 
 
+def base_of(name_or_path: str | os.PathLike[str], revision: str | None) -> tuple[str, str | None]:
+    """Return what transformers loads for a model, and its revision; for an adapter its base."""
+    resolved = resolve_model_path(name_or_path)
+    while find_adapter_config_file(resolved, revision=revision) is not None:
+        base, revision = adapter_base(resolved, revision)
+        resolved = resolve_model_path(base)
+    return resolved, revision
+
+
 def adapter_base(adapter: str, revision: str | None) -> tuple[str, str | None]:
     """Return name and revision of the model that an adapter was trained on."""
     config = PeftConfig.from_pretrained(adapter, revision=revision)
     base = config.base_model_name_or_path
     if not base:
         raise ValueError(f"The adapter `{adapter}` names no base model. Set `base_model_name_or_path` in its config.")
-    if is_path(base) and not Path(base).expanduser().exists():
+    try:
+        if is_path(base):
+            resolve_model_path(base)
+        elif not any(_has_file(base, name, config.revision) for name in (CONFIG_NAME, ADAPTER_CONFIG_NAME)):
+            raise OSError("it is not in the cache and cannot be reached.")
+    except (OSError, ValueError) as error:
         raise FileNotFoundError(
-            f"The adapter `{adapter}` was trained on `{base}`, which does not exist. Put the base model there or "
-            f"correct `base_model_name_or_path` in the adapter's {ADAPTER_CONFIG_NAME}."
-        )
+            f"The adapter `{adapter}` was trained on `{base}`, which does not load. Put the base model there, or "
+            f"correct `base_model_name_or_path` in the adapter's {ADAPTER_CONFIG_NAME}. What was wrong: {error}"
+        ) from error
     return base, config.revision
 
 
-def _has_tokenizer(name: str, revision: str | None) -> bool:
-    for file in _TOKENIZER_FILES:
-        # The underscored arguments are what `find_adapter_config_file` asks with: None where a repository has no such
-        # file, instead of an exception.
-        found = cached_file(
-            name,
-            file,
-            revision=revision,
-            _raise_exceptions_for_missing_entries=False,
-            _raise_exceptions_for_connection_errors=False,
-        )
-        if found is not None:
-            return True
-    return False
+def _has_file(name: str, file: str, revision: str | None) -> bool:
+    # The underscored arguments are what `find_adapter_config_file` asks with: None where a repository has no such
+    # file, instead of an exception.
+    found = cached_file(
+        name,
+        file,
+        revision=revision,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    return found is not None

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
-from .attention_cache import can_cut_cache, prefill_once
+from .attention_cache import cache_argument, can_cut_cache, prefill_once
 from .models import base_model_of
 
 
@@ -40,7 +40,7 @@ def shared_prefill(model: Any, num_generations: int) -> Iterator[None]:
         # A prompt of one token has nothing to share.
         if input_ids.shape[1] > 1:
             owner = torch.arange(len(input_ids) // num_generations, device=input_ids.device)
-            kwargs["past_key_values"] = prefill_once(
+            kwargs[str(cache_argument(base_model))] = prefill_once(
                 base_model,
                 base_model,
                 input_ids[::num_generations],

@@ -7,6 +7,7 @@ checkpoint's `generation_config`, completions that do not depend on the batch th
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import GenerationConfig
 
-from .attention_cache import can_cut_cache
+from .attention_cache import why_cache_cannot_be_cut
 from .batching import PromptRow, capacity, split_off
 from .completions import Completion, SamplingParameters
 from .continuous_batch import ContinuousBatch
@@ -99,7 +100,10 @@ class TransformersGenerator(PromptGenerator):
         self.eos_token_ids = eos_token_ids(self._base_model, tokenizer)
         self.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.eos_token_ids[0]
         self._identity = record
-        self._can_cut_cache = can_cut_cache(self._base_model)
+        reason = why_cache_cannot_be_cut(self._base_model)
+        self._can_cut_cache = reason is None
+        if reason is not None:
+            _say_why_slow(type(self._base_model).__name__, reason)
 
     @property
     def record(self) -> dict[str, Any]:
@@ -237,6 +241,16 @@ def load_transformers_generator(
         batch_size=batch_size,
         batch_tokens=batch_tokens,
         record=record,
+    )
+
+
+@functools.cache
+def _say_why_slow(model: str, reason: str) -> None:
+    warnings.warn(
+        f"{model} generates in batches that run until their longest row has ended, which is slower: {reason}, so "
+        "finished rows cannot leave. vLLM or a server (`engine`) may be faster for it.",
+        UserWarning,
+        stacklevel=3,
     )
 
 

@@ -117,7 +117,7 @@ def read_run(output_dir: str | os.PathLike[str]) -> RunContents:
 
 def _add_comparison(contents: RunContents) -> None:
     with _naming(contents.path / RESULTS):
-        comparison = Comparison.load(contents.path)
+        comparison = Comparison.load(contents.path).selected()
     contents.comparison = comparison
     contents.retention_sets = comparison.retention_sets
     for eval_set in [*comparison.eval_sets, *comparison.retention_sets]:

@@ -21,7 +21,7 @@ from ..evaluation.evaluation import Evaluation
 from ..evaluation.gradient_snr import GradientSNR
 from ..weighting.counts import Floats, pass_rate_bins
 from ..weighting.kernel import beta_kernel
-from .findings import difference
+from .findings import difference, mean_of
 from .theme import BASE_COLOR, INK, MUTED, PROBLEMS, WEIGHT, Drawing, add_legend, arm_colors, panels, short
 
 
@@ -119,18 +119,19 @@ def draw_accuracy(by_set: Mapping[str, Mapping[str, list[Evaluation]]], retentio
             evaluations = by_arm.get(arm, [])
             if relative:
                 found = difference(by_arm, arm)
-                each = [difference({arm: [one], BASE: by_arm[BASE]}, arm) for one in evaluations]
+                each = [difference({arm: [one], BASE: by_arm[BASE]}, arm, num_resamples=1) for one in evaluations]
+                single = [one.estimate for one in each if one is not None]
             else:
                 found = mean_over_runs(evaluations) if evaluations else None
-                each = [mean_over_runs([one]) for one in evaluations]
+                single = [one.mean_at_k for one in evaluations]
             if found is not None:
                 rows.append((eval_set, arm, what, found.estimate, found.low, found.high))
                 axes.hlines(row, found.low, found.high, color=colors[arm], linewidth=2.6)
                 axes.plot(found.estimate, row, "o", color=colors[arm], markersize=7)
-            seeds = [one.estimate for one in each if one is not None] if len(each) > 1 else []
+            seeds = single if len(evaluations) > 1 else []
             axes.plot(seeds, [row - 0.26] * len(seeds), "|", color=colors[arm], markersize=6)
         if BASE in by_arm:
-            line = 0.0 if relative else mean_over_runs(by_arm[BASE]).estimate
+            line = 0.0 if relative else mean_of(by_arm[BASE])
             axes.axvline(line, color=BASE_COLOR, linewidth=1.1, linestyle=_DASHED, zorder=1)
         axes.set_title(f"{short(eval_set)} (retention)" if relative else short(eval_set))
         axes.set_xlabel(what)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 
@@ -31,7 +32,8 @@ from .curves import (
 from .theme import DIVERGENCE_COLORS, MUTED, Drawing, add_legend, arm_colors, panels, short
 
 
-# Points of a curve that the table of numbers has.
+# Points of a curve that are drawn, and that the table of numbers has.
+_MAX_POINTS = 200
 _MAX_ROWS = 20
 Histories = Mapping[str, Sequence[LogHistory]]
 _HEADER = ("what", "arm", "step", "value")
@@ -140,7 +142,9 @@ def _plot_seeds(axes: Axes, logs: Sequence[LogHistory], key: str, color: str) ->
         steps, values = logged(history, key)
         smooth = smoothed(values)
         if not np.array_equal(smooth, values):
-            axes.plot(steps, values, color=color, linewidth=0.8, alpha=0.22)
+            drawn = _evenly(steps.size, _MAX_POINTS)
+            axes.plot(steps[drawn], values[drawn], color=color, linewidth=0.8, alpha=0.22)
+            steps, smooth = steps[drawn], smooth[drawn]
         marker = "o" if steps.size == 1 else None
         (line,) = axes.plot(steps, smooth, color=color, linewidth=1.8, alpha=0.95, marker=marker)
     return line
@@ -152,10 +156,14 @@ def _points(logs: Sequence[LogHistory], key: str, what: str, arm: str) -> list[t
     for seed, history in enumerate(logs, start=1):
         steps, values = logged(history, key)
         name = arm if len(logs) == 1 else f"{arm}, run {seed}"
-        chosen = np.unique(np.linspace(0, max(0, steps.size - 1), _MAX_ROWS).astype(int)) if steps.size else ()
         smooth = smoothed(values)
-        rows += [(what, name, steps[index], smooth[index]) for index in chosen]
+        rows += [(what, name, steps[index], smooth[index]) for index in _evenly(steps.size, _MAX_ROWS)]
     return rows
+
+
+def _evenly(size: int, most: int) -> npt.NDArray[np.int64]:
+    """Return the indices of at most so many entries, evenly spaced, the first and the last included."""
+    return np.unique(np.linspace(0, size - 1, min(size, most)).astype(np.int64))
 
 
 def _mark_switches(axes: Axes, histories: Histories) -> None:

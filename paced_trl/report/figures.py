@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from ..evaluation.comparison import BASE
-from ..evaluation.differences import mean_over_runs
 from ..weighting.counts import Floats, pass_rates
 from ..weighting.kernel import beta_kernel
 from ..weighting.weights import problem_weights
@@ -27,7 +26,7 @@ from .draw_results import (
     draw_training_pass_rates,
 )
 from .draw_training import draw_completions, draw_held_out_curves, draw_training, draw_weights_over_steps
-from .findings import training_shares
+from .findings import mean_of, training_shares
 from .theme import Drawing
 
 
@@ -260,7 +259,7 @@ def _has_seeds(by_set: Mapping[str, Mapping[str, list[Any]]]) -> bool:
 
 def _means_in_words(by_set: Mapping[str, Mapping[str, list[Any]]]) -> str:
     return "; ".join(
-        f"{eval_set} {arm} {mean_over_runs(evaluations).estimate:.3f}"
+        f"{eval_set} {arm} {mean_of(evaluations):.3f}"
         for eval_set, by_arm in by_set.items()
         for arm, evaluations in by_arm.items()
     )

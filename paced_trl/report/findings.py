@@ -38,19 +38,31 @@ class Headline(NamedTuple):
     num_seeds: int
 
 
-def difference(by_arm: Mapping[str, list[Evaluation]], arm: str, other: str = BASE) -> Difference | None:
+def mean_of(evaluations: Sequence[Evaluation]) -> float:
+    """Return the mean of mean@k over the seeds of an arm: without an interval, which costs a bootstrap."""
+    return sum(evaluation.mean_at_k for evaluation in evaluations) / len(evaluations)
+
+
+def best_trained(by_arm: Mapping[str, list[Evaluation]]) -> str | None:
+    """Return the arm with the highest mean, the base student left out."""
+    return max((arm for arm in by_arm if arm != BASE), key=lambda arm: mean_of(by_arm[arm]), default=None)
+
+
+def difference(
+    by_arm: Mapping[str, list[Evaluation]], arm: str, other: str = BASE, **options: int
+) -> Difference | None:
     """Return the paired difference `arm` minus `other`, or None where the two cannot be compared."""
     if arm == other or arm not in by_arm or other not in by_arm:
         return None
     try:
-        return compare_runs(by_arm[arm], by_arm[other])
+        return compare_runs(by_arm[arm], by_arm[other], **options)
     except ValueError:
         # Evaluated on other problems or under other settings, by separate commands.
         return None
 
 
 def differences(contents: RunContents, eval_sets: Sequence[str], other: str) -> list[tuple[str, str, Difference]]:
-    """Return set, arm and paired difference of every arm that can be compared with another one, but the untouched."""
+    """Return set, arm and paired difference of every trained arm that can be compared with another one."""
     found = []
     for name in eval_sets:
         by_arm = contents.evaluations[name]
@@ -66,14 +78,11 @@ def headlines(contents: RunContents) -> list[Headline]:
     found = []
     for eval_set in contents.eval_sets:
         by_arm = contents.evaluations[eval_set]
-        trained = {arm: mean_over_runs(evaluations) for arm, evaluations in by_arm.items() if arm != BASE}
-        if BASE in by_arm and trained:
-            arm = max(trained, key=lambda arm: trained[arm].estimate)
-            change = difference(by_arm, arm)
-            evaluations = by_arm[arm]
-            k = evaluations[0].num_generations
-            means = (mean_over_runs(by_arm[BASE]), trained[arm])
-            found.append(Headline(eval_set, arm, *means, change, k, len(evaluations)))
+        arm = best_trained(by_arm)
+        if BASE in by_arm and arm is not None:
+            means = (mean_over_runs(by_arm[BASE]), mean_over_runs(by_arm[arm]))
+            k, num_seeds = by_arm[arm][0].num_generations, len(by_arm[arm])
+            found.append(Headline(eval_set, arm, *means, difference(by_arm, arm), k, num_seeds))
     return found
 
 
@@ -123,7 +132,7 @@ def findings(contents: RunContents) -> list[str]:
 
 def best_arm(by_arm: Mapping[str, list[Evaluation]], eval_set: str) -> str:
     """Say which arm is best on a set, if its interval against every other excludes 0, or why none is."""
-    means = {arm: mean_over_runs(evaluations).estimate for arm, evaluations in by_arm.items()}
+    means = {arm: mean_of(evaluations) for arm, evaluations in by_arm.items()}
     leader = max(means, key=lambda arm: means[arm])
     k = by_arm[leader][0].num_generations
     mean = f"mean@{k} of {means[leader]:.3f}"

@@ -25,7 +25,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from ..evaluation.comparison import BASE
-from ..evaluation.tables import as_rich, comparison_rows, describe, evaluation_rows
+from ..evaluation.tables import as_rich, comparison_rows, describe, evaluation_rows, share
 from ..store.store import VERDICTS
 from ..text import printable
 from ..weighting.weights import effective_sample_size
@@ -106,9 +106,7 @@ def terminal_summary(contents: RunContents) -> Group:
     rows = result_rows(contents)
     if rows:
         cells = [{escape(printable(name)): escape(printable(cell)) for name, cell in row.items()} for row in rows]
-        table = as_rich(cells)
-        table.columns[0].no_wrap = True
-        parts.append(table)
+        parts.append(as_rich(cells))
     notes = warnings_of(contents)
     notes += [f"{text} ({'; '.join(where)})" for text, where in advice_by_text(contents).items()]
     parts += [Text.assemble(("Warning: ", "yellow"), printable(note)) for note in notes]
@@ -157,6 +155,7 @@ def _page(contents: RunContents, weights: TrainingWeights | None, figures: list[
     environment.filters["visible"] = visible
     environment.filters["prose"] = _prose
     environment.filters["number"] = _number
+    environment.filters["share"] = share
     environment.filters["interval_apart"] = _interval_apart
     environment.filters["setting"] = lambda value: value if isinstance(value, str) else json.dumps(value, default=str)
     common, by_run = settings_of(contents)

@@ -22,7 +22,7 @@ from ..text import shortened
 from ..verification.verifier import make_check
 from ..weighting.counts import Floats
 from .contents import RunContents
-from .findings import Headline, headlines
+from .findings import Headline, best_trained
 from .problem_text import as_text, choose_completions, completions_by_problem, last_message
 
 
@@ -89,7 +89,9 @@ def problem_table(contents: RunContents, problem_weights: Floats | None = None) 
     )
     if num_without:
         notes.append(f"{num_without:,} problems are listed without their completions.")
-    return {"arms": arms, "arm": arms.index(_best_arm(contents) or BASE), "sets": sets, "notes": notes, "rows": rows}
+    best = best_trained(contents.evaluations.get(next(iter(contents.eval_sets), ""), {}))
+    arm = arms.index(best) if best is not None else min(1, len(arms) - 1)
+    return {"arms": arms, "arm": arm, "sets": sets, "notes": notes, "rows": rows}
 
 
 def example_of(table: Mapping[str, Any], headline: Headline) -> dict[str, Any] | None:
@@ -272,9 +274,3 @@ def _shortened(row: dict[str, Any], detail: _Detail) -> dict[str, Any]:
         for arm, completions in row["shown"].items()
     }
     return {**row, **texts, "shown": shown}
-
-
-def _best_arm(contents: RunContents) -> str | None:
-    """Return the arm with the highest mean on the first held-out set, else the first that is not the base student."""
-    best = next((one.arm for one in headlines(contents)), None)
-    return best or next((arm for arm in contents.arms if arm != BASE), None)

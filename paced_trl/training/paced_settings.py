@@ -14,11 +14,9 @@ from ..settings import WeightArguments, setting
 from .schedule import CompletionSourceSchedule, KLSchedule
 
 
-# The user's last turn as the teacher sees it in self-distillation.
-DEFAULT_TEMPLATE = (
-    "{prompt}\n\nHere is a reference solution to this problem:\n{privileged_context}\n\nNow that you have understood "
-    "it, solve the problem in your own words."
-)
+# The user's last turn as the teacher sees it in self-distillation. It asks for nothing: a request, such as to solve
+# the problem in one's own words, changes the form and length of the answers that the student then learns.
+DEFAULT_TEMPLATE = "{prompt} ({privileged_context})"
 
 
 @dataclass
@@ -37,6 +35,9 @@ class WeightSettings(WeightArguments):
     )
     replay_share: float = setting(
         0.0, "Share of the total weight given to problems the student always passes, so that it does not forget them."
+    )
+    shuffle_weights: bool = setting(
+        False, "A control: the weights are permuted over the problems at random, by seed, so that they say nothing."
     )
     apply_weights: Literal["loss", "sampling"] = setting(
         "loss", "Weights multiply the loss, or are the rate at which problems are drawn ('sampling')."
@@ -67,6 +68,12 @@ class ScheduleSettings(Settings):
         "Completions trained on: the dataset's references, the student's own, or ('auto') references while the "
         "divergence is forward or adaptive and the student's own otherwise.",
     )
+    token_budget: int | None = setting(
+        None,
+        "Tokens after which the run ends: those that the student generated for it, refreshes included, "
+        "and those run through student and teacher for the loss. Set max_steps beyond.",
+        at_least=1,
+    )
     num_train_generations: int = setting(1, "Completions per prompt while training on the student's own completions.")
 
 
@@ -90,6 +97,9 @@ class TeacherSettings(Settings):
     )
     privileged_template: str = setting(
         DEFAULT_TEMPLATE, "The last user turn as the teacher sees it, with {prompt} and {privileged_context}."
+    )
+    shuffle_context: bool = setting(
+        False, "A control: in self-distillation each problem has another problem's privileged_context, by seed."
     )
     teacher_cache: str | None = setting(
         None, "Directory that keeps the teacher's hidden states of references, so that they are computed once."

@@ -30,7 +30,7 @@ import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -40,17 +40,15 @@ from accelerate import PartialState
 from accelerate.utils.memory import clear_device_cache
 from datasets import Dataset
 from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.utils import is_torch_bf16_gpu_available
-from trl import ModelConfig, get_peft_config, get_quantization_config
+from trl import ModelConfig
 
-from ..generation.models import load_tokenizer, resolve_model_path
 from ..run_directory import RunDirectory, write_json
-from ..settings import as_mapping, require_model
 from ..verification.verifier import Verifier
 from .checkpoints import SAVING, clear_unfinished, full_disk_in_words, newest_whole, step_of, training_alone
 from .config import PacedConfig
 from .monitoring.notes import keeping_warnings
 from .monitoring.validation import VALIDATION
+from .preflight.before_loading import models_of
 from .refresh import refresh_in_force
 from .schedule import stages, switch_step
 from .trainer import PacedTrainer
@@ -84,6 +82,8 @@ def training_settings(
         for key, value in args.to_dict().items()
         if key not in _INCIDENTAL and not key.startswith(_INCIDENTAL_PREFIXES)
     }
+    if args.self_distillation == "none":
+        del settings["privileged_template"]  # of no effect, and its default has changed since 0.1
     student = {f"student.{key}": value for key, value in vars(model_args).items()}
     data: dict[str, Any] = {"train_dataset": _digest(dataset), "num_problems": len(dataset)}
     held_out = validation if isinstance(validation, Mapping) else {VALIDATION: validation}
@@ -115,42 +115,16 @@ def make_trainer(
 
     Arguments are those of [`distill`]; `callbacks` are beside the trainer's own.
     """
-    student = require_model(model_args.model_name_or_path)
-    # A file that serves several runs may name a teacher which this one does not need.
-    teacher = None
-    if args.self_distillation == "none":
-        teacher = require_model(args.teacher_model_name_or_path, "teacher_model_name_or_path")
-    if model_args.load_in_4bit and model_args.dtype in (None, "auto", "float32") and bf16_on_accelerator():
-        # TRL computes with 4-bit weights in `dtype`, whose default is float32: several times slower.
-        model_args = replace(model_args, dtype="bfloat16")
-    args.model_init_kwargs = {
-        "revision": model_args.model_revision,
-        "attn_implementation": model_args.attn_implementation,
-        "dtype": model_args.dtype,
-        **as_mapping(args.model_init_kwargs, "model_init_kwargs"),
-    }
-    if model_args.use_peft and model_args.lora_target_modules is None:
-        # All but the head: PEFT leaves it out, and TRL's loss needs it dense.
-        model_args = replace(model_args, lora_target_modules=["all-linear"])
+    models = models_of(args, model_args)
+    args.model_init_kwargs = models.pop("model_init_kwargs")
     return PacedTrainer(
-        model=resolve_model_path(student),
-        teacher_model=None if teacher is None else resolve_model_path(teacher),
         args=args,
         train_dataset=dataset,
         eval_dataset=validation,
         verifier=verifier,
-        processing_class=load_tokenizer(
-            student, revision=model_args.model_revision, trust_remote_code=args.trust_remote_code
-        ),
-        quantization_config=get_quantization_config(model_args),
-        peft_config=get_peft_config(model_args),
         callbacks=list(callbacks),
+        **models,
     )
-
-
-def bf16_on_accelerator() -> bool:
-    """Return whether there is an accelerator that computes in bfloat16."""
-    return torch.accelerator.is_available() and is_torch_bf16_gpu_available()
 
 
 @dataclass

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 from datasets import Dataset
 
 from ..problems import Messages
@@ -77,3 +78,20 @@ def check_privileged_context(dataset: Dataset, name: str) -> None:
                 f"Row {row} of `{name}` has its `privileged_context` in its own prompt, so the student would see what "
                 f"only the teacher may: {hidden[:60]!r}. Take it out of the prompt."
             )
+
+
+def with_shuffled_context(dataset: Dataset, seed: int) -> Dataset:
+    """Return problems each of which has another one's `privileged_context`: a control of what the context tells."""
+    check_privileged_context(dataset, "train_dataset")
+    if len(dataset) < 2:
+        raise ValueError(
+            f"`shuffle_context` is set, and there are {len(dataset)} problems, none of which could have the "
+            "context of another. Give at least 2."
+        )
+    # Along one ring through all problems nobody keeps its own.
+    ring = np.random.default_rng(seed).permutation(len(dataset))
+    source = np.empty_like(ring)
+    source[ring] = np.roll(ring, 1)
+    contexts = dataset["privileged_context"][:]
+    shuffled = [contexts[row] for row in source]
+    return dataset.remove_columns("privileged_context").add_column("privileged_context", shuffled)

@@ -17,15 +17,16 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from trl.trainer.utils import create_model_from_path, pad
+from trl.trainer.utils import pad
 
 from ..generation.identity import memory_checksum
+from ..generation.models import load_trainable
 from ..generation.prompts import with_one_bos
 from ..problems import Messages
 from ..settings import as_mapping
 from .config import PacedConfig
 from .dataset import end_of_completion_id, reference_token_ids
-from .preflight.trainability import keep_four_bit_trainable
+from .preflight.trainability import keep_four_bit_trainable, on_language_model
 from .resumable_trainer import ResumableTrainer
 from .self_teacher import AVERAGE_FILE, FollowStudent, SelfTeacher
 from .teacher_cache import HiddenStateCache
@@ -63,11 +64,14 @@ class TeacherStatesTrainer(ResumableTrainer):
     ) -> None:
         self._loss_inputs: dict[str, Any] = {}
         self._num_teacher_tokens = torch.tensor(0)
-        options = args.teacher_model_init_kwargs
-        was_name = isinstance(teacher_model, str)
+        options = args.model_init_kwargs, args.teacher_model_init_kwargs
+        was_name = isinstance(model, str), isinstance(teacher_model, str)
         teacher_model = teacher_to_load(model, teacher_model, args, head_size)
-        if was_name and not isinstance(teacher_model, str):
-            args.teacher_model_init_kwargs = None  # TRL refuses them beside a model
+        if was_name[0]:
+            model = student_to_train(model, args, kwargs)
+        # TRL takes models, and refuses or ignores what would be for loading them.
+        args.model_init_kwargs = None if was_name[0] else options[0]
+        args.teacher_model_init_kwargs = None if was_name[1] else options[1]
         super().__init__(
             model=model,
             teacher_model=teacher_model,
@@ -76,7 +80,7 @@ class TeacherStatesTrainer(ResumableTrainer):
             eval_dataset=eval_dataset,
             **kwargs,
         )
-        args.teacher_model_init_kwargs = options
+        args.model_init_kwargs, args.teacher_model_init_kwargs = options
         keep_four_bit_trainable(cast(torch.nn.Module, self.model))
         if args.self_distillation in ("base", "ema"):
             decay = args.self_distillation_decay if args.self_distillation == "ema" else None
@@ -232,14 +236,27 @@ class TeacherStatesTrainer(ResumableTrainer):
         return super()._compute_loss(unwrapped_student, inputs, num_items_in_batch)
 
 
+def student_to_train(name_or_path: str, args: PacedConfig, options: dict[str, Any]) -> Any:
+    """Load the student, and settle in TRL's `options` what concerns loading it and the adapter that it gets."""
+    settings = as_mapping(args.model_init_kwargs, "model_init_kwargs")
+    if options.get("quantization_config") is not None:
+        settings["quantization_config"] = options.pop("quantization_config")
+    peft_config = options.get("peft_config")
+    model = load_trainable(
+        name_or_path,
+        continue_adapter=peft_config is not None,
+        **{"trust_remote_code": args.trust_remote_code} | settings,
+    )
+    if peft_config is not None:
+        options["peft_config"] = None if isinstance(model, PeftModel) else on_language_model(peft_config, model)
+    return model
+
+
 def teacher_to_load(model: Any, teacher_model: Any, args: PacedConfig, head_size: int | None) -> Any:
-    """Return what TRL takes as teacher, loaded here where TRL would load it otherwise than is needed."""
+    """Return the teacher that TRL takes: a model, where a name was given or it is a copy of the student."""
     is_copy = args.self_distillation == "copy"
     teacher = model if is_copy else teacher_model
     if isinstance(teacher, str):
-        if not is_copy and head_size is None:
-            return teacher
-        # As TRL does, but for the device.
         settings: dict[str, Any] = {"trust_remote_code": args.trust_remote_code}
         if is_copy:
             settings |= as_mapping(args.model_init_kwargs, "model_init_kwargs")
@@ -247,9 +264,7 @@ def teacher_to_load(model: Any, teacher_model: Any, args: PacedConfig, head_size
             revision = {"revision": args.teacher_model_revision} if args.teacher_model_revision is not None else {}
             options = as_mapping(args.teacher_model_init_kwargs, "teacher_model_init_kwargs")
             settings |= {"dtype": None, **revision, **options}
-        if args.distributed_state is not None and args.distributed_state.num_processes > 1:
-            settings["device_map"] = None
-        teacher = create_model_from_path(teacher, **settings)
+        teacher = load_trainable(teacher, **settings)
     elif is_copy:
         teacher = copy.deepcopy(teacher)
     if head_size is not None:

@@ -36,6 +36,7 @@ from datasets import Dataset
 from torch.utils.data import Sampler
 
 from ..generation.shared_prefill import can_share_prefill, shared_prefill
+from ..problems import with_reference_texts
 from ..progress import FirstSamples
 from ..verification.verdict import Verdict
 from ..verification.verifier import Verifier
@@ -45,7 +46,7 @@ from .dataset import check_training_columns, numbered, problem_weights_of
 from .in_words import PAPER, add_to_card, training_in_words
 from .loss import WeightedDivergence
 from .monitoring.advice import Advice
-from .monitoring.costs import TrainingClock, add_cost
+from .monitoring.costs import TokenBudget, TrainingClock, add_cost
 from .monitoring.metrics import ProblemFigures, student_verdicts, verdict_metrics
 from .monitoring.trackers import EXTRA_COLUMNS, Histograms, write_completions
 from .monitoring.validation import RETENTION, StopAtForgetting, Validation, check_forgetting, choose_best_by_accuracy
@@ -53,6 +54,7 @@ from .preflight.before_loading import check_before_loading
 from .problem_sampler import FrontierSampler, ResumableRepeatSampler, draw_batch, rows_with_weight
 from .refresh import STATE_FILE, Refresh, refresh_in_force
 from .schedule import JSD_COEFFICIENT, KL, METRICS, completion_source_for, kl_at_step, stages, switch_step
+from .teacher_prompt import with_shuffled_context
 from .teacher_trainer import TeacherStatesTrainer
 
 
@@ -119,14 +121,21 @@ class PacedTrainer(TeacherStatesTrainer):
             )
         if kwargs.get("tools"):
             raise ValueError("`tools` were given, but references and verdicts cover one turn only. Remove `tools`.")
+        needs_reference = "dataset" in args.completion_sources
+        if needs_reference:
+            train_dataset = with_reference_texts(train_dataset, "`train_dataset`")
         check_training_columns(
             train_dataset,
-            needs_reference="dataset" in args.completion_sources,
+            needs_reference=needs_reference,
             needs_solution=verifier is not None,
         )
         self.problem_weights = problem_weights_of(
             train_dataset, prior_features=args.prior_features, **args.weighting_arguments
         )
+        if args.shuffle_weights:
+            self.problem_weights = np.random.default_rng(args.seed).permutation(self.problem_weights)
+        if args.shuffle_context:
+            train_dataset = with_shuffled_context(train_dataset, args.seed)
         self._first_weights = self.problem_weights
         args.refresh = refresh_in_force(args, train_dataset, verifier)
         self.refresh = None if args.refresh == "never" else Refresh(args, train_dataset, verifier)
@@ -165,6 +174,8 @@ class PacedTrainer(TeacherStatesTrainer):
         self._logs |= {name: deque(maxlen=self._logs["prompt"].maxlen) for name in EXTRA_COLUMNS}
         self.clock = TrainingClock()
         self.add_callback(self.clock)
+        if args.token_budget is not None:
+            self.add_callback(TokenBudget(args.token_budget, self.figures.costs))
         self.add_callback(Advice(len(train_dataset), at_start=self.figures.metrics(step=0)))
         if args.max_forgetting is not None:
             metric = f"eval_paced/{RETENTION}/mean@{self._validation.num_generations}"

@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
+from ..text import one_line
 from .check import Messages, completion_text
 from .verdict import Verdict
 from .verifier import Verifier
@@ -20,6 +21,8 @@ from .verifier import Verifier
 
 _ROWS_AT_ONCE = 512  # per update of the bar; workers wait for each other at its end
 _SHOWN_CHARACTERS = 300
+_ROWS_READ_OUT = 100  # with more of them, only as many as of everything else
+_NOTHING = "(nothing)"
 _TRUE = ("true", "1", "1.0", "passed", "pass", "correct", "right", "yes")
 _FALSE = ("false", "0", "0.0", "failed", "fail", "incorrect", "wrong", "no")
 
@@ -29,7 +32,8 @@ class VerifiedRow:
     """
     One completion with its verdict.
 
-    `row` is its place in the data, from 0; `label` whether it is known to be right.
+    `row` is its place in the data, from 0; `label` whether it is known to be right; `answer_read` and `gold_read` what
+    the verifier read from completion and gold, `None` where nothing can be read.
     """
 
     row: int
@@ -38,6 +42,8 @@ class VerifiedRow:
     completion: str | Messages
     verdict: Verdict
     label: bool | None = None
+    answer_read: str | None = None
+    gold_read: str | None = None
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,7 @@ class VerificationReport:
         return [row for row in self.rows if not row.verdict.is_valid]
 
     def write(self, path: str | Path) -> None:
-        """Write one JSON object per completion: `row`, `verdict`, `label`, `problem`, `solution`, `completion`."""
+        """Write one JSON object per completion: its row, verdict, label, what was read, problem, gold, completion."""
         with open(path, "w", encoding="utf-8") as file:
             for row in self.rows:
                 file.write(json.dumps({"row": row.row, **_fields(row)}, default=str) + "\n")
@@ -113,9 +119,24 @@ class VerificationReport:
                 f"  {'verdict passed':20}{table[True, True]:12}{table[True, False]:13}",
                 f"  {'verdict not passed':20}{table[False, True]:12}{table[False, False]:13}",
             ]
+        lines += self._readings()
         lines += self._listed("Disagreements", self.disagreements)
         lines += self._listed("Without a valid verdict (they never count)", self.without_verdict)
         return "\n".join(lines)
+
+    def _readings(self) -> list[str]:
+        """Return what was read, of all rows where they are few."""
+        shown = self.rows if len(self.rows) <= _ROWS_READ_OUT else self.rows[: self.max_shown]
+        if self.max_shown <= 0 or all(row.answer_read is None and row.gold_read is None for row in shown):
+            return []
+        lines = [f"What was read, of {'each completion' if shown is self.rows else f'the first {len(shown)}'}:"]
+        lines.append(f"  {'':>5}  {'verdict':12}  {'gold':30}  answer")
+        for row in shown:
+            gold, answer = (
+                _NOTHING if text is None else one_line(text, 26) for text in (row.gold_read, row.answer_read)
+            )
+            lines.append(f"  {row.row:>5}  {row.verdict:12}  {gold:30}  {answer}")
+        return lines
 
     def _listed(self, title: str, rows: list[VerifiedRow]) -> list[str]:
         if not rows or self.max_shown <= 0:
@@ -132,15 +153,14 @@ class VerificationReport:
 
 
 def _fields(row: VerifiedRow) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in ("verdict", "label", "problem", "solution", "completion")}
+    names = ("verdict", "label", "gold_read", "answer_read", "problem", "solution", "completion")
+    return {name: getattr(row, name) for name in names}
 
 
 def _shortened(value: Any, *, from_end: bool) -> str:
-    """Return a value on one line, without control characters, which would reach the terminal."""
-    text = completion_text(value) if from_end else value if isinstance(value, str) else json.dumps(value, default=str)
-    if len(text) > _SHOWN_CHARACTERS:
-        text = f"... {text[-_SHOWN_CHARACTERS:]}" if from_end else f"{text[:_SHOWN_CHARACTERS]} ..."
-    return "".join(character if character.isprintable() else " " for character in text).strip()
+    return one_line(
+        completion_text(value) if from_end else value, _SHOWN_CHARACTERS, keep="end" if from_end else "start"
+    )
 
 
 def as_label(value: Any, row: int = 0) -> bool | None:
@@ -209,6 +229,7 @@ def verify_completions(
             "needs one of each."
         )
     verdicts: list[Verdict] = []
+    readings: list[tuple[str | None, str | None]] = []
     began = time.monotonic()
     console = Console(stderr=True)
     with Progress(console=console, disable=not (show_progress and console.is_terminal)) as bar:
@@ -217,8 +238,9 @@ def verify_completions(
             part = slice(start, start + _ROWS_AT_ONCE)
             values = {name: column[part] for name, column in given.items()}
             verdicts += verifier(completions[part], solutions[part], **values)
+            readings += verifier.readings(completions[part], solutions[part])
             bar.update(task, completed=len(verdicts))
     seconds = time.monotonic() - began
     prompts = [None] * len(verdicts) if problems is None else problems
-    rows = zip(range(len(verdicts)), prompts, solutions, completions, verdicts, known, strict=True)
-    return VerificationReport(verifier.name, [VerifiedRow(*row) for row in rows], seconds, max_shown)
+    rows = zip(range(len(verdicts)), prompts, solutions, completions, verdicts, known, readings, strict=True)
+    return VerificationReport(verifier.name, [VerifiedRow(*row, *read) for *row, read in rows], seconds, max_shown)

@@ -50,9 +50,10 @@ _CORRECTION = re.compile(r"(?i)(?:\bbut|\brather|\binstead|\bit[’']s|\bit is|�
 # Just before an answer: it is said not to be one.
 NEGATION = re.compile(
     r"(?i)(?:\b(?:not|never|nor|neither|cannot be|isn[’']t|aren[’']t|wasn[’']t|can[’']t be|couldn[’']t be|rather than|"
-    r"instead of|other than|except|unlike|excluding|rul(?:e|ed|es|ing) out|(?:eliminat|exclud|reject|discard|dismiss)"
+    r"instead of|(?:anything|all|any) but|other than|except|unlike|excluding|rul(?:e|ed|es|ing) out|"
+    r"(?:eliminat|exclud|reject|discard|dismiss)"
     r"(?:e|es|ed|ing|s)?)(?![A-Za-z])|≠|!=|\\neq?(?![A-Za-z])|不是|并非|不等于)"
-    r"[\s*_\"'`(\[{$\\:]{0,8}(?:(?:the|a|an|be|equal|to|simply|just|option|options|choice|answer|both|either|text|boxed|"
+    r"[\s*_\"'`(\[{}$\\:]{0,8}(?:(?:the|a|an|be|equal|to|simply|just|option|options|choice|answer|both|either|text|boxed|"
     r"textbf|mathrm)[\s*_\"'`(\[{$\\:]{1,6}){0,3}\Z"
 )
 # All that may stand between two boxes which together are one answer.

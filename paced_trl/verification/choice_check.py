@@ -15,7 +15,7 @@ _TEXT_COMMAND = re.compile(r"\\(?:text\w{0,6}|mathrm|mathbf|boldsymbol|bf|rm)\s?
 _OPENING, _CLOSING = r"[(\[{*_\"'`$“‘]{0,6}", r"[)\]}*_\"'`$.:,;!”’。]"
 _IS_WRONG = (
     r"(?:(?:is|are|was|were|can be|must be)\s(?:\w{1,12}\s)?(?:not|wrong|incorrect|false|impossible|out|ruled|"
-    r"eliminated|excluded|invalid|untrue)|isn[’']t|aren[’']t|can(?:no|[’'])t|do(?:es)?(?:n[’']t| not))(?!\w)"
+    r"eliminated|excluded|invalid|untrue)|isn[’']t|aren[’']t|can(?:no|[’'])t|fails|do(?:es)?(?:n[’']t| not))(?!\w)"
 )
 
 
@@ -71,7 +71,8 @@ class ChoiceCheck(Check):
             stated = rf"{_OPENING}((?!{prose}){choice}(?![\w'])|(?i:{choice})(?={_CLOSING}|\s{{0,4}}$))"
         anchor = (
             r"\\boxed\s?\{|^\s{0,4}####\s{0,4}|(?i:\b(?:answer|choice|option)\b"
-            r"(?:[^.\n]{0,40}?\bis\b|[*_\s]{0,4}[:=])[*_\s:]{0,4}(?:(?:option|choice)\s)?)|答案[^。\n]{0,4}[是为為:：]\s{0,4}"
+            r"(?:[^.\n]{0,40}?\bis\b|[*_\s]{0,4}[:=])[*_\s:]{0,4}(?:(?:option|choice)\s)?)|答案[^。\n]{0,4}[是为為:：]\s{0,4}|选择?\s{0,4}"
+            r"|(?i:\b(?:choose|pick|select|opt for|go with|it must be)\s(?:(?:option|choice)\s)?)"
         )
         connector = rf"{_CLOSING}{{0,6}}\s{{0,4}}(?:,\s?)?(?i:or|and|nor|/|,|&|\||versus|vs)\s{{0,4}}"
         filler = r"(?i:(?:maybe|perhaps|possibly|also|even|probably|option|choice|it is|it's|is|either)\s{1,2}){0,3}"
@@ -84,7 +85,7 @@ class ChoiceCheck(Check):
         self._leading = re.compile(rf"(?m)^[ \t]{{0,4}}{_OPENING}({choice})(?:[)\].:*]|\s(?=because\b|since\b))")
         self._marked = re.compile(rf"(?:\(|\*\*\(?)({choice})[).:]{{0,2}}(?:\)|\*\*)?(?!\w)")
         self._first_word = re.compile(
-            rf"\A\W{{0,9}}({choice})(?=\s{{0,3}}[,.;:!*\n]|\s{{0,3}}\Z|\s(?:because|since)\b)"
+            rf"\A\W{{0,9}}({choice})(?=\s{{0,3}}[,.;:!*\n—–-]|\s{{0,3}}\Z|\s(?:because|since)\b)"
         )
         self._concluded = re.compile(
             rf"(?i:\b(?:so|thus|hence|therefore|is|say)\b)[,:\s]{{1,3}}{_OPENING}({choice}){_CLOSING}{{0,6}}\s*\Z"
@@ -119,7 +120,7 @@ class ChoiceCheck(Check):
         if self._are_words and isinstance(solution, bool):
             word = _as_word(solution) if self._canonical(_as_word(solution)) else str(solution)
             return self._canonical(word)
-        text = str(solution).strip()
+        text = re.sub(r"(?i)\A(?:option|choice|answer)\s+(?=\S)", "", str(solution).strip())
         if self._index_base is None:
             return self._canonical(text.strip(MARKUP + ".")) or self._answer(text)
         index = int(text) - self._index_base if re.fullmatch("[0-9]{1,3}", text) else -1

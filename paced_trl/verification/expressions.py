@@ -15,7 +15,7 @@ from .numbers import normalized, read_number, without_units
 
 
 MAX_LENGTH = 300  # characters; what is longer is a text, not an answer
-_RECURRING_DECIMAL = re.compile(r"(?<![\d.])(\d{1,15})\.(\d{0,15})\\(?:overline|bar)\{(\d{1,15})\}")
+_RECURRING_DECIMAL = re.compile(r"(?<![\d.])(\d{1,15})\.(\d{0,15})\\(?:overline|bar|dot)\{(\d{1,15})\}")
 _FORMULA = re.compile(r"\${1,2}([^$]+)\${1,2}|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _SCIENTIFIC_NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?[eE][-+]?\d{1,3}")
 _TEXT_COMMAND = re.compile(r"\\(?:text\w*|mathrm|mbox|operatorname|begin|end|mathbb|mathcal)\s*\{[^{}]*\}")
@@ -75,6 +75,12 @@ _IN_BASE = re.compile(
 _SET_BUILDER = re.compile(
     r"\A\s*\\?(?:left\s*)?\\?\{\s*([A-Za-z])\s*(?:\\in\s*\\mathbb\{R\}\s*)?(?:\\,|\s)*(?:\||\\mid|\\vert|:|\\colon|\\;\|)\s*(.{1,200}?)\s*\\?(?:right\s*)?\\?\}\s*\Z"
 )
+_SET_OF = re.compile(
+    r"\A\s*\\?(?:left\s*)?\\?\{\s*((?![A-Za-z]\s*(?:\||\\mid|:|\\in))[^|:{}]{2,60}?)\s*(?:\||\\mid|:)\s*(.{1,100}?)\s*"
+    r"\\?(?:right\s*)?\\?\}\s*\Z"
+)
+_IN_NUMBERS = re.compile(r"(?<![A-Za-z\\])([A-Za-z])\s*\\in\s*\\mathbb\s?\{?([NZQC])\}?(?![A-Za-z])")
+_MODULO = re.compile(r"\s*\\pmod\s?(?:\{\s?(\w{1,9})\s?\}|(\d{1,9}|[a-z]))")
 _BETWEEN = re.compile(
     r"\A\s*([^<>=\\]{1,40}|-?\\infty|-?\\[dt]?frac\{[^{}]*\}\{[^{}]*\})\s*(<|\\leq?|\\lt)(?![A-Za-z])\s*([A-Za-z])\s*"
     r"(<|\\leq?|\\lt)(?![A-Za-z])\s*([^<>=\\]{1,40}|\\infty|-?\\[dt]?frac\{[^{}]*\}\{[^{}]*\})\s*\Z"
@@ -157,6 +163,10 @@ def _rewritten(text: str) -> str:
     text = _IN_BASE.sub(lambda match: f"{match[1]}\\Xi_{{{match[2] or match[3]}}}", text)
     text = text.replace("\\ldots", "\\Lambda")
     text = re.sub(r"\A\s*[A-Za-z]\s*\\in(?![A-Za-z])\s*", "", text)
+    text = _IN_NUMBERS.sub(lambda match: f"{match[1]} = \\Psi_{{{match[2]}}}", text)
+    text = _MODULO.sub(lambda match: f" + \\Xi_{{m}} \\cdot {match[1] or match[2]}", text).replace("\\bmod", "\\mod")
+    text = text.replace("\\equiv", "=") if "\\Xi_{m}" in text else text
+    text = _SET_OF.sub(r"\1, \2", text)
     builder = _SET_BUILDER.match(text)
     if builder is not None and builder[1] in builder[2]:
         text = builder[2].rstrip("\\ ")
@@ -165,6 +175,13 @@ def _rewritten(text: str) -> str:
         low, left, _, right, high = between.groups()
         text = ("(" if left in ("<", "\\lt") else "[") + f"{low}, {high}" + (")" if right in ("<", "\\lt") else "]")
     return text
+
+
+def as_written(text: str) -> str:
+    """Return an expression as people write it: bases, dots and sets of numbers that were rewritten for math-verify."""
+    text = re.sub(r"(\d)\\Xi_\{(\w{1,8})\}", r"\1_{\2}", text).replace("\\Lambda", "\\ldots")
+    text = re.sub(r"= \\Psi_\{(\w)\}", r"\\in \\mathbb{\1}", text)
+    return re.sub(r" = (.*) \+ \\Xi_\{m\} \\cdot (\w+)", r" \\equiv \1 \\pmod{\2}", text)
 
 
 def is_to_be_computed(text: str) -> bool:
@@ -193,6 +210,7 @@ def with_both_signs(text: str) -> str:
     """
     if "\\pm" not in text:
         return text
+    text = re.sub(r"\A\\(?:left\\)?\{([^{}]*(?:\{[^{}]*\}[^{}]*)*)\\(?:right\\)?\}\Z", r"\1", text)
     signs = ({"pm": "+", "mp": "-"}, {"pm": "-", "mp": "+"})
     written_out = [
         re.sub(r"\\(pm|mp)(?![A-Za-z])", lambda match, sign=sign: sign[match[1]], element)  # type: ignore[misc]

@@ -19,6 +19,7 @@ from .check import Check, Row
 from .expressions import (
     DECIMAL_COMMA,
     MAX_LENGTH,
+    as_written,
     elements,
     expression,
     is_mathematics,
@@ -28,7 +29,16 @@ from .expressions import (
     with_one_part_changed,
 )
 from .math_limits import BEYOND, bounded, last_part
-from .numbers import StatedNumber, equal_numbers, last_number, one_side, read_number, read_numbers, read_one_number
+from .numbers import (
+    StatedNumber,
+    equal_numbers,
+    is_equation,
+    last_number,
+    one_side,
+    read_number,
+    read_numbers,
+    read_one_number,
+)
 from .verdict import Verdict
 
 
@@ -129,8 +139,8 @@ class MathCheck(Check):
             if found is not None and is_mathematics(found):
                 return found
             number = read_one_number(statement.text)
-            if isinstance(number, StatedNumber):
-                return str(number)
+            if number is not False:
+                return str(number) if isinstance(number, StatedNumber) else statement.text
         found = expression(text)
         if found is not None and is_mathematics(found):
             return found
@@ -138,7 +148,8 @@ class MathCheck(Check):
         return str(number) if isinstance(number, StatedNumber) else None
 
     def stated_gold(self, solution: Any) -> str | None:
-        return gold_expression(solution)
+        found = gold_expression(solution)
+        return None if found is None else as_written(found)
 
     def answer(self, completion: str) -> str | None:
         """Return an answer as SymPy writes it, numbers as fractions, so that 1/2 and 0.5 are one answer."""
@@ -213,7 +224,7 @@ class MathCheck(Check):
             side = one_side(statement.text)
             if side is not None:
                 return _compared(side, gold.number)
-            if len(elements(found or "")) > 1 or is_to_be_computed(found or ""):
+            if len(elements(found or "")) > 1 or is_to_be_computed(found or "") or is_equation(found or ""):
                 return Verdict.FAILED
         if is_prose or found is None:
             return None

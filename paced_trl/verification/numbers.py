@@ -51,7 +51,8 @@ _VULGAR = dict(
 )
 
 # What may surround a number without changing it.
-_DELIMITERS = re.compile(r"\\[()\[\]]|\\(?:left|right|displaystyle|textstyle|bf|rm)(?![A-Za-z])|[*`~]|\\boxed(?=\{)")
+_DELIMITERS = re.compile(r"\\[()\[\]]|\\(?:left|right|displaystyle|textstyle|bf|rm)(?![A-Za-z])|[`~]|\\boxed(?=\{)")
+_EMPHASIS = re.compile(r"\*{1,3}(?=\S)([^*\n]{1,80})(?<=\S)\*{1,3}")
 _TEXT = re.compile(r"\\(?:text\w{0,6}|mathrm|mathbf|mathsf|mbox|hbox|operatorname)\s?\{([^{}]{0,80})\}")
 _POWER_OF_UNIT = r"(?:\s?\^\s?\{?\s?-?[1-9]\s?\}?|[²³])?"
 _SHORT_UNIT = (
@@ -88,6 +89,10 @@ _CONNECTOR = re.compile(
 )
 
 
+# Just behind a number: it is said to be wrong.
+_IS_WRONG = re.compile(r"(?i)[*_$)}]{0,4}\s(?:is|was|are|seems)(?:n[’']t|\s(?:not|wrong|incorrect|false))(?!\w)")
+
+
 class StatedNumber(NamedTuple):
     """A number as it was written; `is_percent` says that a percent sign follows it."""
 
@@ -116,6 +121,8 @@ def normalized(text: str) -> str:
     text = _TEN_TO_SUPERSCRIPT.sub(lambda match: "10^" + match[1].translate(_SUPERSCRIPTS), text)
     text = re.sub("[½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞]", lambda match: " " + _VULGAR[match[0]], text)
     text = _SHORT_FRACTION.sub(lambda m: f"{m[1]}{{{m[2] or m[3]}}}{{{m[4] or m[5]}}}", text)
+    text = re.sub(r"(?<=[0-9])\{,\}(?=[0-9]{1,2}(?![0-9]))", ".", text)
+    text = re.sub(r"(?<=[0-9])\sand\s(?=[0-9]{1,4}/[0-9])", " ", text)
     return _DECIMAL_COMMA.sub(r"\1.\2", _THIN_SPACE.sub(",", text))
 
 
@@ -154,8 +161,8 @@ def _number(match: re.Match[str]) -> StatedNumber | None:
 
 def without_units(text: str) -> str:
     """Return a text without `\\text{...}` around words, delimiters, markup and white space around all of it."""
-    text = _TEXT.sub(lambda match: f" {match[1]}", _DELIMITERS.sub("", text))
-    text = re.sub(r"\\[,;:!]|\\ |~|\\quad", " ", text).strip().strip("\"'").rstrip(".,;:!?。，； ")
+    text = _TEXT.sub(lambda match: f" {match[1]}", _DELIMITERS.sub("", _EMPHASIS.sub(r"\1", text)))
+    text = re.sub(r"\\[,;:!]|\\ |~|\\quad", " ", text).strip().strip("\"'*").rstrip(".,;:?*。，； ")
     for _ in range(3):  # brackets around all of it, of one kind
         inner = re.fullmatch(r"\{([^{}]*)\}|\(([^(),]*)\)|\$([^$]+)\$?|\$\$([^$]+)\$\$", text)
         if inner is None:
@@ -167,7 +174,7 @@ def without_units(text: str) -> str:
 def read_number(text: str) -> StatedNumber | None:
     """Return the number that all of a text is, with a unit, a currency or `x =` around it; else `None`."""
     text = _APPROXIMATELY.sub("", without_units(normalized(text)))
-    for candidate in (text, _LEFT_OF_EQUALS.sub("", text) if text.count("=") == 1 else text):
+    for candidate in (text, _right_side(text)):
         candidate = without_units(_APPROXIMATELY.sub("", candidate))
         match = _NUMBER.match(candidate)
         if match is None or _RELATION.search(candidate):
@@ -177,11 +184,27 @@ def read_number(text: str) -> StatedNumber | None:
     return None
 
 
+def _right_side(text: str) -> str:
+    """Return what a text says that a name or a calculation equals; an equation, such as `2x = 4`, as it is."""
+    if text.count("=") != 1:
+        return text
+    name = re.sub(r"_\s?(?:\{[^{}]*\}|\w)|(?<=[A-Za-z])\s?\([^()]{0,20}\)", "", text.partition("=")[0])
+    has_variable = re.search(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])", _TEXT.sub("", name))
+    return text if has_variable and re.search(r"\d|\^|\\(?:sqrt|frac)", name) else _LEFT_OF_EQUALS.sub("", text)
+
+
+def is_equation(text: str) -> bool:
+    """Return whether a text is an equation that says of no name what it equals, such as `2x = 4`."""
+    return text.count("=") == 1 and _right_side(text) == text
+
+
 def one_side(text: str) -> StatedNumber | None:
     """Return the number that a text is, or the last of the sides of its equations that is one."""
     whole = read_number(text)
     if whole is not None or "=" not in text or _RELATION.search(text):
         return whole
+    if is_equation(text):
+        return None
     sides = [read_number(side) for side in text.split("=")[-6:]]
     return next((side for side in reversed(sides) if side is not None), None)
 
@@ -197,6 +220,8 @@ def read_one_number(text: str) -> StatedNumber | bool | None:
     if whole is not None:
         return whole
     text = normalized(text)
+    if is_equation(text):
+        return None
     text = text if re.search(r"[!<>]=", text) else text.rpartition("=")[2]
     matches = list(_NUMBER.finditer(text))
     if not matches:
@@ -212,9 +237,14 @@ def read_one_number(text: str) -> StatedNumber | bool | None:
     return first_of(text, matches)
 
 
+def _is_dismissed(text: str, number: re.Match[str]) -> bool:
+    before = text[max(0, number.start() - 60) : number.start()]
+    return NEGATION.search(before) is not None or _IS_WRONG.match(text, number.end()) is not None
+
+
 def first_of(text: str, matches: list[re.Match[str]]) -> StatedNumber | bool | None:
     """Return the first number that is not said to be wrong, `None` where another is said to be the answer as well."""
-    kept = [match for match in matches if not NEGATION.search(text[max(0, match.start() - 60) : match.start()])]
+    kept = [match for match in matches if not _is_dismissed(text, match)]
     if not kept:
         return False
     first = _number(kept[0])
@@ -223,7 +253,7 @@ def first_of(text: str, matches: list[re.Match[str]]) -> StatedNumber | bool | N
         if link is None:
             break
         rest = text[after.end() : after.end() + 40]
-        is_last = re.fullmatch(r"(?:[\s\\]{0,3}[A-Za-z]{1,20}){0,2}[\s.!?$*_)}\]]{0,8}", rest) is not None
+        is_last = re.fullmatch(r"(?:[\s\\]{0,3}[A-Za-z]{1,20}){0,2}[\s.!?$*_)}\\\]]{0,8}", rest) is not None
         if _number(after) != first and (link["or"] or is_last):
             return None
     return first
@@ -233,7 +263,7 @@ def last_number(text: str) -> StatedNumber | bool | None:
     """Return the last number of a text that is not said to be wrong; `None` and `False` as in [`read_one_number`]."""
     text = normalized(text)
     matches = list(_NUMBER.finditer(text))
-    while matches and NEGATION.search(text[max(0, matches[-1].start() - 60) : matches[-1].start()]):
+    while matches and _is_dismissed(text, matches[-1]):
         matches.pop()
     if not matches:
         return False
@@ -242,8 +272,8 @@ def last_number(text: str) -> StatedNumber | bool | None:
         before = matches[-2]
         link = _CONNECTOR.fullmatch(text[before.end() : last.start()][:100])
         rest = text[last.end() : last.end() + 40]
-        is_last = re.fullmatch(r"(?:[\s\\]{0,3}[A-Za-z]{1,20}){0,2}[\s.!?$*_)}\]]{0,8}", rest) is not None
-        negated = NEGATION.search(text[max(0, before.start() - 60) : before.start()])
+        is_last = re.fullmatch(r"(?:[\s\\]{0,3}[A-Za-z]{1,20}){0,2}[\s.!?$*_)}\\\]]{0,8}", rest) is not None
+        negated = _is_dismissed(text, before)
         if link and (link["or"] or (link["and"] and is_last)) and not negated and _number(before) != _number(last):
             return None
     return _number(last)

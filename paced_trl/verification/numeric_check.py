@@ -89,6 +89,8 @@ class NumericCheck(Check):
 
     def stated(self, completion: str) -> str | None:
         number = stated_number(completion)
+        if number is None:  # not one number: shown as it stands
+            return next((statement.text for statement in statements(final_text(completion)[-_MAX_READ_LENGTH:])), None)
         return str(number) if isinstance(number, StatedNumber) else None
 
     def stated_gold(self, solution: Any) -> str | None:

@@ -18,7 +18,7 @@ from .verdict import Verdict
 
 _SECONDS_AROUND_A_RUN = 30.0
 _FENCE = re.compile(
-    r"(?m)^([ \t]{0,24})(?:[-*+]|\d{1,3}[.)])?[ \t]{0,8}(```|~~~)[ \t]{0,8}\{?\.?([\w+-]{0,20})[^\n`]{0,100}$"
+    r"(?m)^([ \t]{0,24})(?:[-*+]|\d{1,3}[.)])?[ \t]{0,8}(`{3,6}|~{3,6})[ \t]{0,8}\{?\.?([\w+-]{0,20})[^\n`]{0,100}$"
 )
 _CODE_LINE = re.compile(
     r"(?m)^(?:(?:async )?def \w|class \w+\s{0,4}[(:]|import \w|from \w[\w.]{0,80} import |print\(|@\w|"
@@ -43,14 +43,12 @@ def candidate_program(completion: str, names: Collection[str] = ()) -> str | Non
         return text if _CODE_LINE.search(text) or _is_code(text) else None
     in_python = [block for language, block in blocks if language in ("python", "py", "python3")]
     sources = in_python or [blocks[-1][1]]
-    if names:
-        wanted = [index for index, source in enumerate(sources) if _defined(source) & set(names)]
+    if len(sources) > 1:
+        is_wanted = (lambda source: _defined(source) & set(names)) if names else _READS_INPUT.search
+        wanted = [index for index, source in enumerate(sources) if is_wanted(source)]
         if wanted:
             before = [source for source in sources[: wanted[-1]] if _only_defines(source)]
             return "\n".join([*before, sources[wanted[-1]]])
-    elif len(sources) > 1:
-        reading = [source for source in sources if _READS_INPUT.search(source)]
-        sources = reading or sources
     return sources[-1] if sources[-1].strip() else None
 
 

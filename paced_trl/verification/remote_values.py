@@ -225,6 +225,10 @@ class Peer:
             raise AttributeError(arguments[1])
         if name == "names":
             return {name: self.names[name] for name in arguments[0] if name in self.names and not self._guarded}
+        if name == "attribute" and not self._guarded:
+            if arguments[0] not in self.names:
+                raise AttributeError(arguments[0])
+            return self.names[arguments[0]]
         if name == "call":
             function, positional, named = arguments
             result = function(*positional, **named)

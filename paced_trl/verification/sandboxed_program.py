@@ -100,6 +100,7 @@ def run_tests(request: dict[str, Any], receiving: int, sending: int, status: int
             if name in remote.SHARED_MODULES:
                 vars(module)[name] = importlib.import_module(name)
         vars(module)["_paced_trl_same"] = remote.same_value
+        vars(module)["__getattr__"] = lambda name: peer.request("attribute", name)  # import candidate; candidate.f
         exec(compile(request["source"], "tests.py", "exec"), vars(module))
         os.write(status, b"P")
     except BaseException:  # SystemExit too: tests that end early have not passed

@@ -115,6 +115,27 @@ class Verifier:
         results = self._pool.map("answers", rows, rows_per_call=self._check.rows_per_call)
         return [None if isinstance(result, Failure) else result for result in results]
 
+    def readings(
+        self, completions: Sequence[str | Messages], solutions: Sequence[Any], /
+    ) -> list[tuple[str | None, str | None]]:
+        """
+        Say what is read from completions and golds, for people who want to see why one passed or failed.
+
+        Args:
+            completions (`Sequence` of `str` or of lists of messages, **shape (B,)**):
+                What the student wrote.
+            solutions (`Sequence`, **shape (B,)**):
+                The gold of each completion's problem.
+
+        Returns:
+            `list[tuple[str | None, str | None]]`: Of each pair, what is read as the answer and what as the gold.
+            `None` where nothing can be read, or the verifier compares whole texts.
+        """
+        return [
+            (self._check.stated(completion_text(completion)), self._check.stated_gold(solution))
+            for completion, solution in zip(completions, solutions, strict=True)
+        ]
+
     def close(self) -> None:
         """End the worker processes. A later call starts new ones."""
         if self._pool is not None:

@@ -52,7 +52,9 @@ def test_commands_take_a_new_output_directory_for_a_path(
 
 def test_sets_have_names_of_their_own() -> None:
     assert named_sets(["a=x.jsonl", "b=y=z.jsonl"], "eval_sets") == {"a": "x.jsonl", "b": "y=z.jsonl"}
-    for pairs, message in ((["a"], "no NAME=DATA pair"), (["a=x", "a=y"], "the name 'a' twice")):
+    outside = [(f"{name}=x", "part of a path") for name in ("../../../evil", "/etc/evil", "a/b", "..", ".a", "a\x1bb")]
+    refused = [("a", "no NAME=DATA pair"), *outside]
+    for pairs, message in [*(([pair], message) for pair, message in refused), (["a=x", "a=y"], "the name 'a' twice")]:
         with pytest.raises(ValueError, match=message):
             named_sets(pairs, "eval_sets")
 
@@ -116,6 +118,17 @@ def test_a_store_of_text_prompts_is_continued_with_text_prompts(
     measure(tmp_path, chat_model)
     assert sorted((store / "shards").iterdir()) == shards
     assert "user messages of the chat template" not in capsys.readouterr().err
+
+
+def test_an_evaluation_of_text_prompts_goes_on_with_text_prompts(chat_model: str, tmp_path: Path) -> None:
+    arguments = ["--model_name_or_path", chat_model, "--eval_sets", f"test={tmp_path / 'data.jsonl'}"]
+    arguments += ["--output_dir", str(tmp_path / "run"), "--verifier", "exact", "--max_completion_length", "2"]
+    evaluate.run([*arguments, "--as_chat", "false"])
+    (manifest,) = (tmp_path / "run").rglob("run.json")
+    assert json.loads(manifest.read_text())["settings"]["problems"]["as_chat"] is False
+    before = manifest.read_text()
+    evaluate.run(arguments)  # another setting would be refused
+    assert manifest.read_text() == before
 
 
 def test_as_chat_may_be_a_bare_flag_and_is_true_false_or_auto() -> None:

@@ -20,6 +20,11 @@ def test_an_empty_frontier_has_the_remedy_of_its_side(shares: FrontierShares, re
     assert text is not None and text.startswith("Only 9.0% of the problems are at the frontier") and remedy in text
 
 
+def test_no_problem_at_the_frontier_is_called_none() -> None:
+    nothing = FrontierShares(mastered=0.0, frontier=0.0, out_of_reach=1.0, unmeasured=0.0)
+    assert str(frontier_advice(nothing)).startswith("None of the problems is at the frontier, passed sometimes")
+
+
 def test_a_tenth_at_the_frontier_is_enough() -> None:
     assert frontier_advice(FrontierShares(mastered=0.5, frontier=0.1, out_of_reach=0.4, unmeasured=0.0)) is None
 

@@ -11,13 +11,21 @@ import pytest
 from PIL import Image
 
 from paced_trl.commands.parsing import parse
-from paced_trl.evaluation.arms import DEFAULT_ARMS, PRESETS, TWO_STAGES, ComparisonArguments, arm_config, named_arms
+from paced_trl.evaluation.arms import (
+    DEFAULT_ARMS,
+    PRESETS,
+    TWO_STAGES,
+    ComparisonArguments,
+    arm_config,
+    budget_of,
+    named_arms,
+)
 from paced_trl.evaluation.comparison import BASE, ArmRun, Comparison
 from paced_trl.evaluation.differences import compare_runs
 from paced_trl.evaluation.evaluation import Evaluation
 from paced_trl.evaluation.learning_curve import CurvePoint, best_with_retention
-from paced_trl.evaluation.run_comparison import arms_so_far, run_comparison
-from paced_trl.evaluation.tables import comparison_markdown, comparison_rows, curve_rows
+from paced_trl.evaluation.run_comparison import arms_so_far, check_selection, run_comparison
+from paced_trl.evaluation.tables import comparison_markdown, comparison_rows, curve_rows, power_rows
 from paced_trl.report import write_report
 from paced_trl.report.curves import comparison_curves
 from paced_trl.report.draw_results import draw_accuracy_retention
@@ -94,11 +102,25 @@ def test_settings_change_the_preset_of_that_name() -> None:
         ({"seeds": [0, 1, 0]}, r"`seeds` is \[0, 1, 0\]; give at least one, and each once"),
         ({"seeds": []}, "`seeds` is"),
         ({"curve_points": -1}, "`curve_points` is -1"),
+        ({"select_on": "dev"}, "`select_on` is 'dev' without `learning_rates`"),
     ],
 )
 def test_arms_that_cannot_be_compared_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ComparisonArguments(**settings)
+
+
+@pytest.mark.parametrize(
+    "name", ["../../../evil", "/etc/evil", "a/b", "a\\b", "..", ".hidden", "a\nb", "a|b", "", "a" * 101]
+)
+def test_names_that_lead_out_of_the_output_directory_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"`arms` has the name .* part of a path"):
+        named_arms({name: {"weight_beta": 2.0}})
+
+
+def test_plain_names_of_arms_are_taken() -> None:
+    names = ["mine", "weight 2", "größer", "v1.2_b+c@3e-05"]
+    assert list(named_arms({name: {"weight_beta": 2.0} for name in names})) == names
 
 
 def test_a_grid_of_learning_rates_becomes_arms() -> None:
@@ -218,6 +240,78 @@ def test_better_and_worse_are_said_where_the_interval_excludes_zero(comparison: 
     costs = [rows["paced"][name] for name in ("generated", "student tokens", "teacher tokens", "train")]
     assert costs == ["20", "150", "80", "15 s"]
     assert rows[BASE]["generated"] == rows[BASE]["train"] == ""
+
+
+def test_what_could_have_been_found_is_in_tables_and_numbers(comparison: Comparison) -> None:
+    power = comparison.power("paced", "test")
+    assert power is not None and comparison.power("uniform", "test") is None and comparison.power(BASE, "test") is None
+    (row,) = [row for row in power_rows(comparison) if row["arm"] == "paced"]
+    assert row["test: found from"] == f"{power.smallest_difference():.3f}"
+    assert row["test: seeds for 0.01"] == str(power.seeds_for(0.01) or "more problems")
+    assert "test: seeds for 0.02" in comparison_markdown(comparison)
+    found = comparison.results()["paced"]["sets"]["test"]["power"]
+    assert found["smallest_difference"] == power.smallest_difference() and found["seeds_for"].keys() == {
+        "0.01",
+        "0.02",
+    }
+    comparison.runs = [run for run in comparison.runs if run.seed == 0]
+    assert power_rows(comparison) == []
+
+
+def test_each_arm_is_compared_at_the_rate_that_is_best_on_the_development_set(tmp_path: Path) -> None:
+    runs = [ArmRun(BASE, 0, {}, {"dev": evaluation("dev", 0.3, 1), "test": evaluation("test", 0.3, 2)})]
+    # On the test set the other rate is better: it must not be looked at.
+    rates = {"uniform@0.1": (0.5, 0.4), "uniform@0.2": (0.4, 0.6), "paced@0.1": (0.3, 0.6), "paced@0.2": (0.6, 0.5)}
+    for arm, (dev, test) in rates.items():
+        for seed in (0, 1):
+            both = {"dev": evaluation("dev", dev, 10 + seed), "test": evaluation("test", test, 20 + seed)}
+            runs.append(ArmRun(arm, seed, {}, both))
+    whole = Comparison("uniform@0.2", ["dev", "test"], [], runs, select_on="dev")
+    chosen = whole.selected()
+    assert chosen.arms() == [BASE, "uniform@0.1", "paced@0.2"] and chosen.control == "uniform@0.1"
+    assert chosen.eval_sets == ["test"] and chosen.selected() is chosen
+    assert "paced@0.2" in comparison_markdown(chosen) and "dev" not in comparison_markdown(chosen)
+    whole.save(tmp_path)
+    assert Comparison.load(tmp_path) == whole
+    whole.select_on = None
+    assert whole.selected() is whole
+
+
+@pytest.mark.parametrize("sets", [[], ["test"], ["dev"]])
+def test_rates_cannot_be_chosen_without_a_development_set(sets: list[str]) -> None:
+    with pytest.raises(ValueError, match="Name a development set"):
+        check_selection("dev", sets)
+    check_selection("dev", ["dev", "test"])
+    check_selection(None, sets)
+
+
+def test_a_budget_counts_the_estimation_for_arms_that_use_it() -> None:
+    args = PacedConfig(output_dir="whole", kl="reverse", token_budget=1000, bf16=False, use_cpu=True)
+    uniform, paced = (arm_config(args, PRESETS[name], "arm") for name in ("uniform", "paced"))
+    assert (budget_of(uniform, 300), budget_of(paced, 300), budget_of(paced, 0)) == (1000, 700, 1000)
+    with pytest.raises(ValueError, match=r"`token_budget` is 1,000, .* took 1,000 of it"):
+        budget_of(paced, 1000)
+    assert budget_of(arm_config(args, {"token_budget": None}, "arm"), 10**9) is None
+
+
+def test_curves_begin_where_the_estimation_has_been_paid_for(comparison: Comparison) -> None:
+    before = {arm: comparison.curve(arm) for arm in ("uniform", "paced")}
+    comparison.paying = ["paced"]
+    assert comparison.curve("uniform") == before["uniform"]
+    assert [p.tokens - q.tokens for p, q in zip(comparison.curve("paced"), before["paced"], strict=True)] == [1234] * 3
+
+
+def test_presets_that_need_a_control_of_their_own_are_valid() -> None:
+    args = PacedConfig(output_dir="whole", kl="forward_then_reverse", bf16=False, use_cpu=True)
+    opd = arm_config(args, PRESETS["opd"], "arm")
+    assert (opd.kl, opd.completion_sources, opd.weighting, opd.beta) == ("reverse", {"student"}, "uniform", 1.0)
+    shuffled = arm_config(args, PRESETS["random_weights"], "arm")
+    paced = arm_config(args, PRESETS["paced_sampling"], "arm")
+    assert shuffled.shuffle_weights and shuffled.weighting_arguments == paced.weighting_arguments
+    with pytest.raises(ValueError, match="`shuffle_context` is set without `self_distillation`"):
+        arm_config(args, PRESETS["shuffled_context"], "arm")
+    with pytest.raises(ValueError, match="would bring the weights back to their problems"):
+        arm_config(args, {**PRESETS["random_weights"], "refresh": "estimate", "refresh_steps": 5}, "arm")
 
 
 def test_a_saved_comparison_comes_back_equal(comparison: Comparison, tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -23,11 +25,16 @@ from paced_trl.generation.openai_engine import OpenAIGenerator
 PROMPTS = ["2+2=", "3+3=", "abc", "2+2+2="]
 
 
+class RefusedPromptError(Exception):
+    """A prompt that the stub refuses with status 400."""
+
+
 class StubServer(ThreadingHTTPServer):
     """
     Answers prompts of token ids: the text says prompt, number and a `!` where the completion ended by itself.
 
-    `faults` are consumed one per request, before any answer: a status, "drop", "garbage", "empty" or headers.
+    `faults` are consumed one per request, before any answer: a status, "drop", "garbage", "empty", headers, JSON, or
+    a function of the handler.
     """
 
     daemon_threads = True
@@ -85,12 +92,19 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "drop":
             self.connection.close()
             return
+        if callable(fault):
+            fault(self)
+            return
         status, headers = 200, {}
         if isinstance(fault, int):
             status = fault
         elif isinstance(fault, dict):
             status, headers = 429, fault
-        choices = self.server.choices(body)
+        try:
+            choices = self.server.choices(body)
+        except RefusedPromptError:
+            refuse(self, 400, "too long")
+            return
         answer: Any = {"choices": choices, "usage": {"completion_tokens": 7}}
         content = json.dumps({"choices": []} if fault == "empty" else fault[1] if isinstance(fault, tuple) else answer)
         if status != 200:
@@ -322,6 +336,141 @@ def test_a_refused_request_is_not_retried(serve: Callable[..., StubServer], stat
     assert len({json.dumps(body) for body in server.bodies}) == most_requests
 
 
+def drip(handler: BaseHTTPRequestHandler) -> None:
+    """Send an answer without end, a byte at a time: no single read takes long."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", "100000")
+    handler.end_headers()
+    with suppress(OSError):
+        for _ in range(1000):
+            handler.wfile.write(b" ")
+            time.sleep(0.02)
+
+
+def drip_headers(handler: BaseHTTPRequestHandler) -> None:
+    with suppress(OSError):
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
+        for _ in range(1000):
+            handler.wfile.write(b"x")
+            time.sleep(0.02)
+
+
+@pytest.mark.parametrize("fault", [drip, drip_headers])
+def test_an_answer_that_drips_in_is_timed_out(serve: Callable[..., StubServer], fault: Any) -> None:
+    server = serve(faults=[fault])
+    started = time.monotonic()
+    assert texts(make_generator(server, timeout=0.5)) == EXPECTED
+    assert time.monotonic() - started < 5
+    assert len(server.bodies) == len(PROMPTS) + 1
+
+
+def flood(handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    handler.end_headers()
+    with suppress(OSError):
+        for _ in range(1000):
+            handler.wfile.write(b" " * 1000)
+
+
+def bomb(handler: BaseHTTPRequestHandler) -> None:
+    data = gzip.compress(b" " * 10**7)
+    handler.send_response(200)
+    handler.send_header("Content-Encoding", "gzip")
+    handler.send_header("Content-Length", str(len(data)))
+    handler.end_headers()
+    handler.wfile.write(data)
+
+
+@pytest.mark.parametrize(("fault", "says"), [(flood, "more than 100000 bytes"), (bomb, "answered compressed")])
+def test_answers_are_bounded(
+    serve: Callable[..., StubServer], monkeypatch: pytest.MonkeyPatch, fault: Any, says: str
+) -> None:
+    monkeypatch.setattr("paced_trl.generation.servers._LARGEST_ANSWER", 100_000)
+    assert texts(make_generator(serve(faults=[fault]))) == EXPECTED
+    with pytest.raises(ConnectionError, match=says):
+        texts(make_generator(serve(faults=[fault] * 99), max_failures=2))
+
+
+@pytest.mark.parametrize("value", ["²", "nan", "-1", "soon", "inf", "Wed, 99 Foo"])
+def test_an_odd_retry_after_is_no_reason_to_stop(serve: Callable[..., StubServer], value: str) -> None:
+    server = serve(faults=[lambda handler: refuse(handler, 429, "slower", {"Retry-After": value.encode()})])
+    assert texts(make_generator(server)) == EXPECTED
+
+
+def refuse(handler: BaseHTTPRequestHandler, status: int, text: str, headers: dict[str, bytes] | None = None) -> None:
+    lines = [f"HTTP/1.1 {status} No\r\nContent-Length: {len(text.encode())}\r\n".encode()]
+    lines += [name.encode() + b": " + value + b"\r\n" for name, value in (headers or {}).items()]
+    handler.wfile.write(b"".join(lines) + b"\r\n" + text.encode())
+
+
+@pytest.mark.parametrize("reason", [None, "", "abort", "content_filter", ["stop"], {"type": "stop"}, 3, True])
+def test_an_odd_finish_reason_is_no_completion(serve: Callable[..., StubServer], reason: Any) -> None:
+    generator = make_generator(serve(faults=[("json", {"choices": [{"text": "x", "finish_reason": reason}] * 3})]))
+    assert texts(generator) == EXPECTED
+    assert generator.num_invalid_responses == 1
+
+
+@pytest.mark.parametrize("count", [-1, 0, 17, 10**30, 1e300, "7", True, None, [7]])
+@pytest.mark.parametrize("place", ["usage", "token_ids"])
+def test_absurd_token_counts_are_counted_again(
+    serve: Callable[..., StubServer], monkeypatch: pytest.MonkeyPatch, count: Any, place: str
+) -> None:
+    choice: dict[str, Any] = {"text": "abc", "finish_reason": "stop"}
+    answer: dict[str, Any] = {"choices": [choice], "usage": {"completion_tokens": count}}
+    if place == "token_ids":
+        choice["token_ids"] = [5] * 17 if count == 17 else count
+    server = serve(faults=[("json", answer)])
+    assert dict(make_generator(server)(["ab"], 1, seed=0)) == {
+        0: [Completion("abc", 1 if (count, place) == ([7], "token_ids") else 4, "stop")]
+    }
+
+
+def test_half_a_character_is_replaced(serve: Callable[..., StubServer]) -> None:
+    choice = {"text": "a\ud83db \ud83d\ude00", "finish_reason": "stop", "token_ids": [4]}
+    server = serve(faults=[("json", {"choices": [choice]})])
+    ((_, (completion,)),) = make_generator(server)(["ab"], 1, seed=0)
+    assert completion.text == "a\ufffdb \U0001f600"
+    assert completion.text.encode()
+
+
+def test_one_refused_prompt_does_not_end_the_others(
+    serve: Callable[..., StubServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve()
+    choices = server.choices
+
+    def refuse_one(body: dict[str, Any]) -> list[dict[str, Any]]:
+        if len(body["prompt"]) == 6:
+            raise RefusedPromptError
+        return choices(body)
+
+    monkeypatch.setattr(server, "choices", refuse_one)
+    made = {}
+    # The longest is asked first, before anything was answered.
+    with pytest.raises(
+        ValueError, match=r"1 requests were refused and all others.* prompt 3 with 6 tokens.*status 400"
+    ):
+        for index, completions in make_generator(server, concurrency=1)(PROMPTS, 3, seed=0):
+            made[index] = [completion.text for completion in completions]
+    assert made == {index: EXPECTED[index] for index in range(3)}
+    assert len(server.bodies) == len(PROMPTS)
+
+
+def test_what_a_server_says_is_made_safe_for_the_terminal(serve: Callable[..., StubServer]) -> None:
+    text = "\x1b[2J\x1b]0;title\x07 no\r\nsuch \u202e model" + "x" * 10**6
+    for status, error in ((404, ValueError), (500, ConnectionError)):
+        server = serve(faults=[lambda handler, status=status: refuse(handler, status, text)] * 99)
+        with pytest.raises(error, match="such") as caught:
+            texts(make_generator(server, max_failures=1))
+        message = str(caught.value)
+        assert message.replace("\n", "").isprintable() and len(message) < 2000
+    choice = {"text": 5, "finish_reason": "\x1b[2J"}
+    server = serve(faults=[("json", {"choices": [choice]})] * 99)
+    with pytest.raises(ConnectionError, match="without text") as caught:
+        texts(make_generator(server, max_failures=1))
+    assert str(caught.value).replace("\n", "").isprintable()
+
+
 def test_the_record_holds_no_place_and_no_key(
     serve: Callable[..., StubServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -404,7 +553,9 @@ def test_estimate_goes_through_servers_and_goes_on_after_a_kill(
         }
         options = json.dumps(engine_kwargs, separators=(",", ":"))
         text = f"--model_name_or_path tiny --engine openai --engine_kwargs {options}"
-        text += f" --dataset_name {tmp_path}/problems.jsonl --output_dir {tmp_path}/run --verifier exact"
+        text += (
+            f" --dataset_name {tmp_path}/problems.jsonl --output_dir {tmp_path}/run --verifier exact --as_chat false"
+        )
         return f"{text} --num_generations 4 --max_completion_length 16".split()
 
     dying = serve(dies_after=5)

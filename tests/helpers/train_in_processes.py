@@ -37,6 +37,7 @@ def whole(parameter: torch.Tensor) -> torch.Tensor:
 
 def main(output: str, batch_size: int, settings: str) -> None:
     options = json.loads(settings)
+    resumes = options.pop("resumes", False)
     if options.pop("is_sharded", False):
         shard_on_a_cpu()
     columns = options.pop("columns", {})
@@ -64,7 +65,7 @@ def main(output: str, batch_size: int, settings: str) -> None:
         processing_class=build_tiny_tokenizer(),
         verifier=lambda completions, solutions, **columns: [Verdict.FAILED] * len(completions),
     )
-    trainer.train()
+    trainer.train(resume_from_checkpoint=resumes or None)
     refresh = trainer.refresh
     rates_of_ranks = gather_object([None if refresh is None else refresh.pass_rates.pass_rates().tolist()])
     parameters = torch.cat([whole(p).flatten() for p in trainer.model.parameters()])

@@ -280,8 +280,12 @@ def test_the_outcome_without_training() -> None:
         table = pa.table({"problem_id": ids, "num_passed": num_passed, "num_valid": [4] * len(ids)})
         return RunContents(Path("run"), pass_rates=table)
 
-    assert run_outcome(measured([0, 1, 2, 4])).sentence.startswith("50.0% of the problems are on the frontier")
+    assert run_outcome(measured([0, 1, 2, 4])).sentence.startswith("50.0% of the problems are at the frontier")
     assert run_outcome(measured([0] * 30 + [1])).word == "Little to learn."
+    assert (
+        run_outcome(measured([0] * 4)).sentence
+        == "None of the problems are at the frontier, where PACED's weight lies."
+    )
     unfinished = measured([0, 1])
     unfinished.unfinished = ["paced-seed0"]
     assert run_outcome(unfinished).word == "Not finished."

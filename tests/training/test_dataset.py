@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from datasets import Dataset
 
 from helpers.problem_files import COLUMNS, ROWS, write
+from helpers.training import problems as training_problems
 from paced_trl.problems import load_problems
 from paced_trl.training.dataset import end_of_completion_id, with_pass_rates
 
@@ -32,3 +34,11 @@ def test_references_end_with_the_turn_s_own_token(tiny_tokenizer: Any) -> None:
     turn_end = tiny_tokenizer.convert_tokens_to_ids("<user>")  # another token than EOS, declared by the model
     tiny_tokenizer.chat_template = tiny_tokenizer.chat_template.replace("<eos>", "<user>")
     assert end_of_completion_id(tiny_tokenizer, messages, [1, turn_end]) == turn_end
+
+
+def test_the_messages_of_trl_s_column_completion_are_references(make_trainer: Callable) -> None:
+    data = training_problems()
+    answers = [[{"role": "assistant", "content": text}] for text in data["reference"]]
+    of_trl = data.remove_columns("reference").add_column("completion", answers)
+    trainer = make_trainer(of_trl, kl="forward")
+    assert trainer.train_dataset["reference"][:] == data["reference"][:]

@@ -207,14 +207,15 @@ def test_four_bit_weights_are_computed_with_in_bfloat16_where_that_exists(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, has_bf16: bool, given: str, computed: str
 ) -> None:
     from paced_trl.training import run
+    from paced_trl.training.preflight import before_loading
 
     made: dict[str, Any] = {}
-    monkeypatch.setattr(run, "bf16_on_accelerator", lambda: has_bf16)
+    monkeypatch.setattr(before_loading, "bf16_on_accelerator", lambda: has_bf16)
     monkeypatch.setattr(run, "PacedTrainer", lambda **given: made.update(given))
-    monkeypatch.setattr(run, "load_tokenizer", lambda *args, **kwargs: None)
+    monkeypatch.setattr(before_loading, "load_tokenizer", lambda *args, **kwargs: None)
     args = PacedConfig(output_dir=str(tmp_path), teacher_model_name_or_path="teacher", **CPU)
     student = ModelConfig(model_name_or_path="student", load_in_4bit=True, use_peft=True, dtype=given)
-    monkeypatch.setattr(run, "resolve_model_path", lambda name: name)
+    monkeypatch.setattr(before_loading, "resolve_model_path", lambda name: name)
     run.make_trainer(args, student, problems())
     assert str(made["quantization_config"].bnb_4bit_compute_dtype) == f"torch.{computed}"
     assert args.model_init_kwargs["dtype"] == computed

@@ -19,7 +19,7 @@ from paced_trl import PacedConfig, PacedTrainer
 from paced_trl.training.paced_settings import DEFAULT_TEMPLATE
 from paced_trl.training.self_teacher import AVERAGE_FILE, SelfTeacher
 from paced_trl.training.teacher_cache import HiddenStateCache
-from paced_trl.training.teacher_prompt import check_privileged_context, teacher_prompt
+from paced_trl.training.teacher_prompt import check_privileged_context, teacher_prompt, with_shuffled_context
 
 
 HINT = "the digits are added one by one"
@@ -312,6 +312,31 @@ def test_a_disk_that_is_too_small_is_refused(tmp_path: Path, monkeypatch: pytest
 def test_the_size_is_said_before_it_is_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     HiddenStateCache(tmp_path, "teacher", [[1]], [[5, 6]]).write([0], torch.zeros(1, 2, 8))
     assert "1 references (2 tokens of 8 numbers in float32) take 6.4e-08 GB" in caplog.text
+
+
+def test_a_shuffled_context_is_always_that_of_another_problem() -> None:
+    dataset = problems(privileged_context=[f"hint {row}" for row in range(len(PROMPTS))])
+    shuffled = with_shuffled_context(dataset, seed=3)
+    contexts = shuffled["privileged_context"][:]
+    assert (
+        sorted(contexts) == sorted(dataset["privileged_context"][:]) and shuffled["prompt"][:] == dataset["prompt"][:]
+    )
+    assert all(one != other for one, other in zip(contexts, dataset["privileged_context"][:], strict=True))
+    assert contexts == with_shuffled_context(dataset, seed=3)["privileged_context"][:]
+    assert contexts != with_shuffled_context(dataset, seed=4)["privileged_context"][:]
+    with pytest.raises(ValueError, match="there are 1 problems"):
+        with_shuffled_context(dataset.select([0]), seed=3)
+
+
+def test_the_teacher_of_the_control_sees_another_problems_context(tmp_path: Path) -> None:
+    dataset = problems(privileged_context=[f"hint {row}" for row in range(len(PROMPTS))])
+    trainer = make_trainer(
+        tmp_path, peft=True, own_teacher=False, dataset=dataset, self_distillation="base", shuffle_context=True, **SELF
+    )
+    assert (
+        trainer.train_dataset["privileged_context"][:]
+        == with_shuffled_context(dataset, seed=trainer.args.seed)["privileged_context"][:]
+    )
 
 
 def test_the_average_of_a_bfloat16_adapter_moves_as_that_of_a_float32_one() -> None:

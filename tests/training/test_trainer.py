@@ -685,6 +685,29 @@ def test_beta_is_refused_in_favour_of_kl(tmp_path: Path) -> None:
     assert PacedConfig(output_dir=str(tmp_path), kl="reverse", **CPU).beta == 1.0
 
 
+def test_random_weights_are_the_same_weights_on_other_problems(make_trainer: Callable[..., PacedTrainer]) -> None:
+    own, shuffled = (make_trainer(kl="reverse", shuffle_weights=shuffle) for shuffle in (False, True))
+    assert sorted(own.problem_weights) == sorted(shuffled.problem_weights)
+    assert list(own.problem_weights) != list(shuffled.problem_weights)
+    again = make_trainer(kl="reverse", shuffle_weights=True)
+    assert list(again.problem_weights) == list(shuffled.problem_weights)
+
+
+def test_a_budget_of_tokens_ends_the_run_at_the_step_that_reaches_it(
+    make_trainer: Callable[..., PacedTrainer],
+) -> None:
+    settings = {"kl": "forward", "max_steps": 6, "logging_steps": 1}
+    whole = make_trainer(**settings)
+    whole.train()
+    names = ("tokens_generated", "student_tokens", "teacher_tokens")
+    totals = [sum(parts) for parts in zip(*(logged(whole, f"paced/{name}") for name in names), strict=True)]
+    assert len(totals) == 6
+    for budget, steps in ((totals[2], 3), (totals[2] + 1, 4), (1, 1), (10**9, 6)):
+        trainer = make_trainer(**settings, token_budget=int(budget))
+        trainer.train()
+        assert trainer.state.global_step == steps
+
+
 @pytest.mark.parametrize("kl", ["forward", "reverse", "akl"])
 def test_bf16_reaches_the_forward_passes_of_the_loss(make_trainer: Callable, kl: str) -> None:
     dtypes: dict[str, set[torch.dtype]] = {"student": set(), "teacher": set()}

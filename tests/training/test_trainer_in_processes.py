@@ -13,6 +13,7 @@ import pytest
 from helpers import train_in_processes
 from helpers.processes import ENVIRONMENT, TORCHRUN, threads_left
 from helpers.training import COUNTS
+from paced_trl.training.checkpoints import FILES, SAVING, checkpoints_of
 
 
 pytestmark = pytest.mark.multiprocess
@@ -91,3 +92,18 @@ def test_two_processes_leave_problems_of_weight_zero_out(tmp_path: Path, refresh
     # Three problems of weight above 0 fill batches of eight; online, the verifier fails them all and none is mastered.
     assert result["num_processes"] == 2 and len(result["loss"]) == 4
     assert min(result["loss"]) > 0
+
+
+def test_two_processes_go_on_from_the_newest_whole_checkpoint(tmp_path: Path) -> None:
+    settings = {"kl": "reverse", "refresh": "online", "save_strategy": "steps", "save_steps": 1}
+    whole = launch(2, tmp_path / "two.json", 4, settings)
+    run = tmp_path / "two.json.run"
+    assert [path.name for path in checkpoints_of(run)] == [f"checkpoint-{step}" for step in (1, 2, 3, 4)]
+    held = json.loads((run / "checkpoint-4" / FILES).read_text())
+    assert {"rng_state_0.pth", "rng_state_1.pth", "pass_rates.npz"} <= held.keys()
+    assert not (run / "checkpoint-4" / "rng_state.pth").exists() and not list((run / SAVING).glob("*"))
+    (run / "checkpoint-4" / "rng_state_1.pth").unlink()
+    (run / "checkpoint-3" / "optimizer.pt").write_bytes(b"")
+    resumed = launch(2, tmp_path / "two.json", 4, settings | {"resumes": True})
+    assert resumed["parameters"] == whole["parameters"] and resumed["pass_rates"] == whole["pass_rates"]
+    assert resumed["loss"] == whole["loss"]

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from helpers.paths import ROOT
 from paced_trl.commands.verify import run
 from paced_trl.problems import read_columns
 from paced_trl.verification.agreement import as_label, verify_completions
@@ -71,10 +72,32 @@ def test_command_prints_the_rows_and_writes_the_verdicts(
         "problem": "2+3?",
         "solution": "five or six",
         "completion": "It is 5.",
+        "gold_read": None,
+        "answer_read": "5",
     }
     run([*arguments[:4], "--max_problems", "2"])
     shown = capsys.readouterr().out
     assert "2 completions judged" in shown and "Agreement" not in shown and "Disagreements" not in shown
+
+
+def test_command_says_what_it_read_from_each_answer_and_gold(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("math_verify")
+    path = ROOT / "recipes" / "verify" / "mixed_answers.jsonl"
+    run(["--dataset_name", str(path), "--label_column", "correct", "--verifier", "math", "--max_shown", "1"])
+    shown = capsys.readouterr().out
+    assert "Agreement with the labels: 100.00% of 15" in shown and "What was read, of each completion:" in shown
+    lines = [line.split(maxsplit=2) for line in shown.splitlines() if line.strip()[:1].isdigit()][1:]
+    read = {
+        int(row): (verdict, [part.strip() for part in rest.split("  ") if part.strip()])
+        for row, verdict, rest in lines
+    }
+    assert len(read) == 16
+    assert read[1] == ("failed", ["82", "(78) + (4)"]) and read[3] == ("failed", ["42", "42 or 41"])
+    assert read[5] == ("passed", ["5, -6", "5, -6"]) and read[10] == ("passed", ["1011_{2}", "1011_{2}"])
+    assert read[14] == ("unparseable", ["18", "(nothing)"]) and read[15] == (
+        "unverifiable",
+        ["(nothing)", "(nothing)"],
+    )
 
 
 def test_long_completions_are_shown_by_their_end(capsys: pytest.CaptureFixture[str]) -> None:

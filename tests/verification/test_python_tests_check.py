@@ -334,6 +334,125 @@ FORMS = [
 ]
 
 
+MORE_FORMS = [
+    ("- Step one\n  - code:\n    ```python\n    def add(a, b):\n        return a + b\n    ```\n", TESTS, P),
+    ("* ```python\n  def add(a, b):\n      return a + b\n  ```\n", TESTS, P),
+    (
+        (
+            "```python\ndef add(a, b):\n    return a + b\n```\n\nTests:\n\n```python\n"
+            "assert add(1, 2) == 3\nprint('ok')\n```"
+        ),
+        TESTS,
+        P,
+    ),
+    ("```python\ndef add(a, b):\n    return a + b\n```\nOutput:\n```\n3\n```", TESTS, P),
+    ("```python\ndef add(a, b):\n    return a + b\n```\nUsage:\n```bash\npython add.py\n```", TESTS, P),
+    (
+        (
+            "```Python\ndef add(a, b):\n    return a + b\n\nif __name__ == '__main__':\n"
+            "    print(add(int(input()), 2))\n```"
+        ),
+        TESTS,
+        P,
+    ),
+    ("```python\nimport math\n```\n```python\ndef add(a, b):\n    return math.trunc(a + b)\n```", TESTS, P),
+    ("~~~python\ndef add(a, b):\n    return a + b\n~~~", TESTS, P),
+    ("````python\ndef add(a, b):\n    return a + b\n````", TESTS, P),
+    (
+        "```python\nn = list(map(int, input().split()))\nprint(sum(n))\n```\nFor `1 2`:\n```python\n>>> 3\n```",
+        PAIRS,
+        P,
+    ),
+    (
+        (
+            "```python\ndef solve(a, b):\n    return a + b\n```\nThen:\n```python\n"
+            "a, b = map(int, input().split())\nprint(solve(a, b))\n```"
+        ),
+        PAIRS,
+        P,
+    ),
+    (
+        (
+            "```python\nclass Solution:\n    def add(self, a, b):\n        return a + b\n```\n"
+            "```python\nprint(Solution().add(1, 2))\n```"
+        ),
+        {"fn_name": "add", "inputs": [[1, 2]], "outputs": [3]},
+        P,
+    ),
+    (
+        (
+            "from typing import List\nclass Solution:\n"
+            "    def f(self, x: List[int]) -> List[int]:\n        return x[::-1]"
+        ),
+        {"fn_name": "f", "inputs": [[[1, 2]]], "outputs": [[2, 1]]},
+        P,
+    ),
+    ("def f(s): return {1: s}", {"fn_name": "f", "inputs": [["a"]], "outputs": [{"1": "a"}]}, P),
+    ("def f(s): return True", {"fn_name": "f", "inputs": [["a"]], "outputs": [True]}, P),
+    ("def f(s): return 1", {"fn_name": "f", "inputs": [["a"]], "outputs": ["1"]}, F),
+    ("def f(s): return None", {"fn_name": "f", "inputs": [["a"]], "outputs": [[]]}, F),
+    ("def f(s): return set([1])", {"fn_name": "f", "inputs": [["a"]], "outputs": [[1]]}, F),
+    (ADD, "assert True", V),
+    (ADD, "pass", V),
+    (ADD, "# assert add(1,2) == 3", V),
+    (ADD, "'''assert add(1, 2) == 3'''", V),
+    (ADD, "x = add(1, 2)\nx == 3", V),
+    (ADD, ["add(1,2)==3"], V),
+    (ADD, "def test():\n    return add(1, 2) == 3", V),
+    (ADD, "lambda: add(1, 2) == 3", V),
+    (ADD, "from candidate import add\nassert add(1, 2) == 3", P),
+    (ADD, "import candidate\nassert candidate.add(1, 2) == 3", P),
+    (ADD, "def check(f):\n    assert f(1, 2) == 3\ncheck(add)", P),
+    (ADD, "for a, b, c in [(1, 2, 3)]:\n    assert add(a, b) == c", P),
+    (ADD, "assert [add(x, 1) for x in range(3)] == [1, 2, 3]", P),
+    (
+        "def f(x): return sorted(x, key=lambda v: -v)",
+        "import random\nrandom.seed(0)\nx = [random.random() for _ in range(1000)]\nassert f(x) == sorted(x)[::-1]",
+        P,
+    ),
+    ("import math\ndef f(x): return math.sqrt(x)", "assert math.isclose(f(2), 1.41421356, rel_tol=1e-6)", P),
+    ("import re\ndef f(x): return re.match('a+', x)", "assert f('aab').group() == 'aa' and f('b') is None", P),
+    ("def f(): return iter([1, 2])", "assert list(f()) == [1, 2]", P),
+    ("def f(d): d['x'] = 1; return d", "d = {}\nassert f(d) == {'x': 1} and d == {'x': 1}", P),
+    ("x = 5\ndef f(): return x", "assert f() == 5 and x == 5", P),
+    ("def f(n): return [[0] * n for _ in range(n)]", "assert f(300) == [[0] * 300 for _ in range(300)]", P),
+    (
+        (
+            "class A:\n    def __init__(self, v): self.v = v\n"
+            "    def __str__(self): return f'A({self.v})'\n"
+            "    def __lt__(self, o): return self.v < o.v"
+        ),
+        "a, b = A(1), A(2)\nassert str(a) == 'A(1)' and a < b and sorted([b, a])[0].v == 1 and f'{a}' == 'A(1)'",
+        P,
+    ),
+    (
+        "class A:\n    def __enter__(self): return self\n    def __exit__(self, *a): self.done = True",
+        "a = A()\nwith a: pass\nassert a.done",
+        P,
+    ),
+    (
+        "class A:\n    def __init__(self): self.items = []\n    def add(self, x): self.items.append(x); return self",
+        "a = A().add(1).add(2)\nassert a.items == [1, 2] and hasattr(a, 'items') and not hasattr(a, 'nothing')",
+        P,
+    ),
+    (
+        "from enum import Enum\nclass C(Enum):\n    RED = 1\ndef f(): return C.RED",
+        "assert f() == C.RED and C.RED.value == 1",
+        P,
+    ),
+    (
+        "from dataclasses import dataclass\n@dataclass\nclass D:\n    x: int\ndef f(): return D(1)",
+        "assert f() == D(1) and f().x == 1 and repr(f()) == 'D(x=1)'",
+        P,
+    ),
+]
+
+
+def test_more_programs_and_golds(verifier: Verifier) -> None:
+    verdicts = verifier([row[0] for row in MORE_FORMS], [row[1] for row in MORE_FORMS])
+    assert [(*row, str(v)) for row, v in zip(MORE_FORMS, verdicts, strict=True) if row[2] is not v] == []
+
+
 def test_programs_and_golds_as_data_sets_and_models_write_them(verifier: Verifier) -> None:
     verdicts = verifier([row[0] for row in FORMS], [row[1] for row in FORMS])
     assert [(*row, str(v)) for row, v in zip(FORMS, verdicts, strict=True) if row[2] is not v] == []

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
 import subprocess
 import sys
 import textwrap
+from dataclasses import fields
 from typing import Any
 
 import pytest
 
+from helpers.paths import ROOT
 from helpers.verification import FAILED, PASSED, TIMEOUT, UNPARSEABLE, UNVERIFIABLE
+from paced_trl.settings import VERIFIERS, VerifierArguments
 from paced_trl.verification.check import completion_text
 from paced_trl.verification.verdict import VALID_VERDICTS, Verdict, mark_truncated
 from paced_trl.verification.verifier import load_verifier
@@ -108,6 +113,18 @@ def test_record_holds_what_a_verdict_depends_on() -> None:
     one, other = load_verifier(path, num_workers=1, timeout=3.0), load_verifier(path, num_workers=2)
     assert one.record == other.record == json.loads(json.dumps(one.record))
     assert one.record["options"]["threshold"] == 1.0
+
+
+@pytest.mark.parametrize("name", VERIFIERS)
+def test_help_and_readme_follow_the_one_table(name: str) -> None:
+    [help_text] = [f.metadata["help"] for f in fields(VerifierArguments) if f.name == "verifier"]
+    assert f"'{name}': {VERIFIERS[name]}" in help_text
+    page = (ROOT / "paced_trl" / "verification" / "README.md").read_text()
+    assert f"| `{name}` | {VERIFIERS[name]} |" in page
+    class_name = "".join(part.capitalize() for part in name.split("_")) + "Check"
+    check = getattr(importlib.import_module(f"paced_trl.verification.{name}_check"), class_name)
+    for option in inspect.signature(check).parameters:
+        assert f"`{option}`" in page or f"`{option}:" in page, option
 
 
 def test_nothing_heavy_is_imported() -> None:

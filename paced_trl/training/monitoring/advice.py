@@ -22,8 +22,9 @@ from .notes import keep_note
 logger = logging.getLogger(__name__)
 
 MIN_EFFECTIVE_SHARE = 0.05
-# Of the first value that the stage logged: below it, completions or distributions have collapsed.
-MIN_SHARE_OF_FIRST = 0.5
+# Of the first value that the stage logged: below the one, completions or distributions have collapsed; above the
+# other, answers have changed their form.
+MIN_SHARE_OF_FIRST, MAX_SHARE_OF_FIRST = 0.5, 2.0
 
 
 def training_advice(
@@ -42,7 +43,7 @@ def training_advice(
             "problems decide every step. Lower `weight_alpha` and `weight_beta`, or measure with more generations."
         )
     advice |= {subject: text for subject, text in _shared_advice(logs).items() if text is not None}
-    return advice | _collapse(logs, first or {})
+    return advice | _change_of_form(logs, first or {})
 
 
 def _shared_advice(logs: Mapping[str, float]) -> dict[str, str | None]:
@@ -59,7 +60,7 @@ def _shared_advice(logs: Mapping[str, float]) -> dict[str, str | None]:
     }
 
 
-def _collapse(logs: Mapping[str, float], first: Mapping[str, float]) -> dict[str, str]:
+def _change_of_form(logs: Mapping[str, float], first: Mapping[str, float]) -> dict[str, str]:
     advice = {}
     for key, subject, what in (
         ("completions/mean_length", "length", "The mean completion length"),
@@ -72,6 +73,14 @@ def _collapse(logs: Mapping[str, float], first: Mapping[str, float]) -> dict[str
                 "onto a few short or certain answers. Look at its completions (`log_completions`) and at held-out "
                 "problems; lower `learning_rate`, or train with `kl='forward'` for longer."
             )
+    length, first_length = (figures.get("completions/mean_length", 0.0) for figures in (logs, first))
+    if first_length and length > MAX_SHARE_OF_FIRST * first_length:
+        advice["growing_length"] = (
+            f"The mean completion length has grown from {first_length:.3g} to {length:.3g} in this stage: the student "
+            "may be taking over a wordier form than its own. Compare its completions with the teacher's "
+            "(`log_completions`); in self-distillation try another `privileged_template` before you raise "
+            "`max_completion_length`."
+        )
     return advice
 
 

@@ -8,6 +8,7 @@ Steps that a kill took away count once, when they are trained again.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -62,3 +63,20 @@ class TrainingClock(TrainerCallback):
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.restart()
+
+
+def total_tokens(costs: Mapping[str, float]) -> float:
+    """Return all tokens together: generated ones, and those of either model's forward passes, whatever each costs."""
+    return costs["tokens_generated"] + costs["student_tokens"] + costs["teacher_tokens"]
+
+
+class TokenBudget(TrainerCallback):
+    """End training after the step at which all tokens of `costs`, refreshes included, have reached a budget."""
+
+    def __init__(self, budget: int, costs: Callable[[TrainerState], dict[str, float]]) -> None:
+        self.budget = budget
+        self.costs = costs
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if total_tokens(self.costs(state)) >= self.budget:
+            control.should_training_stop = True

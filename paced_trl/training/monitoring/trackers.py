@@ -7,6 +7,7 @@ Scalars reach every tracker through transformers' callbacks.
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.integrations import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 from trl.trainer.utils import print_prompt_completions_sample
+
+from ...names import nearest_name
 
 
 if TYPE_CHECKING:
@@ -30,6 +34,22 @@ def table_trackers(report_to: str | Iterable[str] | None) -> list[Any]:
     names = [report_to] if isinstance(report_to, str) else list(report_to or [])
     modules = [importlib.import_module(name) for name in ("wandb", "trackio") if name in names]
     return [module for module in modules if module.__name__ != "wandb" or module.run is not None]
+
+
+def check_trackers(report_to: str | Iterable[str] | None) -> None:
+    """Refuse a tracker that is not known or not installed, which transformers does once the models are loaded."""
+    for name in [report_to] if isinstance(report_to, str) else list(report_to or []):
+        if name in ("all", "none"):
+            continue
+        if name not in INTEGRATION_TO_CALLBACK:
+            nearest = nearest_name(name, INTEGRATION_TO_CALLBACK)
+            hint = f" Did you mean {nearest!r}?" if nearest else ""
+            raise ValueError(f"`report_to` has {name!r}, which is no tracker of transformers.{hint}")
+        if name not in sys.modules and name not in get_available_reporting_integrations():
+            raise ValueError(
+                f"`report_to` has {name!r}, which is not installed. Install it, e.g. `pip install {name}`, or set "
+                "`report_to: none`."
+            )
 
 
 def log_histograms(

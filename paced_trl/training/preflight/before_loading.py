@@ -7,15 +7,23 @@ gives one. Each thing works, is warned about, or is refused in a sentence.
 
 from __future__ import annotations
 
+import copy
 import warnings
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import torch
 from datasets import Dataset
+from transformers.utils import is_torch_bf16_gpu_available
+from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from ...generation.identity import chat_template_checksum
-from ...settings import as_mapping
+from ...generation.models import load_tokenizer, resolve_model_path
+from ...settings import as_mapping, require_model
+from ..config import PacedConfig
 from ..dataset import check_training_columns
+from ..monitoring.trackers import check_trackers
 from ..teacher_prompt import check_privileged_context
 from ..teacher_trainer import own_head_size
 from .lengths import check_lengths
@@ -23,6 +31,7 @@ from .side import Side, read_side
 from .trainability import (
     check_adapter,
     check_head,
+    check_other_teacher,
     check_quantization,
     check_sharding,
     check_student_dtype,
@@ -30,10 +39,6 @@ from .trainability import (
     warn_of_whole_teacher,
 )
 from .vocabulary import check_same_vocabulary
-
-
-if TYPE_CHECKING:
-    from ..config import PacedConfig
 
 
 class HeadSizes(NamedTuple):
@@ -63,6 +68,63 @@ def check_chat_templates(student: Side, teacher: Side | None, prompt: Any) -> No
         )
 
 
+def bf16_on_accelerator() -> bool:
+    """Return whether there is an accelerator that computes in bfloat16."""
+    return torch.accelerator.is_available() and is_torch_bf16_gpu_available()
+
+
+def models_of(args: PacedConfig, model_args: ModelConfig) -> dict[str, Any]:
+    """Return what [`PacedTrainer`] takes of models that settings name, and `model_init_kwargs` for its config."""
+    student = require_model(model_args.model_name_or_path)
+    # A file that serves several runs may name a teacher which this one does not need.
+    teacher = None
+    if args.self_distillation == "none":
+        teacher = require_model(args.teacher_model_name_or_path, "teacher_model_name_or_path")
+    if model_args.load_in_4bit and model_args.dtype in (None, "auto", "float32") and bf16_on_accelerator():
+        # TRL computes with 4-bit weights in `dtype`, whose default is float32: several times slower.
+        model_args = replace(model_args, dtype="bfloat16")
+    if model_args.use_peft and model_args.lora_target_modules is None:
+        # All but the head: PEFT leaves it out, and TRL's loss needs it dense.
+        model_args = replace(model_args, lora_target_modules=["all-linear"])
+    return {
+        "model": resolve_model_path(student),
+        "teacher_model": None if teacher is None else resolve_model_path(teacher),
+        "model_init_kwargs": {
+            "revision": model_args.model_revision,
+            "attn_implementation": model_args.attn_implementation,
+            "dtype": model_args.dtype,
+            **as_mapping(args.model_init_kwargs, "model_init_kwargs"),
+        },
+        "processing_class": load_tokenizer(
+            student, revision=model_args.model_revision, trust_remote_code=args.trust_remote_code
+        ),
+        "quantization_config": get_quantization_config(model_args),
+        "peft_config": get_peft_config(model_args),
+    }
+
+
+def check_run(args: PacedConfig, model_args: ModelConfig, problems: Dataset | Sequence[dict[str, Any]] = ()) -> None:
+    """
+    Check the settings of a run before anything loads: before pass rates, and before the teacher writes references.
+
+    Args:
+        args ([`PacedConfig`]): The run; `teacher_model_name_or_path` names the teacher.
+        model_args ([`~trl.ModelConfig`]): The student, and LoRA or quantisation.
+        problems (`Dataset` or `Sequence[dict]`, *optional*): For what depends on the form of prompts.
+
+    Raises:
+        ValueError: In one or two sentences each: what was given, why it cannot work, what to do.
+    """
+    if args.self_distillation != "none" and isinstance(problems, Dataset):
+        check_privileged_context(problems, "train_dataset")
+    models = models_of(args, model_args)
+    args = copy.copy(args)
+    args.model_init_kwargs = models.pop("model_init_kwargs")
+    student, teacher = check_models(args, models.pop("model"), models.pop("teacher_model"), **models)
+    if len(problems):
+        check_chat_templates(student, teacher, problems[0]["prompt"])
+
+
 def check_models(
     args: PacedConfig,
     model: Any,
@@ -78,7 +140,10 @@ def check_models(
     warn_of_whole_teacher(args)
     check_student_dtype(args, peft_config)
     options = as_mapping(args.model_init_kwargs, "model_init_kwargs")
-    check_quantization(args, model, quantization_config or options.get("quantization_config"), peft_config)
+    quantization_config = quantization_config or options.get("quantization_config")
+    check_quantization(args, model, quantization_config, peft_config)
+    check_other_teacher(args, model, teacher_model, options.get("revision"), quantization_config)
+    check_trackers(args.report_to)
     for role, loaded in (("student", model), ("teacher", teacher_model)):
         if isinstance(loaded, torch.nn.Module):
             check_head(role, loaded)

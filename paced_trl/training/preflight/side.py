@@ -8,10 +8,10 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from ...generation.identity import declared_eos_token_ids, eos_token_ids
-from ...generation.models import load_tokenizer, resolve_model_path
+from ...generation.models import load_config, load_tokenizer, resolve_model_path
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def read_side(
     tokenizer = getattr(processing_class, "tokenizer", processing_class)
     name = resolve_model_path(model) if isinstance(model, str) else str(model.name_or_path)
     if isinstance(model, str):
-        config = AutoConfig.from_pretrained(name, revision=revision or "main", trust_remote_code=trust_remote_code)
+        config = load_config(name, revision=revision, trust_remote_code=trust_remote_code)
     else:
         config = model.config
     if tokenizer is None and name:

@@ -7,6 +7,7 @@ Covers combinations that TRL, accelerate or PEFT would refuse late, or silently 
 from __future__ import annotations
 
 import copy
+import os
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,9 @@ import torch
 from accelerate.utils import DistributedType, is_peft_model
 from peft import get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
-from transformers import AutoModelForCausalLM, PreTrainedConfig
+from transformers import PreTrainedConfig
 
+from ...generation.models import auto_class, other_than_language
 from ...settings import as_mapping
 from ..config import uses_fsdp
 
@@ -38,7 +40,8 @@ def check_adapter(config: PreTrainedConfig, peft_config: Any, *, trust_remote_co
     trial.init_lora_weights = True  # other initialisations read the weights
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+        model: Any = auto_class(config).from_config(config, trust_remote_code=trust_remote_code)
+        trial = on_language_model(trial, model)
         linear = {n.rpartition(".")[2] for n, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
         try:
             adapted: Any = get_peft_model(model, trial)
@@ -63,6 +66,16 @@ def check_adapter(config: PreTrainedConfig, peft_config: Any, *, trust_remote_co
             f"Its linear layers are {_shown(linear)}.",
             stacklevel=2,
         )
+
+
+def on_language_model(peft_config: Any, model: Any) -> Any:
+    """Return an adapter's config without modules that are not the language model's, such as a vision tower's."""
+    other = {name.rpartition(".")[0] for name, _ in other_than_language(model)}
+    if not other or isinstance(getattr(peft_config, "exclude_modules", None), str):
+        return peft_config
+    peft_config = copy.deepcopy(peft_config)
+    peft_config.exclude_modules = sorted(other | set(peft_config.exclude_modules or ()))
+    return peft_config
 
 
 def _shown(names: str | set[str] | list[str]) -> str:
@@ -191,4 +204,25 @@ def check_teacher(model: Any, teacher_model: Any, args: PacedConfig, peft_config
         raise ValueError(
             "`teacher_cache` is set, and under DeepSpeed ZeRO-3 all processes must run the teacher equally often, "
             "which a cache does not. Use ZeRO-2, or leave it out."
+        )
+
+
+def check_other_teacher(
+    args: PacedConfig, model: Any, teacher_model: Any, revision: str | None, quantization_config: Any
+) -> None:
+    """Refuse a teacher that is the student: the loss would be 0. In other number formats the two differ."""
+    teacher_options = as_mapping(args.teacher_model_init_kwargs, "teacher_model_init_kwargs")
+    in_4bit = args.teacher_load_in_4bit or teacher_options.get("quantization_config") is not None
+    if isinstance(model, str) and isinstance(teacher_model, str):
+        same = os.path.realpath(model) == os.path.realpath(teacher_model)
+        same = same and (revision or "main") == (args.teacher_model_revision or "main")
+        same = same and in_4bit == (quantization_config is not None)
+    else:
+        same = model is teacher_model
+    if same:
+        name = repr(model) if isinstance(model, str) else "one model in memory"
+        raise ValueError(
+            f"Student and teacher are the same, {name}, so the loss would be 0 from the first step on. Name a "
+            "stronger teacher, or let the student learn from itself with a context that only the teacher sees: "
+            "`self_distillation`, with `privileged_context_column`."
         )

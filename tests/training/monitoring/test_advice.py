@@ -48,6 +48,15 @@ def test_a_collapse_is_measured_against_the_first_value(key: str, subject: str) 
     assert training_advice(HEALTHY | {key: 1.9}, 100) == {}
 
 
+def test_a_length_that_doubles_is_advised_on() -> None:
+    first = {"completions/mean_length": 14.0}
+    assert training_advice(HEALTHY | {"completions/mean_length": 28.0}, 100, first=first) == {}
+    advice = training_advice(HEALTHY | {"completions/mean_length": 30.0}, 100, first=first)
+    assert list(advice) == ["growing_length"] and "from 14 to 30" in advice["growing_length"]
+    assert "`privileged_template`" in advice["growing_length"]
+    assert training_advice(HEALTHY | {"completions/mean_length": 30.0}, 100) == {}
+
+
 def test_stages_are_not_compared_with_each_other(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     callback = Advice(100)
     history = [

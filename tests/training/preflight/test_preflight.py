@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,15 +12,16 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from peft import LoraConfig
+from peft import LoraConfig, get_peft_model
 from transformers import BitsAndBytesConfig, PreTrainedModel
+from trl import ModelConfig
 
 from helpers.tiny_models import build_tiny_model, build_tiny_tokenizer
 from helpers.training import hand_made_inputs, problems, settings
 from paced_trl import PacedTrainer
 from paced_trl.training.config import check_precision
 from paced_trl.training.dataset import reference_token_ids
-from paced_trl.training.preflight.before_loading import check_before_loading, check_chat_templates
+from paced_trl.training.preflight.before_loading import check_before_loading, check_chat_templates, check_run
 from paced_trl.training.preflight.side import read_side
 from paced_trl.training.preflight.trainability import (
     check_adapter,
@@ -331,3 +334,87 @@ def test_held_out_problems_are_checked_too() -> None:
         check_all(eval_dataset={"easy": problems(), "hard": problems().remove_columns("solution")})
     with pytest.raises(ValueError, match="Row 0 of `eval_dataset` has a prompt of 300 tokens"):
         check_all(eval_dataset=problems(prompt=["1" * 300] * 16))
+
+
+def named(tmp_path: Path, *, other_tokens: bool = False) -> tuple[ModelConfig, dict[str, str]]:
+    """A student and a teacher on disk whose weights cannot be read, so that loading them would fail."""
+    paths = [save_pair(tmp_path, "student", build_tiny_model()), save_pair(tmp_path, "teacher", build_tiny_model())]
+    if other_tokens:
+        vocabulary = json.loads(Path(paths[1], "tokenizer.json").read_text())
+        first, second = list(vocabulary["model"]["vocab"])[10:12]
+        vocab = vocabulary["model"]["vocab"]
+        vocab[first], vocab[second] = vocab[second], vocab[first]
+        Path(paths[1], "tokenizer.json").write_text(json.dumps(vocabulary))
+    for path in paths:
+        Path(path, "model.safetensors").write_bytes(b"no weights")
+    return ModelConfig(model_name_or_path=paths[0]), {"teacher_model_name_or_path": paths[1]}
+
+
+def test_a_run_is_checked_from_its_settings_without_weights(tmp_path: Path) -> None:
+    student, teacher = named(tmp_path)
+    args = settings(**teacher)
+    before = args.to_dict()
+    check_run(args, student, problems())
+    check_run(args, replace(student, use_peft=True), problems())
+    assert args.to_dict() == before
+
+
+def test_different_tokenizers_are_said_to_differ_before_the_teacher_writes(tmp_path: Path) -> None:
+    student, teacher = named(tmp_path, other_tokens=True)
+    with pytest.raises(
+        ValueError, match=r"The tokenizers differ: token .* Use a teacher with the student's tokenizer"
+    ):
+        check_run(settings(**teacher), student)
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"), [(["lm_head"], "includes the head"), (["query"], "has no such modules")]
+)
+def test_lora_targets_are_checked_before_anything_loads(tmp_path: Path, targets: list[str], message: str) -> None:
+    student, teacher = named(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        check_run(settings(**teacher), replace(student, use_peft=True, lora_target_modules=targets))
+
+
+def test_trackers_that_are_missing_or_unknown_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    student, teacher = named(tmp_path)
+    monkeypatch.setattr("transformers.integrations.integration_utils.is_swanlab_available", lambda: False)
+    for name, message in (
+        ("swanlab", "'swanlab', which is not installed.*pip install"),
+        ("wandbb", "Did you mean 'wandb'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            check_run(settings(**teacher, report_to=name), student)
+
+
+def test_messages_without_a_template_are_refused_from_settings(tmp_path: Path) -> None:
+    student, teacher = named(tmp_path)
+    build = build_tiny_tokenizer()
+    build.chat_template = None
+    build.save_pretrained(student.model_name_or_path)
+    (Path(str(student.model_name_or_path)) / "chat_template.jinja").unlink(missing_ok=True)
+    with pytest.raises(ValueError, match="no chat template to render them with"):
+        check_run(settings(**teacher), student, [{"prompt": CHAT}])
+
+
+def test_a_teacher_that_is_the_student_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    student, _ = named(tmp_path)
+    name = str(student.model_name_or_path)
+    monkeypatch.chdir(tmp_path)
+    for teacher in (name, "student", f"{name}/../student/"):
+        with pytest.raises(ValueError, match=r"the same, .*the loss would be 0 .* `self_distillation`"):
+            check_run(settings(teacher_model_name_or_path=teacher), student)
+    check_run(settings(teacher_model_name_or_path=name, teacher_load_in_4bit=True), student)
+    model = build_tiny_model()
+    with pytest.raises(ValueError, match="the same, one model in memory"):
+        check(student=model, teacher=model)
+
+
+def test_the_base_of_an_adapter_is_looked_at(tmp_path: Path) -> None:
+    base = save_pair(tmp_path, "base", build_tiny_model())
+    get_peft_model(build_tiny_model(), LORA).save_pretrained(tmp_path / "adapter")
+    config = json.loads((tmp_path / "adapter/adapter_config.json").read_text())
+    config["base_model_name_or_path"] = base
+    (tmp_path / "adapter/adapter_config.json").write_text(json.dumps(config))
+    side = read_side("student", str(tmp_path / "adapter"))
+    assert (side.vocab_size, side.eos_token_ids) == (100, [1]) and side.tokenizer is not None

@@ -1,0 +1,164 @@
+"""
+Whether a student with privileged context is a better teacher than the student without: measured on a few problems.
+
+One completion per problem from each, kept on disk. A teacher that passes no more often, or answers in another form,
+makes the student worse, and no number of steps changes that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from datasets import Dataset
+
+from ...estimation.pass_rates import estimate_pass_rates
+from ...generation.completions import Generator
+from ...processes import Processes
+from ...run_directory import write_json
+from ...store.store import PassRateStore
+from ...text import one_line
+from ...weighting.counts import pass_rates
+from ..monitoring.advice import MAX_SHARE_OF_FIRST
+from ..teacher_prompt import teacher_prompt
+
+
+if TYPE_CHECKING:
+    from ...estimation.protocols import VerifierLike
+
+_SAMPLE = "sample.json"
+_MAX_CHARACTERS = 400
+
+
+@dataclass(frozen=True)
+class SelfTeacherSample:
+    """
+    What student and self-teacher did on the same problems.
+
+    Args:
+        num_problems (`int`): Problems with a valid verdict on both sides.
+        student, teacher (`float`): mean@1, fractions in [0, 1]; the student's from its pass rates where there are any.
+        student_length, teacher_length (`float`): Mean completion length in tokens.
+        example (`dict[str, str]`): One problem: the teacher's prompt, and both completions.
+        template (`str`): The `privileged_template`.
+    """
+
+    num_problems: int
+    student: float
+    teacher: float
+    student_length: float
+    teacher_length: float
+    example: dict[str, str]
+    template: str
+
+    def __str__(self) -> str:
+        """Return the numbers and the two completions, one below the other."""
+        lines = [
+            f"Self-teacher on {self.num_problems} problems: mean@1 {self.teacher:.3f} with its context, "
+            f"{self.student:.3f} without; {self.teacher_length:.0f} and {self.student_length:.0f} tokens.",
+            *(f"  {name}: {one_line(text, _MAX_CHARACTERS)}" for name, text in self.example.items()),
+        ]
+        return "\n".join(lines)
+
+
+def sample_self_teacher(
+    problems: Dataset,
+    load: Callable[[], Generator],
+    verifier: VerifierLike,
+    *,
+    student: str,
+    template: str,
+    store: Path,
+    num_problems: int = 64,
+    seed: int = 0,
+) -> SelfTeacherSample:
+    """
+    Let the student complete some problems with and without their privileged context.
+
+    Args:
+        problems (`datasets.Dataset`): Training problems with `privileged_context`; of their pass rates, where there
+            are any, the student's mean@1 is made.
+        load (`Callable[[], Generator]`): Makes the student; not called where the sample is in `store` already.
+        verifier ([`Verifier`] or callable): Judges the completions.
+        student (`str`): The student's name, under which the sample is kept.
+        template (`str`): The `privileged_template`.
+        store (`Path`): Directory where completions are kept, those of each template and student on their own.
+        num_problems (`int`, *optional*, defaults to `64`): Most problems, drawn at random.
+        seed (`int`, *optional*, defaults to `0`): Of the draw and of the completions.
+
+    Returns:
+        [`SelfTeacherSample`]
+
+    Raises:
+        ValueError: If no problem has a valid verdict on both sides.
+    """
+    chosen = sorted(np.random.default_rng(seed).permutation(len(problems))[:num_problems].tolist())
+    problems = problems.select(chosen)
+    prompts = [
+        teacher_prompt(prompt, context, template)
+        for prompt, context in zip(problems["prompt"], problems["privileged_context"], strict=True)
+    ]
+    taught = Dataset.from_list([{**row, "prompt": prompt} for row, prompt in zip(problems, prompts, strict=True)])
+    digest = hashlib.sha256(repr((student, seed, problems[:], template)).encode()).hexdigest()[:12]
+    store = store / digest
+    if (store / _SAMPLE).exists():
+        return SelfTeacherSample(**json.loads((store / _SAMPLE).read_text(encoding="utf-8")))
+    generator = load()
+    sides = {"student": (problems, store / "student"), "teacher": (taught, store / "teacher")}
+    options: dict[str, Any] = {"num_generations": 1, "seed": seed, "progress": False}
+    rates, lengths, first = {}, {}, {}
+    for side, (rows, path) in sides.items():
+        table = estimate_pass_rates(rows, generator, verifier, store=path, **options)
+        rates[side] = pass_rates(table["num_passed"], table["num_valid"])
+        columns = ["problem_id", "completion", "num_tokens"]
+        completions = PassRateStore(path).completions(table["problem_id"], columns=columns).to_pylist()
+        lengths[side] = float(np.mean([row["num_tokens"] for row in completions]))
+        first[side] = next(row["completion"] for row in completions if row["problem_id"] == table["problem_id"][0])
+    if {"num_passed", "num_valid"} <= set(problems.column_names):
+        rates["student"] = pass_rates(problems["num_passed"], problems["num_valid"])
+    both = ~np.isnan(rates["student"] + rates["teacher"])
+    if not both.any():
+        raise ValueError(
+            f"None of {len(problems)} problems has a valid verdict with and without `privileged_context`, so whether "
+            "it helps is unknown. Try the verifier with `paced-trl verify`."
+        )
+    sample = SelfTeacherSample(
+        num_problems=int(both.sum()),
+        student=float(rates["student"][both].mean()),
+        teacher=float(rates["teacher"][both].mean()),
+        student_length=lengths["student"],
+        teacher_length=lengths["teacher"],
+        example={
+            "teacher's prompt": prompts[0] if isinstance(prompts[0], str) else prompts[0][-1]["content"],
+            "teacher": first["teacher"],
+            "student": first["student"],
+        },
+        template=template,
+    )
+    if Processes.current().is_main:
+        write_json(store / _SAMPLE, asdict(sample))
+    return sample
+
+
+def check_self_teacher(sample: SelfTeacherSample, *, force: bool = False) -> None:
+    """Refuse a self-teacher that passes no more often than the student, unless forced; warn of a wordier one."""
+    if sample.teacher <= sample.student and not force:
+        raise ValueError(
+            f"With its `privileged_context` the student passes {sample.teacher:.1%} of {sample.num_problems} "
+            f"problems, and {sample.student:.1%} without, so it would learn nothing good from itself. Try another "
+            f"`privileged_template` (now {sample.template!r}) or a context that helps more, or train all the same "
+            "with `--force true`."
+        )
+    if sample.teacher_length > MAX_SHARE_OF_FIRST * sample.student_length:
+        warnings.warn(
+            f"With its `privileged_context` the student answers in {sample.teacher_length:.0f} tokens on average, in "
+            f"{sample.student_length:.0f} without, and will learn the longer form. A `privileged_template` that asks "
+            "for nothing, such as '{prompt} ({privileged_context})', changes it least.",
+            stacklevel=2,
+        )
