@@ -1,8 +1,11 @@
 """
 Completions with their verdicts on disk. No torch.
 
-    store.py   the store: append-only, resumable after a kill
-    shards.py  one Parquet file of completions
+    store.py     the store: append-only, one writer, resumable after a kill
+    manifest.py  the record of settings, and in which fields two records differ
+    shards.py    one Parquet file of completions
+    counts.py    generations and verdicts per problem, each generation once
+    merging.py   stores made apart, brought together
 """
 
 from .._lazy import lazy_names

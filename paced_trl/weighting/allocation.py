@@ -91,8 +91,7 @@ def expected_gains(
     num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, *, prior: Prior, weighting: Mapping[str, Any] | None = None
 ) -> Floats:
     """
-    Return how much the squared [`weight_error`] should drop if a problem gets one more valid generation, **shape
-    (P,)**.
+    Return how much the squared [`weight_error`] should drop by one more valid generation of each, **shape (P,)**.
 
     One-step look-ahead in closed form: the next generation passes with the posterior mean of the pass rate. The effect
     of a problem on the normalisation of all others is taken to first order. Gains can be negative.
@@ -159,9 +158,7 @@ class AdaptiveAllocation:
     def next_targets(
         self, targets: Counts, num_passed: Counts, num_valid: Counts, is_usable: npt.NDArray[np.bool_], prior: Prior
     ) -> Counts | None:
-        """
-        Return how many generations each problem shall have next, **shape (P,)**, or `None` when there are enough.
-        """
+        """Return how many generations each problem shall have next, **shape (P,)**; `None`: there are enough."""
         rows = np.flatnonzero(is_usable)
         generated, passed, valid = targets[rows], num_passed[rows], num_valid[rows]
         prior = prior.at(rows)

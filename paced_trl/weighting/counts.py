@@ -55,9 +55,7 @@ def pass_rates(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike) -> Floats:
 
 
 def frontier_shares(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike) -> FrontierShares:
-    """
-    Return the shares of what was observed: with few generations, some at the frontier pass always or never by chance.
-    """
+    """Return the shares of what was observed; with few generations, some at the frontier pass always or never."""
     passed, valid = check_evidence(num_passed, num_valid)
     measured = valid > 0
     return FrontierShares(

@@ -7,7 +7,6 @@ It is one problem's weight before it is normalised, which is the business of `we
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy.typing as npt
 from scipy.special import betaln
 
 from .counts import Counts, Floats, check_counts, check_evidence, pass_rates
-from .prior import Prior, as_prior, posterior_point_masses
+from .prior import AnyPrior, as_prior, posterior_point_masses
 
 
 WeightEstimator = Literal["plugin", "unbiased", "posterior"]
@@ -53,12 +52,10 @@ def kernel_estimates(
     weight_alpha: float = 1.0,
     weight_beta: float = 1.0,
     estimator: WeightEstimator = "plugin",
-    prior: Prior | Sequence[float] | None = None,
+    prior: AnyPrior | None = None,
     gate: bool = True,
 ) -> Floats:
-    """
-    Return estimates of the kernel, **shape (P,)**, 0 where nothing was measured but by `"posterior"` without a gate.
-    """
+    """Return estimates of the kernel, **shape (P,)**: 0 where unmeasured, but by `"posterior"` without a gate."""
     if estimator == "unbiased":
         passed, valid = check_counts(num_passed, num_valid)
         return _unbiased_where_it_exists(passed, valid, weight_alpha, weight_beta)
@@ -118,7 +115,7 @@ def posterior_mean_weight(
     *,
     weight_alpha: float = 1.0,
     weight_beta: float = 1.0,
-    prior: Prior | Sequence[float],
+    prior: AnyPrior,
 ) -> Floats:
     """
     Return the posterior mean E[p^a (1 - p)^b | c, K], a = weight_alpha and b = weight_beta, in closed form.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
+from typing import Union
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ from .counts import Counts, Floats, check_counts, check_evidence
 
 
 Parameter = float | Floats
+AnyPrior = Union["Prior", Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class DistinctCounts:
         return cls(codes // base, codes % base, prior, multiplicity.astype(np.float64), rows)
 
 
-def as_prior(prior: Prior | Sequence[float]) -> Prior:
+def as_prior(prior: AnyPrior) -> Prior:
     """Return a [`Prior`] from what users may give for one: a `Prior`, or a plain pair `(a0, b0)`."""
     if isinstance(prior, Prior):
         return prior
@@ -100,9 +102,7 @@ def as_prior(prior: Prior | Sequence[float]) -> Prior:
     return Prior(a0, b0)
 
 
-def log_marginal_likelihood(
-    num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, prior: Prior | Sequence[float]
-) -> Floats:
+def log_marginal_likelihood(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, prior: AnyPrior) -> Floats:
     """
     Return the log-probability of each problem's passes under a prior, **shape (P,)**, in nats.
 
@@ -115,18 +115,16 @@ def log_marginal_likelihood(
 
 
 def posterior_point_masses(
-    num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, prior: Prior | Sequence[float]
+    num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, prior: AnyPrior
 ) -> tuple[Floats, Floats]:
-    """
-    Return the posterior probabilities that a problem's pass rate is exactly 0 and exactly 1, **shape (P,)** each.
-    """
+    """Return the posterior probabilities that each pass rate is exactly 0 and exactly 1, **shape (P,)** each."""
     passed, valid = check_evidence(num_passed, num_valid)
     parts = log_joint(passed, valid, as_prior(prior))
     at_zero, at_one, _ = np.exp(parts - np.logaddexp.reduce(parts))
     return at_zero, at_one
 
 
-def posterior(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, prior: Prior | Sequence[float]) -> Prior:
+def posterior(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, prior: AnyPrior) -> Prior:
     """Return each problem's posterior, parameters of **shape (P,)**: of the prior's own form, by conjugacy."""
     passed, valid = check_evidence(num_passed, num_valid)
     prior = as_prior(prior)
@@ -137,9 +135,7 @@ def posterior(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, prior: Prior 
     return Prior(prior.a0 + passed, prior.b0 + valid - passed, at_zero * scale, at_one * scale)
 
 
-def posterior_mean_pass_rate(
-    num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, prior: Prior | Sequence[float]
-) -> Floats:
+def posterior_mean_pass_rate(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, prior: AnyPrior) -> Floats:
     """Return the probability that a problem's next valid generation passes, **shape (P,)**: the posterior mean."""
     passed, valid = check_evidence(num_passed, num_valid)
     prior = as_prior(prior)
@@ -148,11 +144,7 @@ def posterior_mean_pass_rate(
 
 
 def credible_intervals(
-    num_passed: npt.ArrayLike,
-    num_valid: npt.ArrayLike,
-    prior: Prior | Sequence[float],
-    *,
-    level: float = 0.95,
+    num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, prior: AnyPrior, *, level: float = 0.95
 ) -> tuple[Floats, Floats]:
     """Return the lower and upper ends of equal-tailed credible intervals of pass rates, **shape (P,)** each."""
     if not 0.0 < level < 1.0:
@@ -171,9 +163,7 @@ def credible_intervals(
 
 
 def log_joint(passed: Counts | Floats, valid: Counts | Floats, prior: Prior) -> Floats:
-    """
-    Return log P(part, c | K) of the parts p = 0, p = 1 and Beta, **shape (3, P)**, without the binomial coefficient.
-    """
+    """Return log P(part, c | K) without the binomial coefficient, parts p = 0, p = 1 and Beta, **shape (3, P)**."""
     # The coefficient is 1 wherever a point mass can be, and cancels in posteriors elsewhere.
     with np.errstate(divide="ignore"):
         at_zero = np.where(passed == 0, np.log(prior.mass_at_zero), -np.inf)

@@ -76,9 +76,7 @@ def problem_features(problems: Dataset, names: Sequence[str]) -> Floats:
 
 
 def fit_feature_prior(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, features: Floats) -> Prior:
-    """
-    Fit a prior with parameters of **shape (P,)** to a table and its features; one for all where they explain nothing.
-    """
+    """Fit a prior of each problem, **shape (P,)**, to a table and features; one for all where they explain nothing."""
     passed, valid = check_counts(num_passed, num_valid)
     if features.ndim != 2 or len(features) != passed.size:
         raise ValueError(

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from .counts import Counts, Floats, check_counts, check_evidence, frontier_shares, pass_rates
 from .kernel import WeightEstimator, check_exponents, kernel_estimates
-from .prior import Prior, as_prior
+from .prior import AnyPrior, as_prior
 from .prior_fit import fit_prior
 
 
@@ -31,7 +31,7 @@ def problem_weights(
     weight_alpha: float = 1.0,
     weight_beta: float = 1.0,
     estimator: WeightEstimator = "plugin",
-    prior: Prior | Sequence[float] | None = None,
+    prior: AnyPrior | None = None,
     gate: bool = True,
     band: Sequence[float] = (0.2, 0.8),
     replay_share: float = 0.0,
