@@ -302,9 +302,10 @@ class CompactProgress(ProgressCallback):
 
 class StopCleanly(TrainerCallback):
     """
-    Let Ctrl-C, or a scheduler's SIGTERM, end training after the current step with a checkpoint; the next one ends it.
+    Let Ctrl-C, or a scheduler's SIGTERM, end training after the current step with a checkpoint.
 
-    With several processes all stop after the same step, whichever of them received the signal. transformers'
+    A second Ctrl-C interrupts; a second SIGTERM does not, since a launcher passes on what the scheduler has sent to all
+    processes. With several processes all stop after the same step, whichever of them received the signal. transformers'
     `enable_jit_checkpoint` is not used: it saves in the middle of a step, whose completions then are drawn again from
     other random numbers. `stopped` says whether training was ended so.
     """
@@ -315,15 +316,11 @@ class StopCleanly(TrainerCallback):
         self._previous: dict[int, Any] = {}
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
-        again = "Ctrl-C again stops at once." if signum == signal.SIGINT else ""
-        print(f"\nStopping after this step, with a checkpoint. {again}", flush=True)
+        if not self._requested:
+            print("\nStopping after this step, with a checkpoint. Ctrl-C again stops at once.", flush=True)
         self._requested = True
-        self._restore()
-
-    def _restore(self) -> None:
-        for signum, previous in self._previous.items():
-            signal.signal(signum, previous)
-        self._previous = {}
+        if signum == signal.SIGINT:
+            signal.signal(signum, self._previous.pop(signum))
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if threading.current_thread() is threading.main_thread():  # handlers cannot be set elsewhere
@@ -341,4 +338,5 @@ class StopCleanly(TrainerCallback):
             control.should_training_stop = True
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._restore()
+        for signum in list(self._previous):
+            signal.signal(signum, self._previous.pop(signum))
