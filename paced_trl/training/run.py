@@ -56,16 +56,8 @@ from .trainer import PacedTrainer
 
 COSTS = "costs.json"
 # Settings that do not change what is trained: they may differ between a run and its continuation.
-_INCIDENTAL_PREFIXES = (
-    "hub_",
-    "log_",
-    "logging_",
-    "save_",
-    "report_",
-    "push_",
-    "dataloader_num",
-    "ddp_",
-    "vllm_server",
+_INCIDENTAL_PREFIXES = tuple(
+    ["hub_", "log_", "logging_", "save_", "report_", "push_", "dataloader_num", "ddp_", "vllm_server"]
 )
 _INCIDENTAL = {"output_dir", "run_name", "disable_tqdm", "project", "trackio_space_id", "resume_from_checkpoint"}
 
@@ -304,10 +296,10 @@ class StopCleanly(TrainerCallback):
     """
     Let Ctrl-C, or a scheduler's SIGTERM, end training after the current step with a checkpoint.
 
-    A second Ctrl-C interrupts; a second SIGTERM does not, since a launcher passes on what the scheduler has sent to all
-    processes. With several processes all stop after the same step, whichever of them received the signal. transformers'
-    `enable_jit_checkpoint` is not used: it saves in the middle of a step, whose completions then are drawn again from
-    other random numbers. `stopped` says whether training was ended so.
+    A second Ctrl-C interrupts; a second SIGTERM does not, since a launcher passes on what the scheduler has sent to
+    all processes. With several processes all stop after the same step, whichever of them received the signal.
+    transformers' `enable_jit_checkpoint` is not used: it saves in the middle of a step, whose completions then are
+    drawn again from other random numbers. `stopped` says whether training was ended so.
     """
 
     def __init__(self) -> None:
