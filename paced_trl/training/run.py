@@ -50,14 +50,23 @@ from .monitoring.notes import keeping_warnings
 from .monitoring.validation import VALIDATION
 from .preflight.before_loading import models_of
 from .refresh import refresh_in_force
+from .resumable_trainer import INTERRUPTED
 from .schedule import stages, switch_step
 from .trainer import PacedTrainer
 
 
 COSTS = "costs.json"
-# Settings that do not change what is trained: they may differ between a run and its continuation.
-_INCIDENTAL_PREFIXES = tuple(
-    ["hub_", "log_", "logging_", "save_", "report_", "push_", "dataloader_num", "ddp_", "vllm_server"]
+# Settings that do not change what is trained, and may differ between a run and its continuation; the first by prefix.
+_PREFIXES = (
+    "hub_",
+    "log_",
+    "logging_",
+    "save_",
+    "report_",
+    "push_",
+    "dataloader_num",
+    "ddp_",
+    "vllm_server",
 )
 _INCIDENTAL = {"output_dir", "run_name", "disable_tqdm", "project", "trackio_space_id", "resume_from_checkpoint"}
 
@@ -70,9 +79,7 @@ def training_settings(
 ) -> dict[str, Any]:
     """Return what decides a run's result: its settings, its models and a hash of its data."""
     settings = {
-        key: value
-        for key, value in args.to_dict().items()
-        if key not in _INCIDENTAL and not key.startswith(_INCIDENTAL_PREFIXES)
+        key: value for key, value in args.to_dict().items() if key not in _INCIDENTAL and not key.startswith(_PREFIXES)
     }
     if args.self_distillation == "none":
         del settings["privileged_template"]  # of no effect, and its default has changed since 0.1
@@ -326,6 +333,7 @@ class StopCleanly(TrainerCallback):
             requested = flag.item() > 0
         if requested and state.global_step < state.max_steps:
             self.stopped = True
+            setattr(state, INTERRUPTED, True)
             control.should_save = True
             control.should_training_stop = True
 
