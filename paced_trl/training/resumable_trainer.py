@@ -86,7 +86,7 @@ class ResumableTrainer(DistillationTrainer):
                 if self.args.should_save:
                     self._save_state(written)
                     self._name_best(run)
-                    self.state.stateful_callbacks[_ENDED] = self._has_ended_early()  # type: ignore[index]
+                    self.state.stateful_callbacks[_ENDED] = self._has_ended_early()  # type: ignore
                     self.state.save_to_json(str(written / "trainer_state.json"))
                     publish_checkpoint(run, name)
                     self._remove_old(run)
