@@ -155,7 +155,7 @@ GOOD = '{"a": 1}\n'
         ("p.jsonl", (GOOD * 2).encode("utf-16-le"), "in UTF-16 or binary"),
         ("p.jsonl", GOOD.encode() + b'{"a": "\xe9"}\n', "line 2 is not in UTF-8 .its byte 8"),
         ("p.jsonl.gz", b"no gzip", "cannot be read .Not a gzipped file"),
-        ("p.jsonl.gz", gzip.compress(GOOD.encode() * 99)[:-9], "cannot be read"),
+        ("p.jsonl.gz", gzip.compress(GOOD.encode() * 99, mtime=0)[:-9], "cannot be read"),
         ("p.json", "[{},\n null]", "object 2 is no object with columns, but null"),
         ("p.json", '[{"a": 1},\n{"a": 2},\n]', "line 3 is not valid JSON"),
         ("p.json", '[{"a": 1},\n{"a": 2', "line 2 is not valid JSON"),

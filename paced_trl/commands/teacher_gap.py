@@ -29,7 +29,9 @@ def run(arguments: Sequence[str]) -> None:
     from .training_steps import with_references
 
     with recipe.verifier_if_named() as verifier:
-        problems = with_references(recipe, recipe.problems(), verifier)
+        problems = recipe.problems()
+        if "reference" not in problems.column_names:  # those of the data are compared on as they are
+            problems = with_references(recipe, problems, verifier)
     gap = teacher_gap(
         lambda in_4bit: recipe.teacher(in_4bit=in_4bit),
         problems,

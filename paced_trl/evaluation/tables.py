@@ -208,11 +208,13 @@ class TerminalTables:
                     break
                 chosen.append(name)
             others = others[len(chosen) :]
+            names = (first, *chosen)
+            fits = sum(widths[name] + 3 for name in names) < options.max_width
             table = Table()
-            for name in (first, *chosen):
-                table.add_column(name, overflow="fold")
+            for name in names:
+                table.add_column(name, overflow="fold", width=widths[name] if fits else None)
             for row in rows:
-                table.add_row(*(row[name] for name in (first, *chosen)))
+                table.add_row(*(row[name] for name in names))
             yield table
 
 

@@ -320,7 +320,7 @@ def report(shape: RunShape) -> str:
         lines += [f"  {time:>11.2g}  {step}" for step, time in times.items() if time]
     else:
         lines.append(
-            "Hours: unknown, no rate was given. Measure one on your card with `python scripts/check_gpu.py` and give "
-            "it as `--tokens_per_second` (generating) and `--trained_tokens_per_second`."
+            "Hours: unknown, no rate was given. Measure on your card and give `--tokens_per_second` (generating) and "
+            "`--trained_tokens_per_second` (training)."
         )
     return "\n".join(lines)

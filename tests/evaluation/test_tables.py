@@ -25,6 +25,7 @@ ROWS = [
         "test mean@8": f"0.53{number} [0.512, 0.558]",
         "- base": f"+0.24{number} [+0.221, +0.262] better",
         "- uniform": "" if arm == "uniform" else f"-0.00{number} [-0.020, +0.014]",
+        "test: seeds for 0.01": "more problems",
         "facts (retention)": f"-0.12{number} [-0.140, -0.102] worse",
     }
     for number, arm in enumerate(DEFAULT_ARMS)
@@ -44,7 +45,7 @@ def test_no_word_number_or_interval_is_broken(width: int) -> None:
 
 def test_a_wide_terminal_has_one_table_and_a_narrow_one_repeats_the_first_column() -> None:
     assert printed(ROWS, 200).count("paced_sampling ") == 1
-    assert printed(ROWS, 80).count("paced_sampling ") == 2
+    assert printed(ROWS, 80).count("paced_sampling ") == 3
 
 
 def test_a_share_of_none_differs_from_nearly_none() -> None:
