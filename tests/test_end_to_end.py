@@ -265,10 +265,10 @@ def test_sampling_parameters_other_than_those_measured_with_are_announced(tmp_pa
 def test_a_directory_of_another_run_is_refused(tmp_path: Path) -> None:
     settings = ["--weighting", "uniform", "--max_steps", "1", "--reference_column", "solution", "--kl", "forward"]
     train.run(arguments(tmp_path / "run", *settings, "--disable_tqdm", "true"))
-    with pytest.raises(ValueError, match="holds a run with `learning_rate`=3e-05, but now it is 0.001"):
+    with pytest.raises(ValueError, match=r"holds a run with `learning_rate`=3e-05, but now it is 0.001"):
         train.run(arguments(tmp_path / "run", *settings, "--learning_rate", "1e-3"))
     # A larger `max_steps` extends a run, which this one has no checkpoint for.
-    with pytest.raises(ValueError, match="`max_steps` is 2, and the run in .* with 1 left no checkpoint to extend it"):
+    with pytest.raises(ValueError, match=r"`max_steps` is 2, and the run in .* with 1 left no checkpoint"):
         train.run(arguments(tmp_path / "run", *settings, "--max_steps", "2"))
 
 
