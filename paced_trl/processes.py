@@ -7,7 +7,9 @@ neither torch nor accelerate.
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -58,8 +60,11 @@ class Processes:
         if num_started == 1:
             return cls()
         import torch
+        import torch.distributed.nn.functional
         from accelerate import PartialState
 
+        # The module above is loaded first, because its functions keep the group that there is when it is loaded, as a
+        # default argument: `leave` could not end the threads of that one.
         # Whoever asks first sets up the group; what is given here is ignored afterwards.
         state = PartialState(cpu=not torch.accelerator.is_available(), timeout=_LONGEST_WAIT)
         if state.num_processes == 1:
@@ -130,8 +135,12 @@ class Processes:
         return told[0]
 
     def leave(self) -> None:
-        """Take the processes apart at the end of a command; without it the launcher complains."""
-        if self.count > 1:
-            from accelerate import PartialState
-
-            PartialState().destroy_process_group()
+        """End the threads that join this process to the others, at the end of a command."""
+        torch = sys.modules.get("torch")
+        # Also of a single process: accelerate makes a group whenever a launcher started it.
+        if torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+            # Its threads go on while anything refers to the group, such as a trainer that refers to itself. One that
+            # lets go of a tensor when Python has ended ends the process with "terminate called without an active
+            # exception", for it cannot have the interpreter's lock any more.
+            gc.collect()

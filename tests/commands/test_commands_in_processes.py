@@ -13,7 +13,7 @@ from helpers import commands_in_processes
 from helpers.fake_hub import TOKEN, FakeHub
 from helpers.fakes import FakeGenerator, exact_verifier, make_problems
 from helpers.paths import ROOT
-from helpers.processes import ENVIRONMENT, TORCHRUN
+from helpers.processes import ENVIRONMENT, TORCHRUN, threads_left
 from helpers.published_runs import make_settings
 from helpers.report_runs import make_comparison, make_store
 from helpers.tiny_models import build_tiny_model, build_tiny_tokenizer
@@ -78,6 +78,7 @@ def test_what_two_processes_do_is_done_once_and_what_one_would_have_done(tmp_pat
             timeout=280,
         )
     assert finished.returncode == 0, finished.stderr[-3000:]
+    assert threads_left(tmp_path / "printed", 2) == [[], []]
     first, second = (json.loads((tmp_path / f"printed-{rank}.json").read_text()) for rank in (0, 1))
 
     # Divided: an evaluation without a store is known to all processes, and the teacher's gap is said once.

@@ -18,7 +18,7 @@ from paced_trl.problems import load_problems
 from paced_trl.publishing.publish import stage_run
 from paced_trl.report import theme as figure_theme
 from paced_trl.settings import PublishArguments
-from paced_trl.training import run as distillation
+from paced_trl.training.preflight import before_loading, side
 
 
 CONFIG = ["--config", "recipes/demo/recipe.yaml", "--max_problems", "8", "--disable_tqdm", "true"]
@@ -46,7 +46,8 @@ def test_what_could_not_be_published_is_not_trained(
     def load(*args: object, **options: object) -> None:
         raise AssertionError("it was too late: a model or data were loaded")
 
-    monkeypatch.setattr(distillation, "load_tokenizer", load)
+    for module in (before_loading, side):
+        monkeypatch.setattr(module, "load_tokenizer", load)
     monkeypatch.setattr(recipe, "load_problems", load)
     more, message = [], ""
     if fault == "offline":

@@ -13,6 +13,7 @@ from typing import Any
 from accelerate import PartialState
 
 from helpers.fakes import FakeGenerator, exact_verifier, make_problems
+from helpers.processes import list_threads
 from paced_trl.commands import run_command
 from paced_trl.evaluation.evaluation import evaluate_model
 
@@ -34,6 +35,7 @@ def main(directory: str, commands: str) -> None:
                 PartialState._reset_state()
         written[name] = output.getvalue()
     (Path(directory) / f"printed-{environment['RANK']}.json").write_text(json.dumps(written))
+    list_threads(f"{directory}/printed", environment["RANK"])
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from accelerate.utils import DistributedType, gather_object
 from peft import LoraConfig
 from torch.distributed.tensor import DTensor
 
+from helpers.processes import leave_and_list_threads
 from helpers.tiny_models import build_tiny_model, build_tiny_tokenizer
 from helpers.training import CPU, logged, problems
 from paced_trl import PacedConfig, PacedTrainer, Verdict
@@ -87,3 +88,4 @@ def main(output: str, batch_size: int, settings: str) -> None:
 
 if __name__ == "__main__":
     main(sys.argv[1], int(sys.argv[2]), sys.argv[3])
+    leave_and_list_threads(sys.argv[1])

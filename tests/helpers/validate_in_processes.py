@@ -9,6 +9,7 @@ from typing import Any
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
+from helpers.processes import leave_and_list_threads
 from helpers.tiny_models import build_tiny_model, build_tiny_tokenizer
 from helpers.training import CPU, PROMPTS, problems
 from paced_trl import PacedConfig, PacedTrainer, Verdict
@@ -60,3 +61,4 @@ def main(output: str) -> None:
 
 if __name__ == "__main__":
     main(sys.argv[1])
+    leave_and_list_threads(sys.argv[1])

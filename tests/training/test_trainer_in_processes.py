@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from helpers import train_in_processes
-from helpers.processes import ENVIRONMENT, TORCHRUN
+from helpers.processes import ENVIRONMENT, TORCHRUN, threads_left
 from helpers.training import COUNTS
 from paced_trl.training.checkpoints import FILES, SAVING, checkpoints_of
 
@@ -35,6 +35,8 @@ def launch(num_processes: int, output: Path, batch_size: int, settings: dict[str
         timeout=240,
     )
     assert finished.returncode == 0, finished.stderr[-3000:]
+    # A thread that is busy when Python ends can end the process with -6.
+    assert threads_left(output, num_processes) == [[]] * num_processes
     return json.loads(output.read_text())
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from helpers import validate_in_processes
-from helpers.processes import ENVIRONMENT, TORCHRUN
+from helpers.processes import ENVIRONMENT, TORCHRUN, threads_left
 from helpers.training import PROMPTS, problems
 from paced_trl import Verdict
 from paced_trl.training.monitoring.validation import Validation, check_validation
@@ -116,6 +116,7 @@ def test_two_processes_count_each_completion_once(tmp_path: Path) -> None:
         timeout=240,
     )
     assert finished.returncode == 0, finished.stderr[-3000:]
+    assert threads_left(tmp_path / "result.json", 2) == [[], []]
     result = json.loads((tmp_path / "result.json").read_text())
     assert result["num_processes"] == 2
     # 15 completions in batches of 2 x 4: the loader fills up with one, which is verified and does not count.
