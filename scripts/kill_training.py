@@ -80,7 +80,7 @@ def main() -> None:
     load_everything()
     shared = prepare(directory)
     output = given.output or directory / "result.json"
-    earlier = json.loads(output.read_text()) if output.exists() else {"commands": {}, "minutes": 0.0}
+    earlier: dict[str, Any] = json.loads(output.read_text()) if output.exists() else {"commands": {}, "minutes": 0.0}
     tallies = {name: Tally(**earlier["commands"].get(name, {})) for name in ("train", "compare")}
     rng = random.Random(f"{given.seed} {[tally.kills for tally in tallies.values()]}")
 
