@@ -227,8 +227,8 @@ class ServerPool:
         if given_up:
             others = " while others were answered" if has_answered else ""
             raise ConnectionError(
-                f"A request failed {self.options.max_failures * len(given_up[0].tried)} times{others}. The last error: "
-                f"{given_up[0].error}"
+                f"A request failed {self.options.max_failures * len(given_up[0].tried)} times{others}. The last "
+                f"error: {given_up[0].error}"
             )
 
     def _free_server(self, request: _Request) -> Server | None:
@@ -285,16 +285,16 @@ class ServerPool:
             server.is_dropped = True
             if self.alive:
                 results.put(
-                    f"{server.url} is dropped after {self.options.max_failures} failures in a row ({server.last_error}); "
-                    f"going on with {len(self.alive)} of {len(self.servers)} servers."
+                    f"{server.url} is dropped after {self.options.max_failures} failures in a row "
+                    f"({server.last_error}); going on with {len(self.alive)} of {len(self.servers)} servers."
                 )
 
     def _require_alive(self) -> None:
         if not self.alive:
             errors = "".join(f"\n  {server.url}: {server.last_error}" for server in self.servers)
             raise ConnectionError(
-                f"No server is left: each failed {self.options.max_failures} times in a row. Their last errors:{errors}\nSee "
-                "that they run; completions in the store are kept, and the same command goes on from there."
+                f"No server is left: each failed {self.options.max_failures} times in a row. Their last errors:{errors}"
+                "\nSee that they run; completions in the store are kept, and the same command goes on from there."
             )
 
 
