@@ -293,7 +293,7 @@ class ServerPool:
         if not self.alive:
             errors = "".join(f"\n  {server.url}: {server.last_error}" for server in self.servers)
             raise ConnectionError(
-                f"No server is left: each failed {self.options.max_failures} times in a row. Their last errors:{errors}"
+                f"No server is left: each failed {self.options.max_failures} times in a row. Last errors:{errors}"
                 "\nSee that they run; completions in the store are kept, and the same command goes on from there."
             )
 
