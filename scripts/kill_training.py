@@ -8,7 +8,7 @@ Half of the kills come at a random moment, half at the n-th change of a file in 
 renaming, deleting, making a directory), so that every moment of writing and deleting a checkpoint is hit. After one
 to three kills the same command is left to end; then the student's weights, its logs, and of a comparison all results,
 must be those of a run that nobody killed. Runs on the demo's models, on a CPU. One process with one thread: it forks,
-so that an attempt starts in milliseconds. The output is written after each run.
+so that an attempt starts in milliseconds. The output is written after each run, and goes on from what is there.
 """
 
 from __future__ import annotations
@@ -74,24 +74,27 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path)
     given = parser.parse_args()
-    directory, rng, started = given.directory.resolve(), random.Random(given.seed), time.monotonic()
+    directory, started = given.directory.resolve(), time.monotonic()
     directory.mkdir(parents=True)
     os.chdir(ROOT)
     load_everything()
     shared = prepare(directory)
-    tallies = {"train": Tally(), "compare": Tally()}
+    output = given.output or directory / "result.json"
+    earlier: dict[str, Any] = json.loads(output.read_text()) if output.exists() else {"commands": {}, "minutes": 0.0}
+    tallies = {name: Tally(**earlier["commands"].get(name, {})) for name in ("train", "compare")}
+    rng = random.Random(f"{given.seed} {[tally.kills for tally in tallies.values()]}")
 
     def write() -> None:
         commands = {name: vars(tally) for name, tally in tallies.items()}
-        minutes = round((time.monotonic() - started) / 60, 1)
+        minutes = round(earlier["minutes"] + (time.monotonic() - started) / 60, 1)
         text = json.dumps({"commands": commands, "minutes": minutes, "seed": given.seed}, indent=2) + "\n"
-        (given.output or directory / "result.json").write_text(text)
+        output.write_text(text)
 
     kill = functools.partial(kill_command, directory=directory, shared=shared, rng=rng, write=write)
     kill("train", given.train, tallies["train"], variants=VARIANTS, outcome=train_outcome)
     kill("compare", given.compare, tallies["compare"], variants={"two arms": ()}, outcome=compare_outcome)
     write()
-    print((given.output or directory / "result.json").read_text())
+    print(output.read_text())
     sys.exit(any(tally.differing or tally.failed or tally.lost_checkpoints for tally in tallies.values()))
 
 
@@ -139,7 +142,7 @@ def kill_command(
     held_out = [f"--eval_sets=test={directory}/test.jsonl", f"--retention_sets=reversal={directory}/retention.jsonl"]
     compared = ["--arms", "uniform", "paced_sampling", "--curve_points", "1", "--num_eval_generations", "2", *held_out]
     uninterrupted = {}
-    for index, (name, settings) in enumerate(variants.items() if num_kills else ()):
+    for index, (name, settings) in enumerate(variants.items() if tally.kills < num_kills else ()):
         run = directory / f"{command}-{index}"
         arguments = [*shared, *settings, *(compared if command == "compare" else ()), "--output_dir"]
         started = time.monotonic()

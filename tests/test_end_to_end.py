@@ -265,7 +265,10 @@ def test_sampling_parameters_other_than_those_measured_with_are_announced(tmp_pa
 def test_a_directory_of_another_run_is_refused(tmp_path: Path) -> None:
     settings = ["--weighting", "uniform", "--max_steps", "1", "--reference_column", "solution", "--kl", "forward"]
     train.run(arguments(tmp_path / "run", *settings, "--disable_tqdm", "true"))
-    with pytest.raises(ValueError, match="holds a run with `max_steps`=1, but now it is 2"):
+    with pytest.raises(ValueError, match=r"holds a run with `learning_rate`=3e-05, but now it is 0.001"):
+        train.run(arguments(tmp_path / "run", *settings, "--learning_rate", "1e-3"))
+    # A larger `max_steps` extends a run, which this one has no checkpoint for.
+    with pytest.raises(ValueError, match=r"`max_steps` is 2, and the run in .* with 1 left no checkpoint"):
         train.run(arguments(tmp_path / "run", *settings, "--max_steps", "2"))
 
 
@@ -290,7 +293,13 @@ def test_held_out_sets_take_the_test_split(monkeypatch: pytest.MonkeyPatch) -> N
         "paced_trl.commands.recipe.load_problems", lambda name, **options: loaded.append((name, options))
     )
     recipe = Recipe(
-        ProblemArguments(dataset_name="org/data", max_problems=5, reference_column="worked", prompt_column="question")
+        ProblemArguments(
+            dataset_name="org/data",
+            max_problems=5,
+            reference_column="worked",
+            prompt_column="question",
+            as_chat="false",
+        )
     )
     recipe.problems()
     recipe.held_out_problems("org/held-out")

@@ -219,6 +219,8 @@ def test_a_value_is_given_once_in_a_file_and_a_number_or_switch_has_its_reason(p
         assert reason.strip() or not (value.strip() in ("true", "false", "-1") or value.strip()[:1].isdigit()), key
 
 
+# A coin judges the references that the data bring.
+@pytest.mark.filterwarnings("ignore:.*references of the data pass the verifier:UserWarning")
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_a_recipe_trains_two_steps_from_its_own_pass_rates(path: Path, at_data: Path, tmp_path: Path) -> None:
     # The student of a recipe is measured once.

@@ -37,7 +37,7 @@ from paced_trl.settings import EstimationArguments, ModelArguments, PlanArgument
         (ProblemArguments, "dataset_name", 3, "text"),
         (ProblemArguments, "max_problems", -1, "it must be at least 1"),
         (ModelArguments, "dtype", "bf16", "Did you mean 'bfloat16'"),
-        (PlanArguments, "card", 25, "one of 8, 12"),
+        (PlanArguments, "card", 0, "it must be at least 1"),
         (PlanArguments, "autocast", "yes", "true or false"),
     ],
 )

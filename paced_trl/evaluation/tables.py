@@ -212,7 +212,7 @@ class TerminalTables:
             fits = sum(widths[name] + 3 for name in names) < options.max_width
             table = Table()
             for name in names:
-                table.add_column(name, overflow="fold", min_width=widths[name] if fits else None)
+                table.add_column(name, overflow="fold", width=widths[name] if fits else None)
             for row in rows:
                 table.add_row(*(row[name] for name in names))
             yield table

@@ -139,11 +139,13 @@ class ContinuousBatch(PaddedBatch):
             for number, row in enumerate(self.rows)
             if is_finished[number]
         ]
-        self.rows = [row for row, is_done in zip(self.rows, is_finished, strict=True) if not is_done]
-        if not self.rows:
+        remaining = [row for row, is_done in zip(self.rows, is_finished, strict=True) if not is_done]
+        if not remaining:
             self._tensors = None
         else:
             if done:
                 tensors.keep(torch.nonzero(~finished).squeeze(-1))
             tensors.set_width(tensors.ids.shape[1] - int(tensors.padding.min()), self.pad_token_id)
+        # Last: where memory runs out before, all rows begin anew and none is lost.
+        self.rows = remaining
         return done

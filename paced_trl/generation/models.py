@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
+from accelerate import DistributedType, PartialState
 from peft import PeftConfig, PeftModel
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -26,7 +26,6 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.utils import ADAPTER_CONFIG_NAME, CONFIG_NAME, cached_file, find_adapter_config_file
 
 
@@ -198,11 +197,11 @@ def load_trainable(
     options = {"dtype": "float32", **options}
     if isinstance(options["dtype"], str) and options["dtype"] != "auto":
         options["dtype"] = getattr(torch, options["dtype"])
-    # Of several devices the launcher gives each process one; without a launcher one is used, not a part of each.
-    is_distributed = int(os.environ.get("WORLD_SIZE", "1")) > 1 or is_deepspeed_zero3_enabled()
-    device = PartialState().device
-    on_one_device = not is_distributed and device.type not in ("cpu", "mps")
-    options.setdefault("device_map", {"": device} if on_one_device else None)
+    # A launcher places models itself. Without one, a model is on one device, and not a part of it on each or in main
+    # memory, where it is slow: too large a model is an error at once.
+    state = PartialState()
+    is_placed_here = state.distributed_type == DistributedType.NO and state.device.type not in ("cpu", "mps")
+    options.setdefault("device_map", {"": state.device} if is_placed_here else None)
     _say_what_is_idle()
     model = _load(name_or_path, revision, is_trainable=continue_adapter, **options)
     if isinstance(model, PeftModel):

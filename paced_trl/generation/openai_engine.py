@@ -9,17 +9,15 @@ up: how many completions a request returns, why one ended, how many tokens it ha
 from __future__ import annotations
 
 import math
-import os
-import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from .batching import PromptRow
 from .completions import Completion, SamplingParameters
 from .identity import model_name
 from .prompts import PromptGenerator, PromptRenderer
-from .servers import InvalidResponseError, RefusedError, Server, ServerPool
+from .servers import InvalidResponseError, RefusedError, Server, ServerOptions, ServerPool
 
 
 if TYPE_CHECKING:
@@ -34,12 +32,29 @@ _FINISH_REASONS: dict[Any, Literal["stop", "length"]] = {
 }
 
 
+@dataclass(frozen=True)
+class RequestOptions:
+    """What requests say beside prompt and sampling parameters, for servers that differ from OpenAI's own."""
+
+    send_seed: bool = True  # False for servers that do not survive it, such as vLLM 0.32 on a CPU
+    prompt_format: Literal["ids", "text"] = "ids"  # "text" where ids are refused; may then get special tokens
+    # Leave out `top_k`, `min_p`, `repetition_penalty`, `stop_token_ids` where they are refused. Others would take a
+    # missing one from the checkpoint's `generation_config`.
+    openai_parameters_only: bool = False
+    extra_body: dict[str, Any] | None = None  # such as `{"return_token_ids": True}`: vLLM then counts tokens
+
+    def __post_init__(self) -> None:
+        if self.prompt_format not in ("ids", "text"):
+            raise ValueError(f"`prompt_format` is {self.prompt_format!r}: it must be 'ids' or 'text'.")
+
+
 class OpenAIGenerator(PromptGenerator):
     """
-    Generate with OpenAI-compatible servers.
+    Generate with OpenAI-compatible servers of one and the same model, which they call `model`.
 
-    Completions depend on the server's numerics and, without `send_seed`, on its random state. Servers that die are
-    dropped and their work is redone by the others; see [`ServerPool`].
+    Completions depend on the server's numerics and, without `send_seed`, on its random state. What identifies the
+    weights in a store's record (`model_record`, such as `{"weights": "step-500"}`) a server does not tell. `options`
+    are those of [`RequestOptions`] and [`ServerOptions`]; `context_length` is the most tokens that a server takes.
 
     Example:
 
@@ -48,17 +63,6 @@ class OpenAIGenerator(PromptGenerator):
     >>> for index, completions in generator(["2+2=", "3+3="], 4, seed=0):
     ...     print(index, [completion.text for completion in completions])
     ```
-
-    `base_urls` are servers of one and the same model, with or without `/v1`, and `model` is how they call it. What
-    identifies its weights in a store's record (`model_record`, such as `{"weights": "step-500"}`) a server does not
-    tell. `concurrency` is the number of requests in flight per server, `timeout` the seconds until an attempt counts
-    as failed, `max_failures` the attempts of a request, after which its server is dropped or the request tried
-    elsewhere. `send_seed=False` is for servers that do not survive a seed, such as vLLM 0.32 on a CPU;
-    `prompt_format="text"` for those that take no token ids, which may then add special tokens;
-    `openai_parameters_only` for those that refuse `top_k`, `min_p`, `repetition_penalty` and `stop_token_ids`: others
-    would take a missing one from the checkpoint's `generation_config`. `extra_body` are further fields of a request,
-    such as `{"return_token_ids": True}`, with which vLLM counts tokens; `context_length` the most tokens that a server
-    takes; `api_key_variable` the environment variable that holds the API key, None to send none.
     """
 
     def __init__(
@@ -71,44 +75,25 @@ class OpenAIGenerator(PromptGenerator):
         model_record: dict[str, Any] | None = None,
         chat_template_kwargs: dict[str, Any] | None = None,
         batch_size: int = 256,
-        concurrency: int = 16,
-        timeout: float = 600.0,
-        max_failures: int = 6,
-        backoff: float | None = None,
-        send_seed: bool = True,
-        prompt_format: Literal["ids", "text"] = "ids",
-        openai_parameters_only: bool = False,
-        extra_body: dict[str, Any] | None = None,
         context_length: int | None = None,
-        api_key_variable: str | None = None,
+        **options: Any,
     ):
         renderer = PromptRenderer(tokenizer, chat_template_kwargs)
         super().__init__(renderer, sampling, batch_size=batch_size, context_length=context_length)
-        if prompt_format not in ("ids", "text"):
-            raise ValueError(f"`prompt_format` is {prompt_format!r}: it must be 'ids' or 'text'.")
+        of_requests = {
+            field.name: options.pop(field.name) for field in fields(RequestOptions) if field.name in options
+        }
+        self.options = RequestOptions(**of_requests)
         self.model = model
         self.tokenizer = tokenizer
-        self.send_seed = send_seed
-        self.prompt_format = prompt_format
         self._model_record = dict(model_record or {})
+        only = self.options.openai_parameters_only
         self._fixed_body = {
-            **_sampling_body(sampling, tokenizer, openai_parameters_only=openai_parameters_only),
-            **(extra_body or {}),
+            **_sampling_body(sampling, tokenizer, openai_parameters_only=only),
+            **(self.options.extra_body or {}),
         }
-        if backoff is not None:
-            warnings.warn(
-                f"`backoff` is {backoff} and has no effect since version 0.2: the client pauses for 0.5 s, doubled up "
-                "to 8 s, or as long as a server asks. Leave it out.",
-                UserWarning,
-                stacklevel=2,
-            )
-        self._pool = ServerPool(
-            [_api_url(url) for url in ([base_urls] if isinstance(base_urls, str) else base_urls)],
-            concurrency=concurrency,
-            timeout=timeout,
-            max_failures=max_failures,
-            api_key=_api_key(api_key_variable),
-        )
+        urls = [base_urls] if isinstance(base_urls, str) else base_urls
+        self._pool = ServerPool([_api_url(url) for url in urls], ServerOptions(**options))
 
     @property
     def record(self) -> dict[str, Any]:
@@ -118,7 +103,7 @@ class OpenAIGenerator(PromptGenerator):
             "model": model_name(self.model),
             **self._model_record,
             **self.renderer.record,
-            "prompt_format": self.prompt_format,
+            "prompt_format": self.options.prompt_format,
             "request": self._fixed_body,
             "sampling": asdict(self.sampling),
         }
@@ -143,9 +128,9 @@ class OpenAIGenerator(PromptGenerator):
             ) from error
 
     def _body(self, row: PromptRow, seed: int) -> dict[str, Any]:
-        prompt = row.prompt_ids if self.prompt_format == "ids" else self.tokenizer.decode(row.prompt_ids)
+        prompt = row.prompt_ids if self.options.prompt_format == "ids" else self.tokenizer.decode(row.prompt_ids)
         body = {"model": self.model, "prompt": prompt, "n": row.num_generations, **self._fixed_body}
-        if self.send_seed:
+        if self.options.send_seed:
             body["seed"] = row.seed(seed)
         return body
 
@@ -207,14 +192,6 @@ def load_openai_generator(
 def _api_url(base_url: str) -> str:
     base = base_url.rstrip("/")
     return base if base.endswith("/v1") else f"{base}/v1"
-
-
-def _api_key(variable: str | None) -> str | None:
-    if variable is not None and not os.environ.get(variable):
-        raise ValueError(
-            f"`api_key_variable` is {variable!r}, and there is no such environment variable. Set it to the API key."
-        )
-    return None if variable is None else os.environ[variable]
 
 
 def _sampling_body(

@@ -46,7 +46,12 @@ class DrawFromRowStream(LogitsProcessor):
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         # A finished row may stay beyond its numbers; what it draws then is not used.
         steps = (input_ids.shape[1] - self.starts).clamp(max=self.uniforms.shape[1] - 1)
-        cumulative = torch.softmax(scores.float(), dim=-1).cumsum(dim=-1)
+        probabilities = torch.softmax(scores.float(), dim=-1)
+        # CUDA has no deterministic sum, and its parallel one is not monotone: without the running maximum over tokens
+        # of positive probability another could be drawn. A sequential sum is its own running maximum.
+        is_refused = probabilities.is_cuda and torch.are_deterministic_algorithms_enabled()
+        cumulative = (probabilities.cpu() if is_refused else probabilities).cumsum(dim=-1).to(scores.device)
+        cumulative = cumulative.masked_fill(probabilities == 0, -torch.inf).cummax(dim=-1).values
         # The largest float32 below 1 times the total still rounds to less than the total, so the search always ends on
         # a token, and `right=True` makes it one of positive probability.
         target = self.uniforms.gather(1, steps[:, None]) * cumulative[:, -1:]

@@ -8,6 +8,7 @@ server, what becomes of the work of a server that fails for good, and answers th
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import threading
 import time
@@ -71,33 +72,52 @@ class _Request:
     error: Exception | None = None
 
 
+@dataclass
+class ServerOptions:
+    """How servers are asked, and when one counts as failed."""
+
+    concurrency: int = 16  # requests in flight per server
+    timeout: float = 600.0  # seconds until an attempt counts as failed
+    max_failures: int = 6  # attempts of a request at a server
+    api_key_variable: str | None = None  # environment variable that holds the API key; None to send none
+    backoff: float | None = None  # of version 0.1: the client decides its pauses
+
+    def __post_init__(self) -> None:
+        if self.concurrency < 1 or self.max_failures < 1:
+            raise ValueError(
+                f"`concurrency` is {self.concurrency} and `max_failures` is {self.max_failures}: both must be at "
+                "least 1."
+            )
+        if self.api_key_variable is not None and not os.environ.get(self.api_key_variable):
+            raise ValueError(
+                f"`api_key_variable` is {self.api_key_variable!r}, and there is no such environment variable. Set it "
+                "to the API key."
+            )
+        if self.backoff is not None:
+            warnings.warn(
+                f"`backoff` is {self.backoff} and has no effect since version 0.2: the client pauses for 0.5 s, "
+                "doubled up to 8 s, or as long as a server asks. Leave it out.",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    @property
+    def headers(self) -> dict[str, Any]:
+        """Headers of every request; else the client would send what the environment holds for OpenAI's own servers."""
+        key = None if self.api_key_variable is None else f"Bearer {os.environ[self.api_key_variable]}"
+        omitted = dict.fromkeys(["OpenAI-Organization", "OpenAI-Project"], openai.Omit())
+        return {"Authorization": key or openai.Omit(), "Accept-Encoding": "identity", **omitted}
+
+
 class ServerPool:
-    """
-    Complete rows by whichever server is free.
+    """Complete rows by whichever server, named by the URL of its API, is free."""
 
-    `urls` are those of the servers' APIs, `concurrency` the requests in flight per server, `timeout` the seconds until
-    an attempt counts as failed, `max_failures` the attempts of a request at a server.
-    """
-
-    def __init__(
-        self, urls: Sequence[str], *, concurrency: int, timeout: float, max_failures: int, api_key: str | None = None
-    ):
+    def __init__(self, urls: Sequence[str], options: ServerOptions):
         self.servers = [Server(url) for url in urls]
         if not self.servers:
             raise ValueError("There is no server. Name one, e.g. `base_urls=['http://127.0.0.1:8000']`.")
-        if concurrency < 1 or max_failures < 1:
-            raise ValueError(
-                f"`concurrency` is {concurrency} and `max_failures` is {max_failures}: both must be at least 1."
-            )
-        self.concurrency = concurrency
-        self.timeout = timeout
-        self.max_failures = max_failures
-        # Else the client would send any server what the environment holds for OpenAI's own.
-        self.headers: dict[str, Any] = dict.fromkeys(["OpenAI-Organization", "OpenAI-Project"], openai.Omit())
-        self.headers["Accept-Encoding"] = "identity"
-        self.api_key = api_key
-        if api_key is None:
-            self.headers["Authorization"] = openai.Omit()
+        self.options = options
+        self.headers = options.headers
 
     @property
     def alive(self) -> list[Server]:
@@ -207,27 +227,29 @@ class ServerPool:
         if given_up:
             others = " while others were answered" if has_answered else ""
             raise ConnectionError(
-                f"A request failed {self.max_failures * len(given_up[0].tried)} times{others}. The last error: "
-                f"{given_up[0].error}"
+                f"A request failed {self.options.max_failures * len(given_up[0].tried)} times{others}. The last "
+                f"error: {given_up[0].error}"
             )
 
     def _free_server(self, request: _Request) -> Server | None:
-        free = [s for s in self.alive if s.num_in_flight < self.concurrency and s not in request.tried]
+        free = [s for s in self.alive if s.num_in_flight < self.options.concurrency and s not in request.tried]
         return min(free, key=lambda server: server.num_in_flight, default=None)
 
     def _client(self, server: Server) -> openai.AsyncOpenAI:
         return openai.AsyncOpenAI(
             base_url=server.url,
-            api_key=self.api_key or "none",
-            max_retries=self.max_failures - 1,
-            http_client=_BoundedClient(timeout=httpx2.Timeout(self.timeout, connect=10.0), follow_redirects=False),
+            api_key="none",
+            max_retries=self.options.max_failures - 1,
+            http_client=_BoundedClient(
+                timeout=httpx2.Timeout(self.options.timeout, connect=10.0), follow_redirects=False
+            ),
         )
 
     async def _ask(
         self, client: openai.AsyncOpenAI, server: Server, request: _Request, body: dict[str, Any], read: Read
     ) -> tuple[list[Completion], list[PromptRow]]:
         """Return what is read of an answer. The client repeats what fails; answers that are none are repeated here."""
-        for attempt in range(self.max_failures):
+        for attempt in range(self.options.max_failures):
             response = await client.post(
                 "/completions", body=body, cast_to=httpx2.Response, options={"headers": self.headers}
             )
@@ -235,7 +257,7 @@ class ServerPool:
                 return read(request.row, _json_of(response), server)
             except InvalidResponseError:
                 server.num_invalid += 1
-                if attempt == self.max_failures - 1:
+                if attempt == self.options.max_failures - 1:
                     raise
             await asyncio.sleep(min(_PAUSE * 2**attempt, _LONGEST_PAUSE))
         raise AssertionError
@@ -263,16 +285,16 @@ class ServerPool:
             server.is_dropped = True
             if self.alive:
                 results.put(
-                    f"{server.url} is dropped after {self.max_failures} failures in a row ({server.last_error}); "
-                    f"going on with {len(self.alive)} of {len(self.servers)} servers."
+                    f"{server.url} is dropped after {self.options.max_failures} failures in a row "
+                    f"({server.last_error}); going on with {len(self.alive)} of {len(self.servers)} servers."
                 )
 
     def _require_alive(self) -> None:
         if not self.alive:
             errors = "".join(f"\n  {server.url}: {server.last_error}" for server in self.servers)
             raise ConnectionError(
-                f"No server is left: each failed {self.max_failures} times in a row. Their last errors:{errors}\nSee "
-                "that they run; completions in the store are kept, and the same command goes on from there."
+                f"No server is left: each failed {self.options.max_failures} times in a row. Last errors:{errors}"
+                "\nSee that they run; completions in the store are kept, and the same command goes on from there."
             )
 
 

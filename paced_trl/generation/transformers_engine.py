@@ -200,38 +200,28 @@ def load_transformers_generator(
     model_name_or_path: str,
     *,
     revision: str | None = None,
-    dtype: str = "auto",
-    device: str | None = None,
     trust_remote_code: bool = False,
-    attn_implementation: str | None = None,
-    load_in_4bit: bool = False,
     sampling: SamplingParameters | None = None,
     chat_template_kwargs: dict[str, Any] | None = None,
     batch_size: int = 64,
     batch_tokens: int = 65536,
+    **model_options: Any,
 ) -> TransformersGenerator:
     """
     Load a model and its tokenizer and make a [`TransformersGenerator`] of them.
 
-    Options of the model are those of [`load_model`], the others those of the generator; `sampling=None` takes the
-    defaults of [`SamplingParameters`], not the checkpoint's.
+    `model_options` are further ones of [`load_model`]; `sampling=None` takes the defaults of [`SamplingParameters`],
+    not the checkpoint's.
     """
-    tokenizer = load_tokenizer(model_name_or_path, revision=revision, trust_remote_code=trust_remote_code)
-    model = load_model(
-        model_name_or_path,
-        revision=revision,
-        dtype=dtype,
-        device=device,
-        trust_remote_code=trust_remote_code,
-        attn_implementation=attn_implementation,
-        load_in_4bit=load_in_4bit,
-    )
+    source: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    tokenizer = load_tokenizer(model_name_or_path, **source)
+    model = load_model(model_name_or_path, **source, **model_options)
     # After loading: only then does the Hub's cache know the commit.
     record = {
         "model": model_name(model_name_or_path),
         "weights": weights_fingerprint(model_name_or_path, revision=revision),
     }
-    if load_in_4bit:
+    if model_options.get("load_in_4bit"):
         record["quantization"] = "nf4"
     return TransformersGenerator(
         model,

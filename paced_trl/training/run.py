@@ -50,13 +50,14 @@ from .monitoring.notes import keeping_warnings
 from .monitoring.validation import VALIDATION
 from .preflight.before_loading import models_of
 from .refresh import refresh_in_force
+from .resumable_trainer import INTERRUPTED
 from .schedule import stages, switch_step
 from .trainer import PacedTrainer
 
 
 COSTS = "costs.json"
-# Settings that do not change what is trained: they may differ between a run and its continuation.
-_INCIDENTAL_PREFIXES = (
+# Settings that do not change what is trained, and may differ between a run and its continuation; the first by prefix.
+_PREFIXES = (
     "hub_",
     "log_",
     "logging_",
@@ -78,9 +79,7 @@ def training_settings(
 ) -> dict[str, Any]:
     """Return what decides a run's result: its settings, its models and a hash of its data."""
     settings = {
-        key: value
-        for key, value in args.to_dict().items()
-        if key not in _INCIDENTAL and not key.startswith(_INCIDENTAL_PREFIXES)
+        key: value for key, value in args.to_dict().items() if key not in _INCIDENTAL and not key.startswith(_PREFIXES)
     }
     if args.self_distillation == "none":
         del settings["privileged_template"]  # of no effect, and its default has changed since 0.1
@@ -302,11 +301,12 @@ class CompactProgress(ProgressCallback):
 
 class StopCleanly(TrainerCallback):
     """
-    Let Ctrl-C, or a scheduler's SIGTERM, end training after the current step with a checkpoint; the next one ends it.
+    Let Ctrl-C, or a scheduler's SIGTERM, end training after the current step with a checkpoint.
 
-    With several processes all stop after the same step, whichever of them received the signal. transformers'
-    `enable_jit_checkpoint` is not used: it saves in the middle of a step, whose completions then are drawn again from
-    other random numbers. `stopped` says whether training was ended so.
+    A second Ctrl-C interrupts; a second SIGTERM does not, since a launcher passes on what the scheduler has sent to
+    all processes. With several processes all stop after the same step, whichever of them received the signal.
+    transformers' `enable_jit_checkpoint` is not used: it saves in the middle of a step, whose completions then are
+    drawn again from other random numbers. `stopped` says whether training was ended so.
     """
 
     def __init__(self) -> None:
@@ -315,15 +315,11 @@ class StopCleanly(TrainerCallback):
         self._previous: dict[int, Any] = {}
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
-        again = "Ctrl-C again stops at once." if signum == signal.SIGINT else ""
-        print(f"\nStopping after this step, with a checkpoint. {again}", flush=True)
+        if not self._requested:
+            print("\nStopping after this step, with a checkpoint. Ctrl-C again stops at once.", flush=True)
         self._requested = True
-        self._restore()
-
-    def _restore(self) -> None:
-        for signum, previous in self._previous.items():
-            signal.signal(signum, previous)
-        self._previous = {}
+        if signum == signal.SIGINT:
+            signal.signal(signum, self._previous.pop(signum))
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if threading.current_thread() is threading.main_thread():  # handlers cannot be set elsewhere
@@ -337,8 +333,10 @@ class StopCleanly(TrainerCallback):
             requested = flag.item() > 0
         if requested and state.global_step < state.max_steps:
             self.stopped = True
+            setattr(state, INTERRUPTED, True)
             control.should_save = True
             control.should_training_stop = True
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._restore()
+        for signum in list(self._previous):
+            signal.signal(signum, self._previous.pop(signum))

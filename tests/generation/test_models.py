@@ -5,14 +5,25 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from peft import PeftModel
+from transformers import AutoModelForCausalLM
 
 from helpers.byte_level_models import logits, make_model, make_tokenizer
 from helpers.paths import ROOT
-from paced_trl.generation.models import default_device, default_dtype, load_model, load_tokenizer, resolve_model_path
+from paced_trl.generation import models
+from paced_trl.generation.models import (
+    default_device,
+    default_dtype,
+    load_model,
+    load_tokenizer,
+    load_trainable,
+    resolve_model_path,
+)
 
 
 # peft 0.21 asks transformers 5.23 for a property under its old name. Can go with the next peft.
@@ -94,6 +105,32 @@ def test_load_model_is_ready_for_inference(model_directory: Path) -> None:
     assert model.config._name_or_path == str(model_directory)
     torch.testing.assert_close(logits(model), logits(make_model().eval()))
     assert load_model(model_directory, device="cpu", dtype="bfloat16").dtype == torch.bfloat16
+
+
+def test_without_a_launcher_a_model_is_on_one_device(model_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[dict[str, Any]] = []
+    from_pretrained = AutoModelForCausalLM.from_pretrained
+
+    def spy(*args: Any, **options: Any) -> Any:
+        given.append(dict(options))
+        return from_pretrained(*args, **options | {"device_map": None})
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", spy)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 8)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    device = torch.device("cuda", 0)
+    for distributed_type, device_map in (("NO", {"": device}), ("MULTI_GPU", None), ("DEEPSPEED", None)):
+        state = SimpleNamespace(device=device, distributed_type=distributed_type)
+        monkeypatch.setattr(models, "PartialState", lambda state=state: state)
+        models._say_what_is_idle.cache_clear()
+        with pytest.warns(UserWarning, match=r"8 GPUs are visible and 1 is used.*torchrun --nproc_per_node 8"):
+            load_trainable(str(model_directory))
+        assert given[-1]["device_map"] == device_map
+        assert given[-1]["dtype"] == torch.float32
+    # What the caller says holds.
+    load_trainable(str(model_directory), device_map="auto", dtype="bfloat16")
+    assert (given[-1]["device_map"], given[-1]["dtype"]) == ("auto", torch.bfloat16)
 
 
 def test_load_model_puts_an_adapter_on_its_base(adapter_directory: Path, model_directory: Path) -> None:

@@ -514,6 +514,9 @@ def test_impossible_options_and_prompts_are_refused(serve: Callable[..., StubSer
     for options in ({"concurrency": 0}, {"max_failures": 0}, {"batch_size": 0}):
         with pytest.raises(ValueError, match="at least 1"):
             make_generator(server, **options)
+    # A setting of version 0.1 is accepted, and said to do nothing.
+    with pytest.warns(UserWarning, match=r"`backoff` is 0.5 and has no effect"):
+        make_generator(server, backoff=0.5)
     with pytest.raises(ValueError, match="'ids' or 'text'"):
         make_generator(server, prompt_format="chat")
     with pytest.raises(ValueError, match="Prompt 1 has no tokens"):

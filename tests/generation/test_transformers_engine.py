@@ -23,6 +23,7 @@ from paced_trl.generation import transformers_engine
 from paced_trl.generation.attention_cache import cache_argument
 from paced_trl.generation.batching import PromptRow, capacity, per_prompt, split_off
 from paced_trl.generation.completions import Completion, SamplingParameters
+from paced_trl.generation.continuous_batch import _Tensors
 from paced_trl.generation.engines import load_generator
 from paced_trl.generation.seeded_sampling import DrawFromRowStream, row_uniforms
 from paced_trl.generation.transformers_engine import TransformersGenerator
@@ -316,6 +317,22 @@ def test_the_draw_never_takes_a_token_of_probability_zero() -> None:
     assert torch.isfinite(scores.gather(1, drawn[:, None])).all()
 
 
+def test_a_masked_token_is_not_drawn_where_sums_are_not_monotone(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    scores = torch.randn(500, 60).masked_fill(torch.rand(500, 60) < 0.5, -torch.inf)
+    uniforms = torch.rand(500, 1)
+    starts = torch.zeros(500, dtype=torch.long)
+    ids = torch.zeros(500, 0, dtype=torch.long)
+    exact = DrawFromRowStream(uniforms, starts)(ids, scores).argmax(dim=-1)
+    cumsum = torch.Tensor.cumsum
+    # As parallel sums do: off by rounding, here much larger, and not the same way for neighbours.
+    noise = 1e-3 * (torch.arange(60) % 2 * 2 - 1)
+    monkeypatch.setattr(torch.Tensor, "cumsum", lambda self, dim: cumsum(self, dim) + noise)
+    drawn = DrawFromRowStream(uniforms, starts)(ids, scores).argmax(dim=-1)
+    assert torch.isfinite(scores.gather(1, drawn[:, None])).all()
+    assert (drawn == exact).float().mean() > 0.9
+
+
 def test_a_row_has_the_same_numbers_whatever_its_length_limit() -> None:
     long = row_uniforms(PromptRow(0, [1, 2, 3], 0, 1), 7, 1000)
     assert long.dtype == np.float32 and long.min() >= 0 and long.max() < 1
@@ -538,6 +555,26 @@ def test_out_of_memory_halves_the_batch(
     largest = 0
     with pytest.warns(UserWarning, match="Out of memory"), pytest.raises(torch.OutOfMemoryError):
         list(generator(PROMPTS, 4, seed=0))
+
+
+def test_out_of_memory_while_finished_rows_leave_loses_none(
+    make_generator: Callable[..., TransformersGenerator], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"temperature": 3.0, "max_completion_length": 200, "batch_size": 8}
+    expected = dict(make_generator(**options)(PROMPTS, 6, seed=0))
+    keep, num_calls = _Tensors.keep, 0
+
+    def run_out(self: _Tensors, rows: torch.Tensor) -> None:
+        nonlocal num_calls
+        num_calls += 1
+        if num_calls == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        keep(self, rows)
+
+    monkeypatch.setattr(_Tensors, "keep", run_out)
+    with pytest.warns(UserWarning, match="Out of memory with"):
+        assert dict(make_generator(**options)(PROMPTS, 6, seed=0)) == expected
+    assert num_calls > 2
 
 
 def test_batches_keep_to_their_budget() -> None:

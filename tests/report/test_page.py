@@ -257,7 +257,7 @@ def test_an_empty_frontier_is_drawn_without_weights(tmp_path: Path) -> None:
     page = Page(write_report(tmp_path))
     assert (tmp_path / "figures" / "pass_rates.png").exists()
     assert "(ESS)" not in page.text.split("Terms")[1].split("Verdicts")[0]
-    assert "Only 0.0% of the problems are at the frontier" in page.text
+    assert "None of the problems is at the frontier" in page.text
     assert "33.3% unmeasured" in page.text and "no completion has a valid verdict" in page.text
 
 

@@ -204,6 +204,23 @@ def test_a_kill_after_the_last_checkpoint_takes_no_further_step(
     assert same_student(run, finished) and not list(run.glob("checkpoint-5"))
 
 
+class EndAtStep(TrainerCallback):
+    """Ends a run before its last step, as a token budget or forgetting does."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        control.should_training_stop = state.global_step == 2
+
+
+def test_a_run_that_ended_early_takes_no_further_step_after_a_kill(
+    tmp_path: Path, train: Callable[..., Distilled]
+) -> None:
+    train(tmp_path / "run", EndAtStep())
+    run = interrupted_copy(tmp_path / "run", tmp_path / "killed", last=2)
+    distilled = train(run, EndAtStep())
+    assert [entry["step"] for entry in distilled.log_history if "loss" in entry] == [1, 2]
+    assert same_student(run, tmp_path / "run")
+
+
 def test_without_a_whole_checkpoint_the_run_begins_anew(
     finished: Path, tmp_path: Path, train: Callable[..., Distilled]
 ) -> None:
@@ -397,6 +414,8 @@ def test_sigterm_ends_training_with_a_checkpoint_from_which_it_goes_on_exactly(
     class Terminate(TrainerCallback):
         def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if state.global_step == 1:
+                # The scheduler's, and the launcher's that passes it on.
+                os.kill(os.getpid(), signal.SIGTERM)
                 os.kill(os.getpid(), signal.SIGTERM)
 
     before = signal.getsignal(signal.SIGTERM)

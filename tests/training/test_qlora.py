@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 from collections.abc import Callable
@@ -75,13 +76,14 @@ def make(models: Path) -> Callable[..., tuple[PacedConfig, ModelConfig]]:
 
 
 class StopAt(TrainerCallback):
-    """Ends training after a step, as a kill would."""
+    """Ends training after the checkpoint of a step, as a kill would."""
 
     def __init__(self, step: int) -> None:
         self.step = step
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        control.should_training_stop = state.global_step >= self.step
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step >= self.step:
+            raise KeyboardInterrupt
 
 
 def quantized(trainer: PacedTrainer) -> list[torch.nn.Module]:
@@ -153,7 +155,8 @@ def test_a_run_saves_its_adapter_and_goes_on_from_a_checkpoint(make: Callable[..
             last = models / run / "checkpoint-2"
             if max_steps == 2:
                 trainer.add_callback(StopAt(2))
-            trainer.train(resume_from_checkpoint=str(last) if last.exists() else None)
+            with contextlib.suppress(KeyboardInterrupt):
+                trainer.train(resume_from_checkpoint=str(last) if last.exists() else None)
         losses[run] = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     assert losses["whole"] == pytest.approx(losses["stopped"], rel=1e-5) and len(losses["whole"]) == 4
     args, model_args = make("saved")

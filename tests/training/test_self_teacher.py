@@ -245,7 +245,7 @@ def test_teachers_that_cannot_be_had_are_refused(tmp_path: Path, settings: dict[
 def test_a_privileged_context_that_leaves_no_room_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="positions of the student as its teacher, with `privileged_context`"):
         make_trainer(
-            tmp_path, peft=True, own_teacher=False, dataset=with_context("x" * 240), self_distillation="base", **SELF
+            tmp_path, peft=True, own_teacher=False, dataset=with_context("x" * 250), self_distillation="base", **SELF
         )
 
 
