@@ -48,6 +48,7 @@ VARIANTS = {
         *("--save_total_limit", "2", "--apply_weights", "sampling", "--refresh", "estimate", "--refresh_steps", "3"),
         *("--refresh_num_generations", "2"),
     ),
+    "one checkpoint, ended by a token budget": ("--save_total_limit", "1", "--token_budget", "1000"),
     "all checkpoints, LoRA": ("--use_peft", "true", "--refresh", "never", "--save_steps", "1"),
 }
 
