@@ -157,7 +157,7 @@ class SamplingArguments(Settings):
     chat_template_kwargs: dict[str, Any] | str | None = setting(
         None, "Options of the chat template, e.g. '{\"enable_thinking\": false}'."
     )
-    seed: int = setting(42, "Seed of all draws.", at_least=0)
+    seed: int = setting(42, "Seed of all draws.", at_least=0, at_most=2**32 - 1)
 
 
 # The built-in verifiers, and what each compares a completion with. `NAME` is the class `NameCheck` of

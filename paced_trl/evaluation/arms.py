@@ -9,11 +9,12 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..names import check_plain_name, nearest_name
 from ..setting_checks import Settings
+from ..settings import setting
 
 
 if TYPE_CHECKING:
@@ -85,56 +86,41 @@ class ComparisonArguments(Settings):
 
     _argument_group_name: ClassVar[str] = "comparison"
 
-    arms: list[str] = field(
-        default_factory=list,
-        metadata={
-            "help": "Names of presets, e.g. `uniform paced`, or name and the settings it changes, e.g. "
-            '\'{"mine": {"weight_beta": 2.0}, "uniform": {}}\'. The base student, `base`, is always one. '
-            f"Default: {', '.join(DEFAULT_ARMS)}.",
-            "unchecked": True,
-        },
+    arms: list[str] = setting(
+        [],
+        "Names of presets, e.g. `uniform paced`, or name and the settings it changes, e.g. "
+        '\'{"mine": {"weight_beta": 2.0}, "uniform": {}}\'. The base student, `base`, is always one. '
+        f"Default: {', '.join(DEFAULT_ARMS)}.",
+        unchecked=True,
     )
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Seeds each arm is trained with."})
-    learning_rates: list[float] = field(
-        default_factory=list,
-        metadata={"help": "Train every arm with each of these rates, as arms ARM@RATE: a grid to choose a rate from."},
+    seeds: list[int] = setting([0, 1, 2], "Seeds each arm is trained with.", at_least=0, at_most=2**32 - 1)
+    learning_rates: list[float] = setting(
+        [], "Train every arm with each of these rates, as arms ARM@RATE: a grid to choose a rate from.", more_than=0
     )
-    select_on: str | None = field(
-        default=None,
-        metadata={
-            "help": "With several learning_rates, the name of one of eval_sets on which each arm's best rate is "
-            "chosen; the tables compare these on the other sets."
-        },
+    select_on: str | None = setting(
+        None,
+        "With several learning_rates, the name of one of eval_sets on which each arm's best rate is chosen; the "
+        "tables compare these on the other sets.",
     )
-    count_estimation: bool = field(
-        default=False,
-        metadata={
-            "help": "Whether the tokens of estimating pass rates are part of the token_budget, and of the curves, of "
-            "arms that use them."
-        },
+    count_estimation: bool = setting(
+        False,
+        "Whether the tokens of estimating pass rates are part of the token_budget, and of the curves, of arms that "
+        "use them.",
     )
-    control: str = field(default="uniform", metadata={"help": "Arm that the others are compared with."})
-    curve_points: int = field(
-        default=4,
-        metadata={
-            "help": "Evaluations of each arm while it trains, evenly spaced, for learning curves; 0 for none. They "
-            "are not part of an arm's time and tokens."
-        },
+    control: str = setting("uniform", "Arm that the others are compared with.")
+    curve_points: int = setting(
+        4,
+        "Evaluations of each arm while it trains, evenly spaced, for learning curves; 0 for none. They are not part "
+        "of an arm's time and tokens.",
+        at_least=0,
     )
-    num_curve_generations: int = field(
-        default=2, metadata={"help": "Completions per held-out problem in those evaluations."}
-    )
+    num_curve_generations: int = setting(2, "Completions per held-out problem in those evaluations.", at_least=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         by_name = named_arms(self.arms)
         if len(set(self.seeds)) != len(self.seeds) or not self.seeds:
             raise ValueError(f"`seeds` is {self.seeds}; give at least one, and each once.")
-        if self.curve_points < 0 or self.num_curve_generations < 1:
-            raise ValueError(
-                f"`curve_points` is {self.curve_points} and `num_curve_generations` is {self.num_curve_generations}; "
-                "give 0 or more points with 1 or more generations each."
-            )
         if self.learning_rates:
             by_name = {
                 f"{name}@{rate:g}": {**settings, "learning_rate": rate}
