@@ -7,7 +7,7 @@ import inspect
 import operator
 import sys
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from enum import Enum
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -58,12 +58,12 @@ def check_settings(settings: Any) -> None:
         if f.metadata.get("unchecked"):
             continue
         if any(f.name in inspect.get_annotations(c) for c in type(settings).__mro__ if _is_own(c)):
-            _check_value(f.name, value, hints[f.name])
+            check_value(f.name, value, hints[f.name])
             _check_range(f.name, value, f.metadata)
         elif type(value).__module__ in ("builtins", "datetime") and not _is_default(f, value):
             if f.name == "fsdp" and isinstance(value, (bool, list)):
                 continue  # of which its annotation says nothing
-            _check_value(f.name, value, hints[f.name])
+            check_value(f.name, value, hints[f.name])
             choices = {"choices": list(f.metadata["choices"])} if "choices" in f.metadata else {}
             _check_range(f.name, value, choices | _INHERITED.get(f.name, {}))
 
@@ -84,7 +84,7 @@ def check_setting(kind: type, name: str, value: Any) -> None:
     if isinstance(value, str) and str not in kinds and {int, float} & set(kinds):
         with contextlib.suppress(ValueError):
             value = int(value) if int in kinds else float(value)
-    _check_value(name, value, hint)
+    check_value(name, value, hint)
     _check_range(name, value, field.metadata)
 
 
@@ -92,8 +92,8 @@ def _is_own(declaring: type) -> bool:
     return not declaring.__module__.startswith(("trl.", "transformers.", "builtins"))
 
 
-def _check_value(name: str, value: Any, hint: Any) -> None:
-    """Refuse a value that is not of the annotated type."""
+def check_value(name: str, value: Any, hint: Any) -> None:
+    """Refuse a value that is not of the annotated type; the error names the setting and what it may be."""
     kinds = get_args(hint) if isinstance(hint, types.UnionType) or get_origin(hint) is Union else (hint,)
     if value is None and type(None) in kinds:
         return
@@ -106,9 +106,11 @@ def _check_value(name: str, value: Any, hint: Any) -> None:
     for kind in kinds:
         if get_origin(kind) is Literal and any(value == c and type(value) is type(c) for c in get_args(kind)):
             return
+        if get_origin(kind) is Sequence and isinstance(value, (list, tuple)):
+            return
         if get_origin(kind) is list and isinstance(value, (list, tuple)):
             for item in value:
-                _check_value(name, item, *get_args(kind))
+                check_value(name, item, *get_args(kind))
             return
         if get_origin(kind) is dict and isinstance(value, dict):
             return
@@ -138,6 +140,8 @@ def _in_words(kind: Any) -> str:
         return "one of " + ", ".join(repr(choice) for choice in get_args(kind))
     if get_origin(kind) is list:
         return f"a list, each {_in_words(get_args(kind)[0])}"
+    if get_origin(kind) is Sequence:
+        return "a list"
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", dict: "a mapping"}
     return words.get(get_origin(kind) or kind, str(kind))
 
@@ -151,7 +155,7 @@ def _check_range(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
     }
     choices = metadata.get("choices")
     if choices is not None and value is not None and value not in choices:
-        _check_value(name, value, Literal[tuple(choices)])
+        check_value(name, value, Literal[tuple(choices)])
     for number in value if isinstance(value, (list, tuple)) else [value]:
         for rule, holds in comparisons.items():
             if number is not None and rule in metadata and not holds(number, metadata[rule]):

@@ -35,11 +35,12 @@ def as_mapping(value: dict[str, Any] | str | None, setting: str) -> dict[str, An
     if value is None or isinstance(value, dict):
         return value or {}
     try:
-        return dict(json.loads(value))
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"`{setting}` is {value!r}, which is no JSON object ({error}). Write '{{\"key\": value}}'."
-        ) from error
+        mapping, reason = json.loads(value), ""
+    except (ValueError, RecursionError) as error:
+        mapping, reason = None, f" ({error})"
+    if not isinstance(mapping, dict):
+        raise ValueError(f"`{setting}` is {value!r}, which is no JSON object{reason}. Write '{{\"key\": value}}'.")
+    return mapping
 
 
 def require_model(name_or_path: str | None, setting: str = "model_name_or_path") -> str:

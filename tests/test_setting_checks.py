@@ -18,7 +18,14 @@ from paced_trl.commands.early_checks import _own_settings
 from paced_trl.commands.exits import clean_exit
 from paced_trl.commands.parsing import parse
 from paced_trl.setting_checks import check_setting, check_settings
-from paced_trl.settings import EstimationArguments, ModelArguments, PlanArguments, ProblemArguments, SamplingArguments
+from paced_trl.settings import (
+    EstimationArguments,
+    ModelArguments,
+    PlanArguments,
+    ProblemArguments,
+    SamplingArguments,
+    as_mapping,
+)
 
 
 @pytest.mark.parametrize(
@@ -149,3 +156,9 @@ def test_a_number_too_large_for_a_library_is_one_line(capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit), clean_exit("test"):
         raise OverflowError("Python int too large to convert to C long")
     assert capsys.readouterr().err.startswith("paced-trl test: error: ")
+
+
+@pytest.mark.parametrize("text", ["[1]", "[[1, 2]]", "3", "null", "{", "nonsense", "", "[" * 5000])
+def test_a_mapping_as_text_is_a_json_object(text: str) -> None:
+    with pytest.raises(ValueError, match=r"`engine_kwargs` is .*which is no JSON object"):
+        as_mapping(text, "engine_kwargs")

@@ -168,14 +168,25 @@ def named_arms(given: Sequence[str] | Mapping[str, dict[str, Any] | None] | str)
     one, or that mapping as JSON, alone or as the only element.
     """
     given = [given] if isinstance(given, str) else given
-    if not isinstance(given, Mapping):
-        if len(given) == 1 and given[0].lstrip().startswith("{"):
-            given = _from_json(given[0])
-        else:
-            for name in given:
-                if list(given).count(name) > 1:
-                    raise ValueError(f"`arms` has {name!r} more than once. Name each arm once.")
-            given = dict.fromkeys(given or DEFAULT_ARMS)
+    if isinstance(given, (list, tuple)) and len(given) == 1 and str(given[0]).lstrip().startswith("{"):
+        try:
+            given = json.loads(given[0])
+        except ValueError as error:
+            raise ValueError(
+                f"`arms` is {given[0]!r}, which is no JSON object ({error}). Write names, or '{{\"name\": {{}}}}'."
+            ) from error
+    if isinstance(given, (list, tuple)) and all(isinstance(name, str) for name in given):
+        for name in given:
+            if given.count(name) > 1:
+                raise ValueError(f"`arms` has {name!r} more than once. Name each arm once.")
+        given = dict.fromkeys(given or DEFAULT_ARMS)
+    if not isinstance(given, Mapping) or not all(
+        isinstance(name, str) and isinstance(settings, (dict, type(None))) for name, settings in given.items()
+    ):
+        raise ValueError(
+            f"`arms` is {str(given)[:200]}, which is neither a list of names nor a mapping of names to settings. "
+            "Write `[uniform, paced]`, or `{mine: {weight_beta: 2.0}, uniform: {}}`."
+        )
     arms = {name: PRESETS.get(name, {}) | (settings or {}) for name, settings in given.items() if name != BASE}
     for name, settings in arms.items():
         check_plain_name(name, "arms")
@@ -187,15 +198,6 @@ def named_arms(given: Sequence[str] | Mapping[str, dict[str, Any] | None] | str)
                 'settings, e.g. \'{"my_arm": {"weight_beta": 2.0}}\'.'
             )
     return arms
-
-
-def _from_json(text: str) -> dict[str, dict[str, Any] | None]:
-    try:
-        return dict(json.loads(text))
-    except ValueError as error:
-        raise ValueError(
-            f"`arms` is {text!r}, which is no JSON object ({error}). Write names, or '{{\"name\": {{}}}}'."
-        ) from error
 
 
 def arm_config(args: PacedConfig, settings: dict[str, Any], output_dir: str) -> PacedConfig:

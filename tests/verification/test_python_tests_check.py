@@ -252,7 +252,7 @@ def test_root_may_not_do_without_namespaces() -> None:
     ("options", "message"),
     [
         ({}, "executes programs that a model wrote. Set its option `allow_code_execution: true`"),
-        ({"allow_code_execution": "yes"}, "Set its option `allow_code_execution: true`"),
+        ({"allow_code_execution": "yes"}, "`allow_code_execution` is .yes., but it must be true or false"),
         ({"allow_code_execution": True, "isolation": "docker"}, "`isolation` must be .* not 'docker'"),
         ({"allow_code_execution": True, "time_limit": 0}, "`time_limit` must be in"),
         ({"allow_code_execution": True, "float_tolerance": -1}, "`float_tolerance` must be a finite number"),
