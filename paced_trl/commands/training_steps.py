@@ -11,6 +11,7 @@ from transformers import TrainerCallback
 
 from ..estimation.pass_rates import read_pass_rates
 from ..estimation.references import generate_references, judge_references
+from ..generation.engines import closing_generator
 from ..problems import ProblemSet
 from ..processes import Processes
 from ..publishing.provenance import PROVENANCE, write_provenance
@@ -68,15 +69,16 @@ def with_references(recipe: Recipe, problems: Dataset, verifier: Verifier | None
             f"`kl` is {args.kl!r}, which trains on references; the data have none, and without a `verifier` the "
             "teacher's completions cannot be checked. Set `verifier`, or name a column with `--reference_column`."
         )
-    references = generate_references(
-        ProblemSet(problems, recipe.prompt_settings),
-        recipe.teacher(),
-        verifier,
-        store=recipe.reference_store,
-        num_attempts=recipe.references.num_reference_attempts,
-        unsolved=recipe.references.unsolved,
-        seed=args.seed,
-    )
+    with closing_generator(recipe.teacher(prompts=problems["prompt"])) as teacher:
+        references = generate_references(
+            ProblemSet(problems, recipe.prompt_settings),
+            teacher,
+            verifier,
+            store=recipe.reference_store,
+            num_attempts=recipe.references.num_reference_attempts,
+            unsolved=recipe.references.unsolved,
+            seed=args.seed,
+        )
     if Processes.current().is_main:
         references.to_parquet(recipe.reference_store.with_suffix(".parquet"))
     return references
@@ -96,7 +98,7 @@ def check_self_distillation(recipe: Recipe, problems: Dataset, verifier: Verifie
         return
     sample = sample_self_teacher(
         problems,
-        recipe.student,
+        lambda prompts: recipe.student(prompts=prompts),
         verifier,
         student=str(recipe.model.model_name_or_path),
         template=args.privileged_template,

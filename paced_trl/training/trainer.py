@@ -322,9 +322,11 @@ class PacedTrainer(TeacherStatesTrainer):
         assert self.refresh is not None
         student = self.accelerator.unwrap_model(self.model)
         step = self.state.global_step
-        if self.refresh.estimate_if_due(
-            self._measured_problems, student, self._tokenizer, step=step, switch=self._switch
-        ):
+        with self.accelerator.autocast():  # in the precision of the loss, prefill and decoding alike
+            is_new = self.refresh.estimate_if_due(
+                self._measured_problems, student, self._tokenizer, step=step, switch=self._switch
+            )
+        if is_new:
             self.problem_weights = self.refresh.weights(self.problem_weights)
         if not self.refresh.pass_rates.num_observed:
             return inputs
