@@ -50,7 +50,13 @@ def run(arguments: Sequence[str]) -> None:
     from ..training.run import Distilled
     from .estimation_steps import describe_pass_rates, estimate_student
     from .evaluation_steps import curve_settings, evaluate_sets
-    from .training_steps import check_self_distillation, shared_tokens, train_student, training_problems
+    from .training_steps import (
+        check_self_distillation,
+        has_own_pass_rates,
+        shared_tokens,
+        train_student,
+        training_problems,
+    )
 
     recipe.comparison.complete(args, arms_so_far(output_dir))
     check_selection(recipe.comparison.select_on, list(recipe.eval_sets()))
@@ -61,11 +67,12 @@ def run(arguments: Sequence[str]) -> None:
         check_run(args, recipe.model_config, problems)
         held_out = recipe.validation_problems(problems)
         curve = curve_settings(recipe, verifier, by_set)
-        table = estimate_student(recipe, problems, verifier)
         processes = Processes.current()
-        processes.wait()
-        if processes.is_main:
-            print(describe_pass_rates(recipe, problems, table))
+        if not has_own_pass_rates(recipe, problems):
+            table = estimate_student(recipe, problems, verifier)
+            processes.wait()
+            if processes.is_main:
+                print(describe_pass_rates(recipe, problems, table))
         data = training_problems(recipe, problems, verifier)
         check_self_distillation(recipe, data, verifier)
 

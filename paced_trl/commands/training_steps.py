@@ -28,9 +28,7 @@ from .recipe import Recipe
 def training_problems(recipe: Recipe, problems: Dataset, verifier: Verifier | None) -> Dataset:
     """Join what training needs to the problems: measured pass rates, and references where a stage trains on them."""
     path = recipe.pass_rates
-    own = [name for name in ("problem_weight", "pass_rate", "num_passed") if getattr(recipe.data, f"{name}_column")]
-    has_own = own or {"problem_weight", "pass_rate", "num_passed"} & set(problems.column_names)
-    if own or (has_own and recipe.published_pass_rates is None and not path.exists()):
+    if has_own_pass_rates(recipe, problems):
         problems = with_prior_features(recipe, problems)
     elif recipe.published_pass_rates is not None or path.exists():
         if recipe.published_pass_rates is not None:
@@ -51,6 +49,15 @@ def training_problems(recipe: Recipe, problems: Dataset, verifier: Verifier | No
     if "dataset" in recipe.training.completion_sources:
         problems = with_references(recipe, problems, verifier)
     return problems
+
+
+def has_own_pass_rates(recipe: Recipe, problems: Dataset) -> bool:
+    """Return whether problems are weighted by columns of the data: named by a setting, or there and none measured."""
+    columns = ("problem_weight", "pass_rate", "num_passed")
+    if any(getattr(recipe.data, f"{name}_column") for name in columns):
+        return True
+    is_measured = recipe.published_pass_rates is not None or recipe.pass_rates.exists()
+    return not is_measured and bool(set(columns) & set(problems.column_names))
 
 
 def with_references(recipe: Recipe, problems: Dataset, verifier: Verifier | None) -> Dataset:
