@@ -52,6 +52,7 @@ def run(arguments: Sequence[str]) -> None:
     from .evaluation_steps import curve_settings, evaluate_sets
     from .training_steps import (
         check_self_distillation,
+        fit_exponents,
         has_own_pass_rates,
         shared_tokens,
         train_student,
@@ -81,7 +82,8 @@ def run(arguments: Sequence[str]) -> None:
         paying = []
         for name, settings in recipe.comparison.settings_by_arm.items():
             arm = arm_config(args, settings, str(output_dir))
-            budget_of(arm, counted)  # refused before the first arm trains
+            budget_of(arm, counted)  # refused before the first arm trains, as are exponents that cannot be fitted
+            fit_exponents(recipe, arm, data)
             paying += [name] if counted and pays_for_estimation(arm) else []
 
         def train(settings: dict[str, Any], directory: Path) -> Distilled:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,9 +12,11 @@ from transformers import TrainerCallback
 
 from ..estimation.pass_rates import read_pass_rates
 from ..estimation.references import generate_references, judge_references
+from ..evaluation.diagnosis import with_fitted_exponents
 from ..problems import ProblemSet
 from ..processes import Processes
 from ..publishing.provenance import PROVENANCE, write_provenance
+from ..settings import FITTED
 from ..store.store import PassRateStore
 from ..training.config import PacedConfig
 from ..training.dataset import with_pass_rates
@@ -116,6 +119,20 @@ def check_self_distillation(recipe: Recipe, problems: Dataset, verifier: Verifie
     check_self_teacher(sample, force=recipe.references.force)
 
 
+def fit_exponents(recipe: Recipe, args: PacedConfig, problems: Dataset) -> PacedConfig:
+    """Return settings whose exponents are numbers; the arms and seeds of a comparison share one fit."""
+    if FITTED not in (args.weight_alpha, args.weight_beta):
+        return args
+    seed = args.seed
+    args = with_fitted_exponents(
+        dataclasses.replace(args, beta=None, seed=recipe.training.seed),
+        recipe.model_config,
+        problems,
+        output_dir=recipe.output_dir,
+    )
+    return dataclasses.replace(args, beta=None, seed=seed)
+
+
 def train_student(
     recipe: Recipe,
     args: PacedConfig,
@@ -127,6 +144,7 @@ def train_student(
     may_extend: bool = False,
 ) -> Distilled:
     """Distill with these settings, those of the recipe or of one arm, and record where the run comes from."""
+    args = fit_exponents(recipe, args, problems)
     distilled = distill(
         args,
         recipe.model_config,

@@ -18,7 +18,7 @@ from trl import DistillationConfig
 
 from ..generation.models import four_bit_settings
 from ..setting_checks import check_settings
-from ..settings import DROPPED_SETTINGS, as_mapping, setting
+from ..settings import DROPPED_SETTINGS, as_mapping, number_or_1, setting
 from ..weighting.weights import check_replay
 from .paced_settings import JudgingSettings, RefreshSettings, ScheduleSettings, TeacherSettings, WeightSettings
 from .schedule import JSD_COEFFICIENT, completion_source_for, stages
@@ -43,9 +43,10 @@ class PacedConfig(
             `"beta"` weights problem i by `p_i^weight_alpha * (1 - p_i)^weight_beta` with its pass rate p_i,
             `"uniform"` weights all problems alike (the control), `"hard_filter"` gives weight to pass rates within
             `weight_band` only.
-        weight_alpha (`float`, *optional*, defaults to `1.0`):
-            Exponent of the pass rate.
-        weight_beta (`float`, *optional*, defaults to `1.0`):
+        weight_alpha (`float` or `"fitted"`, *optional*, defaults to `1.0`):
+            Exponent of the pass rate. `"fitted"` is for `paced-trl train` and `compare`, which replace it by the best
+            exponent for the gradients' signal-to-noise ratio ([`with_fitted_exponents`]); the trainer wants a number.
+        weight_beta (`float` or `"fitted"`, *optional*, defaults to `1.0`):
             Exponent of the failure rate. `weight_beta > weight_alpha` favours harder problems: the kernel peaks at
             `weight_alpha / (weight_alpha + weight_beta)`.
         weight_estimator (`str`, *optional*, defaults to `"plugin"`):
@@ -198,8 +199,8 @@ class PacedConfig(
         """The arguments of [`problem_weights`] that these settings mean."""
         return {
             "kind": self.weighting,
-            "weight_alpha": self.weight_alpha,
-            "weight_beta": self.weight_beta,
+            "weight_alpha": number_or_1(self.weight_alpha),
+            "weight_beta": number_or_1(self.weight_beta),
             "estimator": self.weight_estimator,
             "gate": self.weight_gate,
             "band": tuple(self.weight_band),

@@ -56,7 +56,9 @@ def main() -> None:
         lambda: chain(rng, rng.choices(range(1, MAX_LENGTH + 1), LENGTH_WEIGHTS)[0]), POOL_SIZE, taken
     )
     sampling = SamplingParameters(max_completion_length=16)
-    student = load_generator("transformers", model_name_or_path=str(DEMO / "student"), sampling=sampling, batch_size=512)
+    student = load_generator(
+        "transformers", model_name_or_path=str(DEMO / "student"), sampling=sampling, batch_size=512
+    )
     with load_verifier("exact") as verifier:
         table = estimate_pass_rates(
             [vars(problem) for problem in pool], student, verifier, store=args.store, num_generations=NUM_GENERATIONS
