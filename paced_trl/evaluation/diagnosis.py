@@ -217,15 +217,15 @@ def with_fitted_exponents(
     if not wanted:
         return args
     if args.weighting != "beta":
-        return replace(args, beta=None, **dict.fromkeys(wanted, 1.0))
+        numbers: dict[str, Any] = dict.fromkeys(wanted, 1.0)
+        return replace(args, beta=None, **numbers)
     what = f"`{'` and `'.join(wanted)}` cannot be fitted"
     if "problem_weight" in dataset.column_names:
         raise ValueError(f"{what}: the problems bring weights of their own, `problem_weight`. Leave one of them out.")
     run = Path(str(args.output_dir))
     try:
         result = diagnose(replace(args, beta=None, output_dir=str(output_dir or run)), model_args, dataset)
-        numbers = [None if value == FITTED else float(value) for value in given.values()]
-        a, b, explained = result.best_exponents(*numbers)
+        a, b, explained = result.best_exponents(*(None if v == FITTED else float(v) for v in given.values()))
     except ValueError as error:
         raise ValueError(f"{what}. {error} Or give numbers, e.g. 1 and 1.") from error
     finally:

@@ -376,7 +376,9 @@ class PacedTrainer(TeacherStatesTrainer):
     def _compute_loss(self, unwrapped_student: Any, inputs: dict[str, Any], num_items_in_batch: Any) -> Any:
         kl = self.current_kl
         self.beta = JSD_COEFFICIENT.get(kl, 0.0)
-        divergence = WeightedDivergence(inputs["row_weight"], inputs["completion_mask"], kl, self._vocab_size)
+        divergence = WeightedDivergence(
+            inputs["row_weight"], inputs["completion_mask"], kl, self._vocab_size, inputs["completion_ids"]
+        )
         with divergence.patched():
             outputs = super()._compute_loss(unwrapped_student, inputs, num_items_in_batch)
         assert divergence.divergence_sums is not None
