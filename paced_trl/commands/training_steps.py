@@ -23,6 +23,7 @@ from ..training.config import PacedConfig
 from ..training.dataset import MIN_TEACHER_ATTEMPTS, with_pass_rates
 from ..training.preflight.self_teacher import check_self_teacher, sample_self_teacher
 from ..training.run import Distilled, distill
+from ..training.teacher_prompt import teacher_prompt
 from ..training.trainer import PacedTrainer
 from ..verification.verifier import Verifier
 from .estimation_steps import published_pass_rates, warn_of_other_sampling, with_prior_features
@@ -112,9 +113,11 @@ def check_self_distillation(recipe: Recipe, problems: Dataset, verifier: Verifie
             stacklevel=2,
         )
         return
+    contexts = zip(problems["prompt"], problems["privileged_context"], strict=True)
+    taught = [teacher_prompt(prompt, context, args.privileged_template) for prompt, context in contexts]
     sample = sample_self_teacher(
         problems,
-        lambda prompts: recipe.student(prompts=prompts),
+        lambda: recipe.student(prompts=[*problems["prompt"], *taught]),
         verifier,
         student=str(recipe.model.model_name_or_path),
         template=args.privileged_template,

@@ -14,19 +14,11 @@ from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from transformers import ProcessorMixin
 
 from ..generation.batching import PromptRow
 from ..generation.completions import SamplingParameters
 from ..generation.transformers_engine import TransformersGenerator
 from .config import PacedConfig
-
-
-def can_roll_out(student: Any, processing_class: Any) -> bool:
-    """Return whether the engine has all that TRL's `generate` does for a student: no images, no learned prompts."""
-    # Prompts that PEFT learns are put before the others in its own `forward`.
-    learns_prompts = hasattr(student, "get_base_model") and student.active_peft_config.is_prompt_learning
-    return not learns_prompts and not isinstance(processing_class, ProcessorMixin)
 
 
 class Rollouts:

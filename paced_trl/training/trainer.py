@@ -32,6 +32,7 @@ import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
 from torch.utils.data import Sampler
+from transformers import ProcessorMixin
 
 from ..problems import with_reference_texts
 from ..progress import FirstSamples
@@ -51,7 +52,7 @@ from .monitoring.validation import RETENTION, StopAtForgetting, Validation, chec
 from .preflight.before_loading import check_before_loading
 from .problem_sampler import FrontierSampler, ResumableRepeatSampler, draw_batch, rows_with_weight
 from .refresh import STATE_FILE, Refresh, refresh_in_force
-from .rollouts import Rollouts, can_roll_out
+from .rollouts import Rollouts
 from .schedule import JSD_COEFFICIENT, KL, METRICS, completion_source_for, kl_at_step, stages, switch_step
 from .teacher_prompt import with_shuffled_context
 from .teacher_trainer import TeacherStatesTrainer
@@ -176,7 +177,8 @@ class PacedTrainer(TeacherStatesTrainer):
             **kwargs,
         )
         self._rollouts = None
-        if rollout_engine_in_force(args) == "paced" and can_roll_out(self.model, self.processing_class):
+        # Of prompts with images the engine knows nothing.
+        if rollout_engine_in_force(args) == "paced" and not isinstance(self.processing_class, ProcessorMixin):
             self._rollouts = Rollouts(args, self._tokenizer, self.eos_token_ids, self.accelerator)
         self._logs |= {name: deque(maxlen=self._logs["prompt"].maxlen) for name in EXTRA_COLUMNS}
         self.clock = TrainingClock()

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, PromptTuningConfig
+from peft import LoraConfig
 from transformers import LogitsProcessorList
 from trl import ModelConfig
 
 from helpers.tiny_models import build_tiny_model, build_tiny_tokenizer
-from helpers.training import CPU, PROMPTS, logged, passes_by_text, problems
+from helpers.training import CPU, ESTIMATE, PROMPTS, logged, passes_by_text, problems
 from paced_trl import PacedConfig, PacedTrainer, Verdict
 from paced_trl.generation.completions import SamplingParameters
 from paced_trl.generation.seeded_sampling import sampling_processors
@@ -31,6 +31,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "gpt2": {},
     "mamba": {},  # no cache whose rows can be moved
 }
+ENDS = [1, *range(50, 90)]
 LORA = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False)
 
 
@@ -62,7 +63,9 @@ def test_the_likeliest_completions_are_those_of_trl_s_path(
 
 
 def test_a_prompt_runs_once_for_its_completions(make_trainer: Callable) -> None:
-    trainer = make_trainer(kl="reverse", num_train_generations=4, max_completion_length=12)
+    student = build_tiny_model(seed=0)
+    student.generation_config.eos_token_id = ENDS
+    trainer = make_trainer(kl="reverse", num_train_generations=4, max_completion_length=12, student=student)
     shapes: list[tuple[int, ...]] = []
     embedding = trainer.model.get_input_embeddings()
     embedding.register_forward_hook(lambda module, args, output: shapes.append(tuple(args[0].shape)))
@@ -70,8 +73,6 @@ def test_a_prompt_runs_once_for_its_completions(make_trainer: Callable) -> None:
     assert shapes[:2] == [(3, 7), (12, 1)]  # the last token of a prompt runs with its completions
     assert shapes[-1][0] < 12  # finished rows have left
     assert len({tuple(ids) for ids in made[:4]}) > 1
-    eos_id = trainer.processing_class.eos_token_id
-    assert all(len(ids) == 12 or ids[-1] == eos_id for ids in made) and all(eos_id not in ids[:-1] for ids in made)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +89,7 @@ def test_the_distribution_drawn_from_is_trl_s(make_trainer: Callable, sampling: 
     trainer = make_trainer(kl="reverse", **sampling)
     torch.manual_seed(1)
     ids, scores = torch.randint(4, 100, (3, 5)), 3 * torch.randn(3, 100)
-    theirs = trainer.model._get_logits_processor(trainer.generation_config, input_ids_seq_length=5, prompt_ids=ids)
+    theirs = trainer.model._get_logits_processor(trainer.generation_config, input_ids_seq_length=5)
     zeros = torch.zeros(3, dtype=torch.long)
     ours = sampling_processors(SamplingParameters.of(trainer.args), torch.zeros(3, 6), zeros, zeros + 5)
     torch.testing.assert_close(LogitsProcessorList(ours[:-1])(ids, scores), theirs(ids, scores.clone()))
@@ -96,11 +97,11 @@ def test_the_distribution_drawn_from_is_trl_s(make_trainer: Callable, sampling: 
 
 def test_every_stop_token_of_the_student_ends_a_completion(make_trainer: Callable) -> None:
     student = build_tiny_model(seed=0)
-    student.generation_config.eos_token_id = [build_tiny_tokenizer().eos_token_id, *range(50, 90)]
+    student.generation_config.eos_token_id = ENDS
     trainer = make_trainer(kl="reverse", max_completion_length=32, student=student)
     made = completed(trainer, PROMPTS)
     ends = {ids[-1] for ids in made if len(ids) < 32}
-    assert ends & set(range(50, 90)) and ends <= set(trainer.eos_token_ids)
+    assert len(ends) > 1 and ends <= {*ENDS} == {*trainer.eos_token_ids}
     assert not any(set(ids[:-1]) & set(trainer.eos_token_ids) for ids in made)
 
 
@@ -126,9 +127,11 @@ def test_completions_are_those_that_estimate_draws_from_the_trained_weights(
 
 def test_a_prompt_that_comes_again_gets_another_completion(make_trainer: Callable) -> None:
     trainer = make_trainer(kl="reverse", max_completion_length=8)
+    trainer.model.train()
     made = completed(trainer, ["1+2=", "3+4=", "1+2="])
     assert made[0] != made[2] and completed(trainer, ["1+2=", "3+4=", "1+2="]) == made
     trainer.model.eval()
+    trainer.get_eval_dataloader(problems())
     first, second = completed(trainer, ["1+2="]), completed(trainer, ["1+2="])
     assert first != second
     trainer.get_eval_dataloader(problems())
@@ -143,6 +146,18 @@ def test_bf16_reaches_prefill_and_decoding_of_an_adapter(make_trainer: Callable)
         lambda module, args, output: seen.add((output.shape[1] > 1, output.dtype))  # prefill or not
     )
     completed(trainer, PROMPTS)
+    assert seen == {(True, torch.bfloat16), (False, torch.bfloat16)}
+
+
+def test_bf16_reaches_re_estimations_of_an_adapter(make_trainer: Callable) -> None:
+    settings = ESTIMATE | {"bf16": True, "kl": "forward", "max_steps": 4}
+    settings["trainer_kwargs"] = {"peft_config": LORA, "verifier": passes_by_text}
+    trainer = make_trainer(**settings)
+    seen: set[tuple[bool, torch.dtype]] = set()
+    trainer.model.get_base_model().model.layers[0].mlp.register_forward_hook(
+        lambda module, args, output: None if torch.is_grad_enabled() else seen.add((output.shape[1] > 1, output.dtype))
+    )
+    trainer.train()
     assert seen == {(True, torch.bfloat16), (False, torch.bfloat16)}
 
 
@@ -232,13 +247,6 @@ def test_what_the_engine_cannot_do_is_left_to_trl_or_refused(
     if reason is not None:
         with pytest.raises(ValueError, match=f"`rollout_engine` is 'paced', and {reason}.*Leave `rollout_engine` out"):
             PacedConfig(**shared, rollout_engine="paced")
-
-
-def test_learned_prompts_are_left_to_trl(make_trainer: Callable) -> None:
-    config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
-    trainer = make_trainer(kl="reverse", trainer_kwargs={"peft_config": config})
-    assert trainer._rollouts is None
-    assert len(completed(trainer, ["1+2=", "3="])) == 2
 
 
 def test_a_run_of_an_earlier_version_goes_on_with_trl_s_generation(

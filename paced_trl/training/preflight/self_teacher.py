@@ -19,7 +19,7 @@ import numpy as np
 from datasets import Dataset
 
 from ...estimation.pass_rates import estimate_pass_rates
-from ...generation.completions import Generator, Prompt
+from ...generation.completions import Generator
 from ...generation.engines import closing_generator
 from ...processes import Processes
 from ...run_directory import write_json
@@ -70,7 +70,7 @@ class SelfTeacherSample:
 
 def sample_self_teacher(
     problems: Dataset,
-    load: Callable[[list[Prompt]], Generator],
+    load: Callable[[], Generator],
     verifier: VerifierLike,
     *,
     student: str,
@@ -85,7 +85,7 @@ def sample_self_teacher(
     Args:
         problems (`datasets.Dataset`): Training problems with `privileged_context`; of their pass rates, where there
             are any, the student's mean@1 is made.
-        load (`Callable`): Makes the student for some prompts; not called where the sample is in `store` already.
+        load (`Callable[[], Generator]`): Makes the student; not called where the sample is in `store` already.
         verifier ([`Verifier`] or callable): Judges the completions.
         student (`str`): The student's name, under which the sample is kept.
         template (`str`): The `privileged_template`.
@@ -113,7 +113,7 @@ def sample_self_teacher(
     sides = {"student": (problems, store / "student"), "teacher": (taught, store / "teacher")}
     options: dict[str, Any] = {"num_generations": 1, "seed": seed, "progress": False}
     rates, lengths, first = {}, {}, {}
-    with closing_generator(load([*problems["prompt"], *prompts])) as generator:
+    with closing_generator(load()) as generator:
         for side, (rows, path) in sides.items():
             table = estimate_pass_rates(rows, generator, verifier, store=path, **options)
             rates[side] = pass_rates(table["num_passed"], table["num_valid"])
