@@ -28,7 +28,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from datasets import Dataset
@@ -133,7 +133,7 @@ def run_side(side: str, kl: KL, steps: int, cache: str | None = None) -> dict[st
     return {"seconds": statistics.median(times.seconds[_WARM_UP:]), "peak_mb": peak / 1024, "losses": losses}
 
 
-def run_rollouts(engine: str, steps: int) -> dict[str, float]:
+def run_rollouts(engine: Literal["paced", "trl"], steps: int) -> dict[str, float]:
     """Train a few steps on completions of spread lengths; return tokens per second of generating, and of the steps."""
     spent = {"seconds": 0.0, "tokens": 0}
     student, teacher = build_model(0, 4, 4_000), build_model(1, 4, 4_000)
@@ -183,7 +183,7 @@ def compare_rollouts(pairs: int, steps: int, output: Path | None) -> None:
     run_rollouts("trl", 1)  # what the first run of a process compiles and loads
     measured = []
     for _ in range(pairs):
-        measured.append({engine: run_rollouts(engine, steps) for engine in ("trl", "paced")})
+        measured.append({"trl": run_rollouts("trl", steps), "paced": run_rollouts("paced", steps)})
         print({engine: {k: round(v, 1) for k, v in side.items()} for engine, side in measured[-1].items()}, flush=True)
     summary = {}
     for name in ("generated_per_second", "trained_per_second"):

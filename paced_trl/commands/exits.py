@@ -55,11 +55,11 @@ def _what_would_fit(arguments: Sequence[str]) -> str:
 
         recipe = Recipe.parse("plan", arguments, description="")
         recipe.plan.num_problems = recipe.plan.num_problems or 1
-        recipe.plan.card = torch.cuda.mem_get_info()[1] / 2**30
+        recipe.plan.card = round(torch.cuda.mem_get_info()[1] / 2**30)
         made = what_would_fit(planned_run(recipe))
     except (Exception, SystemExit):  # settings of another command, models that are not on this disk
         return "`paced-trl plan` with the same file says what takes the memory, and what to change."
-    counted = f"By `paced-trl plan`, a card of {recipe.plan.card:.0f} GB"
+    counted = f"By `paced-trl plan`, a card of {recipe.plan.card} GB"
     if made is None:
         return f"{counted} is too small for these models whatever is changed: take smaller ones, or a larger card."
     if not made:
