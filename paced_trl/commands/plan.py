@@ -17,7 +17,8 @@ Say what a run will take, item by item, whether it fits a card, and what to chan
   paced-trl plan --config X.yaml --card 24 --output_dir runs/mine --prompt_tokens 400
 
 Of models only their config.json is read. Memory is counted on the real modules, run without contents (within 15 % of
-what was measured on CPUs; no GPU was at hand). Hours are given where you give the rates that you measured.
+what was measured on CPUs; no GPU was at hand). Hours are given where you give the rates that you measured, or the
+file that scripts/check_gpu.py wrote on that card.
 """
 
 
@@ -28,7 +29,7 @@ def run(arguments: Sequence[str]) -> None:
 
     from ..generation.models import resolve_model_path
     from ..training.memory import config_key
-    from ..training.plan import RunShape, report
+    from ..training.plan import RunShape, report, with_measured_rates
 
     args, model = recipe.training, recipe.model_config
 
@@ -53,7 +54,7 @@ def run(arguments: Sequence[str]) -> None:
         num_problems=_count_problems(recipe),
         writes_references="dataset" in args.completion_sources and recipe.data.reference_column is None,
     )
-    print(report(shape))
+    print(report(with_measured_rates(shape)))
 
 
 def _count_problems(recipe: Recipe) -> int:
