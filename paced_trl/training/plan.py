@@ -299,7 +299,7 @@ def with_measured_rates(shape: RunShape) -> RunShape:
     has_teacher = shape.teacher is not None and figures_of_shape(shape.teacher) == rates.get("teacher")
     if "training" in rates and has_teacher and shape.model_args.use_peft:
         found["trained_tokens_per_second"] = rates["training"]
-    missing = {name: rate for name, rate in found.items() if getattr(shape.plan, name) is None}
+    missing: dict[str, Any] = {name: rate for name, rate in found.items() if getattr(shape.plan, name) is None}
     return dataclasses.replace(shape, plan=dataclasses.replace(shape.plan, **missing))
 
 
