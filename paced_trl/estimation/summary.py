@@ -15,6 +15,7 @@ import numpy as np
 
 from ..store.counts import verdict_totals
 from ..store.shards import VERDICTS
+from ..text import in_percent
 from ..weighting.allocation import attainable_error, kernel_settings, weight_error
 from ..weighting.counts import Counts, Floats, bin_labels, frontier_shares, pass_rate_bins
 from ..weighting.prior_features import fit_feature_prior
@@ -134,11 +135,6 @@ def summarize_pass_rates(table: Dataset) -> str:
     advice = [frontier_advice(shares), *verdict_advice(verdicts)]
     lines += [f"\nWarning: {text}" for text in advice if text is not None]
     return "\n".join(lines)
-
-
-def in_percent(share: float) -> str:
-    """Return a share in per cent; "none" where there is none, so that 0.0% is never read for it."""
-    return "none" if share == 0 else "< 0.1%" if share < 0.0005 else f"{share:.1%}"
 
 
 def _column(table: Dataset, name: str) -> Counts:

@@ -25,9 +25,18 @@ from rich.markup import escape
 from rich.text import Text
 
 from ..evaluation.comparison import BASE
-from ..evaluation.tables import as_rich, comparison_rows, describe, evaluation_rows, share
+from ..evaluation.tables import (
+    as_rich,
+    comparison_rows,
+    curve_rows,
+    describe,
+    describe_curve_rows,
+    describe_power_rows,
+    evaluation_rows,
+    power_rows,
+)
 from ..store.store import VERDICTS
-from ..text import printable
+from ..text import in_percent, printable
 from ..weighting.weights import effective_sample_size
 from .contents import RunContents, read_run
 from .figures import TrainingWeights, report_figures, training_weights
@@ -127,6 +136,18 @@ def result_rows(contents: RunContents) -> list[dict[str, str]]:
     return rows
 
 
+def _further_tables(contents: RunContents) -> list[tuple[str, str, list[dict[str, str]]]]:
+    """Return what else a comparison says of its arms: a heading, what the columns are, and the rows of each table."""
+    comparison = contents.comparison
+    if comparison is None:
+        return []
+    tables = [
+        ("At equal cost", describe_curve_rows(comparison), curve_rows(comparison)),
+        ("What this comparison could find", describe_power_rows(comparison), power_rows(comparison)),
+    ]
+    return [table for table in tables if table[2]]
+
+
 def static_text(name: str) -> Markup:
     """Return a file of `static/`, to stand in the page as it is."""
     text = importlib.resources.files("paced_trl.report").joinpath("static", name).read_text(encoding="utf-8")
@@ -155,7 +176,7 @@ def _page(contents: RunContents, weights: TrainingWeights | None, figures: list[
     environment.filters["visible"] = visible
     environment.filters["prose"] = _prose
     environment.filters["number"] = _number
-    environment.filters["share"] = share
+    environment.filters["share"] = in_percent
     environment.filters["interval_apart"] = _interval_apart
     environment.filters["setting"] = lambda value: value if isinstance(value, str) else json.dumps(value, default=str)
     common, by_run = settings_of(contents)
@@ -183,6 +204,7 @@ def _page(contents: RunContents, weights: TrainingWeights | None, figures: list[
         warnings=warnings_of(contents),
         figures=figures,
         rows=result_rows(contents),
+        further_tables=_further_tables(contents),
         verdicts=VERDICTS,
         verdict_counts=verdict_counts(contents),
         arm_colors=arm_colors(contents.arms),
