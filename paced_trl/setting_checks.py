@@ -90,7 +90,12 @@ def _check_range(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
         _check_value(name, value, Literal[tuple(choices)])
     for number in value if isinstance(value, (list, tuple)) else [value]:
         for rule, holds in comparisons.items():
-            if number is not None and rule in metadata and not holds(number, metadata[rule]):
+            if (
+                number is not None
+                and not isinstance(number, str)
+                and rule in metadata
+                and not holds(number, metadata[rule])
+            ):
                 raise ValueError(f"`{name}` is {value!r}, but it must be {rule.replace('_', ' ')} {metadata[rule]:g}.")
 
 

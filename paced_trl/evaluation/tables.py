@@ -148,7 +148,11 @@ def describe_power_rows(comparison: Comparison) -> str:
 
 def shared_costs(comparison: Comparison) -> str:
     """Say what was generated once for all arms; empty if nothing was."""
-    whose = {"estimation": "by the student for pass rates", "references": "by the teacher for references"}
+    whose = {
+        "estimation": "by the student for pass rates",
+        "references": "by the teacher for references",
+        "teacher_pass_rates": "by the teacher for its own pass rates",
+    }
     parts = [f"{count:,} tokens {whose[what]}" for what, count in comparison.shared_tokens.items() if count]
     return f"Once for all arms: {', '.join(parts)}." if parts else ""
 

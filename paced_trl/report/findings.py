@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..estimation.advice import frontier_advice, verdict_advice
-from ..evaluation.comparison import BASE
+from ..evaluation.comparison import BASE, POWER_DIFFERENCES, Comparison
 from ..evaluation.differences import Difference, compare_runs, mean_over_runs
 from ..evaluation.evaluation import Evaluation
 from ..evaluation.tables import describe
@@ -121,6 +121,8 @@ def findings(contents: RunContents) -> list[str]:
     sentences = []
     for eval_set in contents.eval_sets:
         by_arm = contents.evaluations[eval_set]
+        if contents.comparison is not None:
+            sentences.append(what_could_be_found(contents.comparison, eval_set))
         if len(by_arm) > 2 or (len(by_arm) > 1 and BASE not in by_arm):
             sentences.append(best_arm(by_arm, eval_set))
         if BASE in by_arm and len(by_arm) > 1:
@@ -149,6 +151,23 @@ def best_arm(by_arm: Mapping[str, list[Evaluation]], eval_set: str) -> str:
     return (
         f"On {eval_set}, no arm can be called best: {leader} has the highest {mean}, but its difference to "
         f"{closest} {reason}."
+    )
+
+
+def what_could_be_found(comparison: Comparison, eval_set: str) -> str:
+    """Say how small a difference to the control each arm's comparison could have found; empty below two seeds."""
+    powers = {arm: power for arm in comparison.arms() if (power := comparison.power(arm, eval_set)) is not None}
+    if not powers:
+        return ""
+    parts = []
+    for arm, power in powers.items():
+        size = POWER_DIFFERENCES[0]
+        seeds = power.seeds_for(size)
+        more = "needs more problems" if seeds is None else f"takes {seeds} seed{'s' if seeds > 1 else ''}"
+        parts.append(f"{arm} from {power.smallest_difference():.3f} (one of {size:g} {more})")
+    return (
+        f"On {eval_set}, these seeds and problems show a difference to {comparison.control} with a probability of "
+        f"80 %: {listed(parts)}. Smaller ones may be there unseen."
     )
 
 
