@@ -25,16 +25,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from ..evaluation.comparison import BASE
-from ..evaluation.tables import (
-    as_rich,
-    comparison_rows,
-    curve_rows,
-    describe,
-    describe_curve_rows,
-    describe_power_rows,
-    evaluation_rows,
-    power_rows,
-)
+from ..evaluation.tables import as_rich, comparison_rows, describe, evaluation_rows
 from ..store.store import VERDICTS
 from ..text import in_percent, printable
 from ..weighting.weights import effective_sample_size
@@ -136,18 +127,6 @@ def result_rows(contents: RunContents) -> list[dict[str, str]]:
     return rows
 
 
-def _further_tables(contents: RunContents) -> list[tuple[str, str, list[dict[str, str]]]]:
-    """Return what else a comparison says of its arms: a heading, what the columns are, and the rows of each table."""
-    comparison = contents.comparison
-    if comparison is None:
-        return []
-    tables = [
-        ("At equal cost", describe_curve_rows(comparison), curve_rows(comparison)),
-        ("What this comparison could find", describe_power_rows(comparison), power_rows(comparison)),
-    ]
-    return [table for table in tables if table[2]]
-
-
 def static_text(name: str) -> Markup:
     """Return a file of `static/`, to stand in the page as it is."""
     text = importlib.resources.files("paced_trl.report").joinpath("static", name).read_text(encoding="utf-8")
@@ -204,7 +183,6 @@ def _page(contents: RunContents, weights: TrainingWeights | None, figures: list[
         warnings=warnings_of(contents),
         figures=figures,
         rows=result_rows(contents),
-        further_tables=_further_tables(contents),
         verdicts=VERDICTS,
         verdict_counts=verdict_counts(contents),
         arm_colors=arm_colors(contents.arms),
