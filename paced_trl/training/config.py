@@ -18,7 +18,7 @@ from trl import DistillationConfig
 
 from ..generation.models import four_bit_settings
 from ..setting_checks import check_settings
-from ..settings import DROPPED_SETTINGS, as_mapping, number_or_1, setting
+from ..settings import DROPPED_SETTINGS, FITTED, as_mapping, number_or_1, setting
 from ..weighting.weights import check_replay
 from .paced_settings import JudgingSettings, RefreshSettings, ScheduleSettings, TeacherSettings, WeightSettings
 from .schedule import JSD_COEFFICIENT, completion_source_for, stages
@@ -302,6 +302,11 @@ def _check_switch_step(kl_switch: float) -> None:
 
 def _check_weights(config: PacedConfig) -> None:
     check_replay(config.weighting, config.replay_share)
+    if FITTED in (config.weight_alpha, config.weight_beta) and config.weight_estimator == "unbiased":
+        raise ValueError(
+            "`weight_estimator` is 'unbiased', which needs whole-numbered exponents, and one is 'fitted', which is a "
+            "fraction. Use 'plugin' or 'posterior', or give whole numbers."
+        )
     if config.replay_share and config.weighting == "teacher_gate":
         raise ValueError(
             f"`replay_share` is {config.replay_share}, and `weighting` is 'teacher_gate', which does not know what "
