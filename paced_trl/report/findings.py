@@ -121,12 +121,12 @@ def findings(contents: RunContents) -> list[str]:
     sentences = []
     for eval_set in contents.eval_sets:
         by_arm = contents.evaluations[eval_set]
-        if contents.comparison is not None:
-            sentences.append(what_could_be_found(contents.comparison, eval_set))
         if len(by_arm) > 2 or (len(by_arm) > 1 and BASE not in by_arm):
             sentences.append(best_arm(by_arm, eval_set))
         if BASE in by_arm and len(by_arm) > 1:
             sentences.append(against(by_arm, f"On {eval_set}"))
+        if contents.comparison is not None:
+            sentences.append(what_could_be_found(contents.comparison, eval_set))
     for eval_set in contents.retention_sets:
         by_arm = contents.evaluations[eval_set]
         sentences.append(against(by_arm, f"On {eval_set}, which no arm trains on"))
