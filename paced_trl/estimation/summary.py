@@ -6,7 +6,6 @@ Makes text and the numbers in it; when a share calls for advice is in `advice.py
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -63,7 +62,8 @@ class Precision:
             f"The weights, whose mean is 1, are off by about {self.weight_error:.2f} ({self.estimator} estimate, root "
             "mean square)"
         )
-        if not math.isfinite(self.plugin_weight_error) or self.plugin_weight_error > _MAX_ERROR:
+        is_the_same = self.saved_share == 0 and self.estimator == "plugin"
+        if is_the_same or not self.plugin_weight_error <= _MAX_ERROR:
             return f"{spent}{exact}."
         return (
             f"{spent}{exact}; plug-in estimates with {self.fixed_generations} completions each would be by "

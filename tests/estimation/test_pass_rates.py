@@ -507,7 +507,12 @@ def test_the_summary_gives_advice(table: Dataset, advice: str) -> None:
 @pytest.mark.parametrize(
     ("error", "plugin", "said"),
     [
-        (0.314, 0.402, "off by about 0.31 (plugin estimate, root mean square); plug-in estimates with 2 completions"),
+        (
+            0.314,
+            0.402,
+            "off by about 0.31 (posterior estimate, root mean square); plug-in estimates with 2 completion",
+        ),
+        (0.314, 0.402, "off by about 0.31 (plugin estimate, root mean square)."),
         (0.314, math.inf, "off by about 0.31 (plugin estimate, root mean square)."),
         (0.314, 32409.91, "off by about 0.31 (plugin estimate, root mean square)."),
         (math.inf, 32409.91, "Too few completions to estimate how exact the weights are: take more generations."),
@@ -515,7 +520,7 @@ def test_the_summary_gives_advice(table: Dataset, advice: str) -> None:
     ],
 )
 def test_the_error_of_the_weights_is_said_in_words_or_not_at_all(error: float, plugin: float, said: str) -> None:
-    text = str(Precision(16, 2.0, 0.0, 80, 2, error, plugin, "plugin"))
+    text = str(Precision(16, 2.0, 0.0, 80, 2, error, plugin, "posterior" if "posterior" in said else "plugin"))
     assert said in text and "inf" not in text and "nan" not in text and "32409" not in text
     assert text.startswith("16 completions, 80 tokens: 2.00 a problem, as many as 2 each\n")
 
