@@ -6,7 +6,6 @@ import logging
 import os
 import sys
 import warnings
-from typing import Any
 
 from ..progress import clear_bars
 
@@ -42,7 +41,9 @@ class _Form(logging.Formatter):
         return f"{_WORDS.get(record.levelno, '')}{super().format(record)}"
 
 
-def _as_text(message: Warning | str, *_: Any) -> str:
+def _as_text(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
     _start_a_line()
     return f"Warning: {message}\n"
 
