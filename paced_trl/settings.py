@@ -371,6 +371,9 @@ class PlanArguments(Settings):
     trained_tokens_per_second: float | None = setting(
         None, "Tokens that training takes in a second on that card, prompts included, as you measured.", more_than=0
     )
+    measured_rates: str | None = setting(
+        None, "Both rates from the file that scripts/check_gpu.py wrote on that card for this run's models."
+    )
     completion_share: float = setting(
         0.5, "Mean length of completions, as a share of max_completion_length.", more_than=0, at_most=1
     )

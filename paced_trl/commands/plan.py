@@ -22,16 +22,17 @@ Say what a run will take, item by item, whether it fits a card, and what to chan
   paced-trl plan --config X.yaml --card 24 --output_dir runs/mine --prompt_tokens 400
 
 Of models only their config.json is read. Memory is counted on the real modules, run without contents (within 15 % of
-what was measured on CPUs; no GPU was at hand). Hours are given where you give the rates that you measured.
+what was measured on CPUs; no GPU was at hand). Hours are given where you give the rates that you measured, or the
+file that scripts/check_gpu.py wrote on that card.
 """
 
 
 def run(arguments: Sequence[str]) -> None:
     """Parse, count, print."""
     recipe = Recipe.parse("plan", arguments, description=_DESCRIPTION)
-    from ..training.plan import report
+    from ..training.plan import report, with_measured_rates
 
-    print(report(planned_run(recipe)))
+    print(report(with_measured_rates(planned_run(recipe))))
 
 
 def planned_run(recipe: Recipe) -> RunShape:

@@ -206,7 +206,7 @@ def train_student(
     )
     if Processes.current().is_main and not (distilled.path / PROVENANCE).exists():
         measuring = ("num_generations", "allocation", "target_error", "pass_rates")
-        teaching = ("num_reference_attempts", "unsolved")
+        teaching = ("references", "num_reference_attempts", "unsolved")
         write_provenance(
             distilled.path,
             student=recipe.model.model_name_or_path,

@@ -108,7 +108,7 @@ def problem_gradients(trainer: PacedTrainer, path: Path, *, size: int = DEFAULT_
         vectors[:] = np.nan  # to do
     model.train()
     batch_size = trainer.args.per_device_train_batch_size
-    bar = tqdm(total=len(dataset), desc="Gradients", unit="problem", disable=not progress)
+    bar = tqdm(total=len(dataset), desc="Gradients", unit="problem", disable=None if progress else True)
     for start in range(0, len(dataset), batch_size):
         rows = range(start, min(start + batch_size, len(dataset)))
         if np.isnan(vectors[rows]).any():

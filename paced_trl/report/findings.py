@@ -18,6 +18,7 @@ from ..evaluation.evaluation import Evaluation
 from ..evaluation.tables import describe
 from ..store.counts import verdict_totals
 from ..store.store import VERDICTS
+from ..text import in_percent
 from ..training.in_words import SCHEDULE_NAMES
 from ..weighting.counts import FrontierShares, frontier_shares
 from .contents import RunContents
@@ -120,12 +121,12 @@ def findings(contents: RunContents) -> list[str]:
     sentences = []
     for eval_set in contents.eval_sets:
         by_arm = contents.evaluations[eval_set]
-        if contents.comparison is not None:
-            sentences.append(what_could_be_found(contents.comparison, eval_set))
         if len(by_arm) > 2 or (len(by_arm) > 1 and BASE not in by_arm):
             sentences.append(best_arm(by_arm, eval_set))
         if BASE in by_arm and len(by_arm) > 1:
             sentences.append(against(by_arm, f"On {eval_set}"))
+        if contents.comparison is not None:
+            sentences.append(what_could_be_found(contents.comparison, eval_set))
     for eval_set in contents.retention_sets:
         by_arm = contents.evaluations[eval_set]
         sentences.append(against(by_arm, f"On {eval_set}, which no arm trains on"))
@@ -179,7 +180,9 @@ def warnings_of(contents: RunContents) -> list[str]:
     if shares is not None and (advice := frontier_advice(shares)):
         notes.append(advice)
     if shares is not None and shares.unmeasured:
-        notes.append(f"{shares.unmeasured:.1%} of the training problems have no valid verdict and are not trained on.")
+        notes.append(
+            f"{in_percent(shares.unmeasured)} of the training problems have no valid verdict and are not trained on."
+        )
     for what, counts in verdict_counts(contents).items():
         notes += verdict_advice(counts, f" ({what})")
     if contents.comparison is not None and len({run.seed for run in contents.comparison.runs if run.arm != BASE}) == 1:
