@@ -294,7 +294,7 @@ def with_measured_rates(shape: RunShape) -> RunShape:
     found: dict[str, float] = {}
     by_rows = {int(rows): rate for rows, rate in rates.get("generating", {}).items()}
     if by_rows:
-        most = shape.estimation.generation_batch_size
+        most = shape.estimation.generation_batch_size or max(by_rows)
         found["tokens_per_second"] = by_rows[max((rows for rows in by_rows if rows <= most), default=min(by_rows))]
     has_teacher = shape.teacher is not None and figures_of_shape(shape.teacher) == rates.get("teacher")
     if "training" in rates and has_teacher and shape.model_args.use_peft:
