@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..settings import require_model
 from . import run_command
 from .recipe import Recipe
+
+
+if TYPE_CHECKING:
+    from ..training.plan import RunShape
 
 
 _DESCRIPTION = """\
@@ -25,11 +30,18 @@ file that scripts/check_gpu.py wrote on that card.
 def run(arguments: Sequence[str]) -> None:
     """Parse, count, print."""
     recipe = Recipe.parse("plan", arguments, description=_DESCRIPTION)
+    from ..training.plan import report, with_measured_rates
+
+    print(report(with_measured_rates(planned_run(recipe))))
+
+
+def planned_run(recipe: Recipe) -> RunShape:
+    """Return what there is to count of a recipe's run; reads the configurations of its models."""
     from transformers import AutoConfig
 
     from ..generation.models import resolve_model_path
     from ..training.memory import config_key
-    from ..training.plan import RunShape, report, with_measured_rates
+    from ..training.plan import RunShape
 
     args, model = recipe.training, recipe.model_config
 
@@ -43,7 +55,7 @@ def run(arguments: Sequence[str]) -> None:
     if args.self_distillation == "none":
         name = require_model(args.teacher_model_name_or_path, "teacher_model_name_or_path")
         teacher = config_of(name, args.teacher_model_revision)
-    shape = RunShape(
+    return RunShape(
         student=config_of(require_model(model.model_name_or_path), model.model_revision),
         teacher=teacher,
         args=args,
@@ -54,7 +66,6 @@ def run(arguments: Sequence[str]) -> None:
         num_problems=_count_problems(recipe),
         writes_references="dataset" in args.completion_sources and recipe.data.reference_column is None,
     )
-    print(report(with_measured_rates(shape)))
 
 
 def _count_problems(recipe: Recipe) -> int:
