@@ -24,7 +24,7 @@ DECIMAL_COMMA = re.compile(r"-?\d+,\d{1,2}")  # one number or two
 # Letters that mean prose rather than a product of variables.
 _WORD = re.compile(
     r"(?<![\\A-Za-z])(?!(?:sin|cos|tan|cot|sec|csc|log|exp|sqrt|min|max|gcd|lcm|mod)(?![A-Za-z]))"
-    r"(?:[A-Za-z]{3,}|an|as|at|be|by|do|if|in|is|it|no|of|on|or|so|to|we|am|pm|cm|mm|km|kg|mg|ft|hr)(?![A-Za-z])"
+    r"(?:[A-Za-z]{3,}|(?i:an|as|at|be|by|do|he|if|in|is|it|no|of|on|or|so|to|we)|am|pm|cm|mm|km|kg|mg|ft|hr)(?![A-Za-z])"
 )
 _SYMBOLS = {
     "\u2212": "-",

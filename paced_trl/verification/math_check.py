@@ -14,7 +14,16 @@ import warnings
 from fractions import Fraction
 from typing import Any, ClassVar, NamedTuple
 
-from .answers import MAX_CACHED_GOLDS, Statement, boxed_answer, final_text, stated_answer, statements
+from .answers import (
+    MAX_CACHED_GOLDS,
+    Statement,
+    boxed_answer,
+    boxed_span,
+    final_text,
+    stated_answer,
+    statements,
+    without_retracted,
+)
 from .check import Check, Row
 from .expressions import (
     DECIMAL_COMMA,
@@ -38,6 +47,8 @@ from .numbers import (
     read_number,
     read_numbers,
     read_one_number,
+    without_explanation,
+    without_remarks,
 )
 from .verdict import Verdict
 
@@ -46,6 +57,8 @@ _WRONG_ANSWER = "-90817263.5"
 _RELATIVE_TOLERANCE = 1e-6  # where a number is irrational
 _PLAIN_FRACTION = re.compile(r"-?\d{1,300}(?:\.\d{0,300}|/[1-9]\d{0,299})?")
 _WORDS = re.compile(r"\$?\\(?:text|textbf|mathrm|mbox)\s?\{([^{}\d\\]{1,100})\}\$?")
+_OPENING = re.compile(r"(?i)\A(?:(?:so|thus|hence)\b[\s:,]{0,4})?(?:(?:[=-]{1,2}>|→|⇒|∴|\\(?:implies|therefore)(?![a-z]))\s{0,4})?")
+_SUM_AT_THE_END = re.compile(r"[-\d.,\s+*/×·÷=()$€£%^]*\Z")
 _NEGATED = re.compile(r"\\neq?(?![A-Za-z])|≠|!=|\\not(?![A-Za-z])|\bnot\b")
 
 
@@ -218,13 +231,16 @@ class MathCheck(Check):
             found = expression(re.sub(r"(?<=[\w$)}])\s(?:and|or)\s(?=[-\w$(\\])", ", ", statement.text))
         is_prose = found is None or (statement.where != "box" and not is_mathematics(found))
         if gold.number is not None:
+            if statement.where != "box":
+                statement = statement._replace(text=without_remarks(statement.text))
+                found = expression(statement.text) if found is not None else None
             number = read_one_number(readable(statement.text))
             if is_prose:
                 return _compared(number, gold.number) if isinstance(number, StatedNumber) else _unread(number)
             side = one_side(statement.text)
             if side is not None:
                 return _compared(side, gold.number)
-            if len(elements(found or "")) > 1 or is_to_be_computed(found or "") or is_equation(found or ""):
+            if re.search(r"\d\s\d", found or "") or len(elements(found or "")) > 1 or is_to_be_computed(found or "") or is_equation(found or ""):
                 return Verdict.FAILED
         if is_prose or found is None:
             return None
@@ -242,9 +258,13 @@ class MathCheck(Check):
 
     def _judge_whole(self, text: str, gold: _Gold) -> Verdict:
         """Judge a text that states its answer nowhere: as a whole, by its last number, or as math-verify finds it."""
-        text = text.strip()
-        if not text:
+        text = _OPENING.sub("", text.strip())
+        if not text or (boxed_span(text) is not None and boxed_answer(text) is None):
             return Verdict.UNPARSEABLE
+        if gold.number is not None:
+            text = without_explanation(text)
+            if not re.search(r"[\\$]", text) and "!" not in gold.text:
+                text = text.rstrip("!")  # no factorial
         found = expression(text) if len(text) <= MAX_LENGTH else None
         if found is not None and is_mathematics(found):
             verdict = self._judge(Statement(text, "clause"), gold)
@@ -256,7 +276,7 @@ class MathCheck(Check):
                 side = read_number(text.rpartition("=")[2])
                 if side is not None:
                     return _compared(side, gold.number)
-            if number is None or is_to_be_computed(text.rstrip(". ").rpartition("\n")[2][-60:]):
+            if number is None or is_to_be_computed(_SUM_AT_THE_END.search(text[-60:])[0]):  # type: ignore[index]
                 return Verdict.FAILED
             if number is False:
                 return Verdict.UNPARSEABLE
@@ -338,7 +358,7 @@ class MathCheck(Check):
 
 
 def _text(completion: str, *, limits: bool) -> str:
-    text = last_part(final_text(completion)).strip()
+    text = without_retracted(last_part(final_text(completion))).strip()
     return bounded(text) if limits else text
 
 
