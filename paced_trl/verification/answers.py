@@ -39,15 +39,20 @@ _END_OF_TURN = re.compile(
 
 IS = r"is|are|was|were|equals|should be|must be|would be|will be|est|ist|lautet|es|é|è"
 _IS_NOT = (
-    r"isn[’']t|aren[’']t|wasn[’']t|won[’']t be|can(?:no|[’'])t be|could(?:n[’']t| not) be|(?:must|should|would|will) not be|"
+    r"isn[’']t|aren[’']t|wasn[’']t|won[’']t be|can(?:no|[’'])t be|"
+    r"could(?:n[’']t| not) be|(?:must|should|would|will) not be|"
     r"n[’']est pas|no es|não é|non è"
 )
 # The word for an answer and what joins it to the answer itself.
 _WORD_FOR_ANSWER = r"(?:answers?|ans|réponse|antwort|respuesta|resposta|risposta|ответ)"
 _JOINED = r"[\"*_\s#]{0,4}(?:[:=→]|\s[-–—](?=\s))"
-_IN_ASIAN = r"(?:答案|答え|正解|解答|정답|답|答)[^。\n0-9A-Z]{0,8}?(?:应该是|应为|就是|[是为為은는は选選]|[:：=])[\s*_:：]{0,4}"
+_IN_ASIAN = (
+    r"(?:答案|答え|正解|解答|정답|답|答)[^。\n0-9A-Z]{0,8}?(?:应该是|"
+    r"应为|就是|[是为為은는は选選]|[:：=])[\s*_:：]{0,4}"
+)
 _CORRECTING = (
-    r"\b(?:wait|actually|sorry|rather|no)[,:…\s-]{1,4}(?:no[,:\s]{1,3})?(?:it|that|this)(?:[’']s|\s(?:is|should be|must be))"
+    r"\b(?:wait|actually|sorry|rather|no)[,:…\s-]{1,4}(?:no[,:\s]{1,3})?(?:it|"
+    r"that|this)(?:[’']s|\s(?:is|should be|must be))"
     r"(?!\s(?:not|wrong|incorrect|false)\b)\s"
 )
 _ANSWER_IS = re.compile(
@@ -63,19 +68,23 @@ _SENTENCE_END = re.compile(r"[.!?;](?=\s|$)|[。！？；]")
 # What follows these explains the answer and is not part of it.
 _REASON = re.compile(
     r"(?i)[,;]?\s(?:since|because|as(?=\s(?:[a-z\d(]))|which|where|given that|due to|for the reason|that is,|i\.e\.)\s"
-    r"|[,，]?(?:因为|因為|なぜなら)|[,;]\s(?:and\s)?not\s|\s(?:rather than|instead of)\s"
+    r"|[,，]?(?:因为|因為|なぜなら)|[,;]?\s[(]?(?:and\s)?not\s|\s(?:rather than|instead of)\s"
 )
-_COMPUTED = re.compile(r"(?i)(\d\s?[-+*/×·÷]\s?\d[^,\n]{0,60}),?\s(?:which\s(?:is|equals|gives|makes|comes to)|or)\s(?=[$€£]?\d)")
+_COMPUTED = re.compile(
+    r"(?i)(\d\s?[-+*/×·÷]\s?\d[^,\n]{0,60}),?\s(?:which\s(?:is|equals|gives|makes|comes to)|or)\s(?=[$€£]?\d)"
+)
 _CORRECTION = re.compile(
-    r"(?i)(?:\bbut|\brather|\binstead|\bit[’']s|\bit is|—|sondern|mais|sino|mas)\s(?!not\b)(?:is\s|it is\s|it[’']s\s)?(.{1,200})"
+    r"(?i)(?:\bbut|\brather|\binstead|\bit[’']s|\bit is|—|sondern|"
+    r"mais|sino|mas)\s(?!not\b)(?:is\s|it is\s|it[’']s\s)?(.{1,200})"
 )
 # Just before an answer: it is said not to be one.
 NEGATION = re.compile(
-    r"(?i)(?:\b(?:not|never|nor|neither|cannot|no longer|isn[’']t|aren[’']t|wasn[’']t|won[’']t|don[’']t|didn[’']t|doesn[’']t|"
+    r"(?i)(?:\b(?:not|never|nor|neither|cannot|no longer|isn[’']t|"
+    r"aren[’']t|wasn[’']t|won[’']t|don[’']t|didn[’']t|doesn[’']t|"
     r"can[’']t|couldn[’']t|doubts?|rather than|"
     r"instead of|(?:anything|all|any) but|other than|different from|except|unlike|excluding|rul(?:e|ed|es|ing) out|"
     r"(?:eliminat|exclud|reject|discard|dismiss)(?:e|es|ed|ing|s)?|whether|if (?:it|this|that|the)|"
-    r"(?:might|may|could|would) (?:think|say|guess|assume|expect)|"
+    r"(?:might|may|could|would) (?:think|guess|assume|expect)|(?:might|may|could) say|"
     r"(?:wrong|incorrect|false)\s(?:answer|option|choice|result|value|one)s?|"
     r"(?<!no\s)(?<!not\s)(?:more|less|greater|fewer|larger|smaller|higher|lower|bigger) than|"
     r"n[’']est pas|no es|não é|non è|nicht|keine?)(?![A-Za-z])|≠|!=|\\neq?(?![A-Za-z])|不是|并非|不等于|不可能是)"
@@ -87,7 +96,8 @@ _SENTENCE_START = re.compile(r"[.!?…;](?=\s)|[。！？；\n]")
 # Just behind an answer: it is said to be wrong.
 DENIAL = re.compile(
     r"(?i)[*_$)}\]]{0,4}\s(?:(?:is|was|are|seems|looks|must be|would be)(?:n[’']t|\s(?:\w{1,12}ly\s)?(?:the\s)?"
-    r"(?:not|wrong|incorrect|false|impossible))|(?:can(?:no|[’'])t|could(?:n[’']t|\snot)) be (?:right|correct|the|true|it))(?!\w)"
+    r"(?:not|wrong|incorrect|false|impossible))|(?:can(?:no|[’'])t|"
+    r"could(?:n[’']t|\snot)) be (?:right|correct|the|true|it))(?!\w)"
 )
 _RETRACTION = re.compile(
     r"(?i)[.?!…,;。？！吗\n—–-][\s*_$\"')\]}…]{0,4}"
@@ -122,7 +132,7 @@ def final_text(completion: str) -> str:
 
 
 def without_retracted(text: str) -> str:
-    """Return a text without the sentences that the next words take back: "It is 42? No.", "42. Wait, that's wrong."."""
+    """Return a text without the sentences that the next words take back: "It is 42? No.", "42. That's wrong."."""
     pieces: list[str] = []
     done = 0
     for match in _RETRACTION.finditer(text):
@@ -141,7 +151,9 @@ def _after_thinking(completion: str) -> str:
         if channels[-1][1] != "final":
             return ""
         completion = completion[channels[-1].end() :]
-    elif _BARE_CHANNEL.match(completion) or completion.lstrip().startswith("analysis") and "assistantfinal" in completion:
+    elif _BARE_CHANNEL.match(completion) or (
+        completion.lstrip().startswith("analysis") and "assistantfinal" in completion
+    ):
         completion = completion.rpartition("assistantfinal")[2] if "assistantfinal" in completion else ""
     end = 0
     for match in _THOUGHT_ENDS.finditer(completion):
@@ -208,7 +220,11 @@ def stated_answer(text: str) -> str | None:
             line = re.split(r'(?<!^)["}]', line, maxsplit=1)[0]
         clause = _SENTENCE_END.split(line, maxsplit=1)[0].strip(MARKUP)
         negated = NEGATION.search(text[max(0, anchor.end() - 90) : anchor.end()])
-        if anchor["not"] or negated or re.match(r"(?i)(?:not|never|neither|nicht|keine?|no longer|n[’']est pas)\b|不是", clause):
+        if (
+            anchor["not"]
+            or negated
+            or re.match(r"(?i)(?:not|never|neither|nicht|keine?|no longer|n[’']est pas)\b|不是", clause)
+        ):
             correction = _CORRECTION.search(clause)
             if correction is None:
                 continue

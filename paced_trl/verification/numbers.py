@@ -53,9 +53,16 @@ _VULGAR = dict(
 )
 
 # What may surround a number without changing it.
-_DELIMITERS = re.compile(r"\\[()\[\]]|\\(?:left|right|displaystyle|textstyle|bf|rm)(?![A-Za-z])|[`~]|\\boxed(?=\{)")
+_DELIMITERS = re.compile(
+    r"\\[()\[\]]|\\(?:left|right|displaystyle|textstyle|bf|rm)(?![A-Za-z])|[`~]|\\boxed(?=\{)|\\(?:text)?color\s?\{\w{1,20}\}"
+)
 _EMPHASIS = re.compile(r"\*{1,3}(?=\S)([^*\n]{1,80})(?<=\S)\*{1,3}")
-_TEXT = re.compile(r"\\(?:text\w{0,6}|mathrm|mathbf|mathsf|mbox|hbox|operatorname)\s?\{([^{}]{0,80})\}")
+_TEXT = re.compile(
+    r"\\(?:text\w{0,6}|math(?:rm|bf|sf|it)|boldsymbol|bm|underline|mbox|hbox|operatorname)\s?\{([^{}]{0,80})\}"
+)
+UNIT_OF_ONE_LETTER = re.compile(
+    r"(?<=[\d})])(?:\\[,;:! ]|~|\s){0,3}\\(?:text|mathrm)\s?\{[\s~]{0,3}[A-Z]\s?\}(?!\s?_)"
+)
 _POWER_OF_UNIT = r"(?:\s?\^\s?\{?\s?-?[1-9]\s?\}?|[²³])?"
 _SHORT_UNIT = (
     r"(?:k?m|[cdmnµμ]m|mi|ft|in|yd|k?g|mg|lbs?|oz|ml|mL|[dc]l|L|hrs?|h|mins?|secs?|s|ms|k?Hz|[kKMG]B|k?W|kWh|k?N|k?J|V|mph|"
@@ -95,12 +102,15 @@ _CONNECTOR = re.compile(
 # What makes a later number the answer in place of the one before: "42, no, 43", "42, but it is 43".
 _CORRECTED = re.compile(
     r"(?i)(?:\s?[A-Za-z°%]{1,24}){0,2}[\s$*_)}]{0,6}[,;.…—–-]{0,4}\s(?:"
-    r"(?:but|although|though)\s(?:it[’']s|it is|the (?:correct|right|actual|real|true|final)\s?(?:answer|one|value)?\s?is)|"
-    r"(?:oh,?\s)?(?:no|wait|sorry|actually|i mean|correction)[,;:…\s-]{1,4}(?:(?:no|wait)[,;:…\s-]{1,4})?(?:it[’']s|it is)?)"
+    r"(?:but|although|though)\s(?:it[’']s|it is|the (?:correct|"
+    r"right|actual|real|true|final)\s?(?:answer|one|value)?\s?is)|"
+    r"(?:oh,?\s)?(?:no|wait|sorry|actually|i mean|"
+    r"correction)[,;:…\s-]{1,4}(?:(?:no|wait)[,;:…\s-]{1,4})?(?:it[’']s|it is)?)"
     r"[\s$*_({\\]{0,6}\Z"
 )
 _REASON_BEHIND = re.compile(
-    r"(?i)\A(?P<head>.{0,80}?\d.{0,40}?)(?:[,;:]?\s(?:[-–—]\s)?(?:(?:because|since|that is|namely)\b|i\.e\.)|:\s(?=[\d(]+\s?[-+*/×]))"
+    r"(?i)\A(?P<head>.{0,80}?\d.{0,40}?)(?:[,;:]?\s(?:[-–—]\s)?(?:(?:because|"
+    r"since|that is|namely)\b|i\.e\.)|:\s(?=[\d(]+\s?[-+*/×]))"
     r"(?P<tail>(?:(?!=|\b(?:so|thus|hence|therefore|get|answer|total)\b).){0,200})\Z"
 )
 _OR = re.compile(r"[,;]?\s{0,3}(?:\\text\s?\{\s{0,3}or\s{0,3}\}|\bor\b)\s{0,3}")
@@ -180,7 +190,9 @@ def _number(match: re.Match[str]) -> StatedNumber | None:
 
 def without_units(text: str) -> str:
     """Return a text without `\\text{...}` around words, delimiters, markup and white space around all of it."""
-    text = _TEXT.sub(lambda match: f" {match[1]}", _DELIMITERS.sub("", _EMPHASIS.sub(r"\1", text)))
+    text = _TEXT.sub(
+        lambda match: f" {match[1]}", UNIT_OF_ONE_LETTER.sub("", _DELIMITERS.sub("", _EMPHASIS.sub(r"\1", text)))
+    )
     text = re.sub(r"(?:\\[,;:!]|\\ |~|\\quad|\s){1,9}", " ", text).strip().strip("\"'*").rstrip(".,;:?*。，； ")
     for _ in range(3):  # brackets around all of it, of one kind
         inner = re.fullmatch(r"\{([^{}]*)\}|\(([^(),]*)\)|\$([^$]+)\$?|\$\$([^$]+)\$\$", text)
@@ -267,7 +279,7 @@ def _is_dismissed(text: str, number: re.Match[str]) -> bool:
 
 
 def without_remarks(text: str) -> str:
-    """Return a text without the brackets that explain the number before them: "18 (9 + 9)", "42 apples (in 3 boxes)"."""
+    """Return a text without the brackets that explain the number before them: "18 (9 + 9)", "42 eggs (in 3 boxes)"."""
 
     def without(remark: re.Match[str]) -> str:
         before = text[max(0, remark.start() - 60) : remark.start()]
@@ -342,7 +354,12 @@ def last_number(text: str) -> StatedNumber | bool | None:
         rest = text[last.end() : last.end() + 40]
         is_last = re.fullmatch(r"(?:[\s\\]{0,3}[A-Za-z]{1,20}){0,2}[\s.!?$*_)}\\\]]{0,8}", rest) is not None
         negated = _is_dismissed(text, before)
-        if link and (link["or"] or (link["and"] and is_last)) and not negated and not _same(_number(before), _number(last)):
+        if (
+            link
+            and (link["or"] or (link["and"] and is_last))
+            and not negated
+            and not _same(_number(before), _number(last))
+        ):
             return None
     return _number(last)
 
