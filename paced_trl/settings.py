@@ -242,14 +242,29 @@ class EstimationArguments(Settings):
     )
 
 
+FITTED = "fitted"
+
+
+def number_or_1(exponent: float | str) -> float:
+    """Return an exponent of the weight as a number: 1, the paper's, until it is fitted."""
+    return 1.0 if isinstance(exponent, str) else exponent
+
+
 @dataclass
 class WeightArguments(Settings):
     """How training will estimate the weights, which adaptive allocation sharpens. Names as in `PacedConfig`."""
 
     _argument_group_name: ClassVar[str] = "problem weights"
 
-    weight_alpha: float = setting(1.0, "Exponent a of the pass rate in p^a (1-p)^b.", at_least=0)
-    weight_beta: float = setting(1.0, "Exponent b of the failure rate in p^a (1-p)^b.", at_least=0)
+    weight_alpha: float | Literal["fitted"] = setting(
+        1.0,
+        "Exponent a of the pass rate in p^a (1-p)^b, or 'fitted': the best one for the signal-to-noise ratio of this "
+        "student's gradients on these problems, as `paced-trl diagnose` estimates it before training; until then 1.",
+        at_least=0,
+    )
+    weight_beta: float | Literal["fitted"] = setting(
+        1.0, "Exponent b of the failure rate in p^a (1-p)^b, or 'fitted', as weight_alpha.", at_least=0
+    )
     weight_estimator: Literal["plugin", "unbiased", "posterior"] = setting(
         "plugin", "How weights are estimated from pass counts."
     )
@@ -264,8 +279,8 @@ class WeightArguments(Settings):
     def weighting_arguments(self) -> dict[str, Any]:
         """The arguments of [`problem_weights`] that these settings mean."""
         return {
-            "weight_alpha": self.weight_alpha,
-            "weight_beta": self.weight_beta,
+            "weight_alpha": number_or_1(self.weight_alpha),
+            "weight_beta": number_or_1(self.weight_beta),
             "estimator": self.weight_estimator,
             "gate": self.weight_gate,
         }

@@ -47,6 +47,7 @@ from ..verification.verifier import Verifier
 from .checkpoints import SAVING, clear_unfinished, full_disk_in_words, newest_whole, step_of, training_alone
 from .config import PacedConfig
 from .monitoring.notes import keeping_warnings
+from .monitoring.training_progress import TrainingProgress
 from .monitoring.validation import VALIDATION
 from .preflight.before_loading import models_of
 from .refresh import refresh_in_force
@@ -251,10 +252,11 @@ def _train(
     trainer = make_trainer(args, model_args, dataset, validation=validation, verifier=verifier, callbacks=[stop])
     if not args.disable_tqdm:
         trainer.remove_callback(ProgressCallback)
-        trainer.add_callback(CompactProgress())
+        trainer.add_callback(TrainingProgress())
     # After the trainer's own, such as its clock.
     for callback in () if callbacks is None else callbacks(trainer):
         trainer.add_callback(callback)
+    was_begun = run.status == "started"
     if is_main:
         run.mark("started")
     # The others look for checkpoints in the directory that the first makes.
@@ -262,6 +264,8 @@ def _train(
     checkpoint = trainer.newest_whole_checkpoint()
     if checkpoint is not None and is_main:
         print(f"Going on from step {step_of(Path(checkpoint))} ({checkpoint}).", flush=True)
+    elif was_begun and is_main:
+        print(f"The run in {run.path} left no whole checkpoint: it starts again from step 0.", flush=True)
     trainer.train(resume_from_checkpoint=checkpoint)
     if stop.stopped:
         # A launcher ends all processes when the first is gone: the checkpoint must be whole by then.
@@ -279,24 +283,6 @@ def _train(
     # Whoever loads the student next must find all of it.
     PartialState().wait_for_everyone()
     return Distilled(run.path, trainer.state.log_history, costs, reused=False)
-
-
-class CompactProgress(ProgressCallback):
-    """transformers' progress bar with a few figures at its end, in place of a line of all of them for every log."""
-
-    _SHOWN = {"loss": "loss", "paced/pass_rate": "pass rate"}
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: Any,
-    ) -> None:
-        figures = {name: f"{logs[key]:.3g}" for key, name in self._SHOWN.items() if logs and key in logs}
-        if state.is_world_process_zero and self.training_bar is not None and figures:
-            self.training_bar.set_postfix(figures)
 
 
 class StopCleanly(TrainerCallback):

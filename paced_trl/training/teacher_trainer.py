@@ -142,6 +142,9 @@ class TeacherStatesTrainer(ResumableTrainer):
         TRL shuffles and splits it along with the rest. `cache_rows` are the rows' numbers in the training set where
         completions are its references. How many tokens the teacher runs on is left in `_num_teacher_tokens`.
         """
+        if self.args.kl == "cross_entropy":
+            self._num_teacher_tokens = torch.tensor(0, device=batch["prompt_mask"].device)
+            return {}
         prompts = self._padded_teacher_prompts(inputs) if self.args.self_distillation != "none" else {}
         cache = None if cache_rows is None else self.teacher_cache
         prompt_mask = prompts.get("teacher_prompt_mask", batch["prompt_mask"])
@@ -219,6 +222,10 @@ class TeacherStatesTrainer(ResumableTrainer):
         model, batch = unwrapped_model, self._loss_inputs
         with ExitStack() as stack:
             if model is self.accelerator.unwrap_model(self.teacher_model):
+                if self.args.kl == "cross_entropy":  # not run: what TRL passes on to the loss is not read
+                    head = model.get_output_embeddings().weight
+                    shape = (len(input_ids), logits_to_keep, head.shape[-1])
+                    return torch.zeros(shape, dtype=head.dtype, device=head.device)
                 if "teacher_hidden_states" in batch:
                     states: torch.Tensor = batch["teacher_hidden_states"]
                     return states

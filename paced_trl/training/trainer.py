@@ -38,6 +38,7 @@ from torch.utils.data import Sampler
 from ..generation.shared_prefill import can_share_prefill, shared_prefill
 from ..problems import with_reference_texts
 from ..progress import FirstSamples
+from ..settings import FITTED
 from ..verification.verdict import Verdict
 from ..verification.verifier import Verifier
 from .config import PacedConfig
@@ -129,6 +130,12 @@ class PacedTrainer(TeacherStatesTrainer):
             needs_reference=needs_reference,
             needs_solution=verifier is not None,
         )
+        if args.weighting == "beta" and FITTED in (args.weight_alpha, args.weight_beta):
+            raise ValueError(
+                f"`weight_alpha` is {args.weight_alpha!r} and `weight_beta` {args.weight_beta!r}, and nothing has "
+                "fitted them: `paced-trl train` and `compare` do it before training, in Python "
+                "`paced_trl.evaluation.with_fitted_exponents`. Or give numbers."
+            )
         self.problem_weights = problem_weights_of(
             train_dataset, prior_features=args.prior_features, **args.weighting_arguments
         )
@@ -369,7 +376,9 @@ class PacedTrainer(TeacherStatesTrainer):
     def _compute_loss(self, unwrapped_student: Any, inputs: dict[str, Any], num_items_in_batch: Any) -> Any:
         kl = self.current_kl
         self.beta = JSD_COEFFICIENT.get(kl, 0.0)
-        divergence = WeightedDivergence(inputs["row_weight"], inputs["completion_mask"], kl, self._vocab_size)
+        divergence = WeightedDivergence(
+            inputs["row_weight"], inputs["completion_mask"], kl, self._vocab_size, inputs["completion_ids"]
+        )
         with divergence.patched():
             outputs = super()._compute_loss(unwrapped_student, inputs, num_items_in_batch)
         assert divergence.divergence_sums is not None

@@ -23,7 +23,7 @@ from ...generation.completions import Generator
 from ...processes import Processes
 from ...run_directory import write_json
 from ...store.store import PassRateStore
-from ...text import one_line
+from ...text import in_percent, one_line
 from ...weighting.counts import pass_rates
 from ..monitoring.advice import MAX_SHARE_OF_FIRST
 from ..teacher_prompt import teacher_prompt
@@ -150,10 +150,10 @@ def check_self_teacher(sample: SelfTeacherSample, *, force: bool = False) -> Non
     """Refuse a self-teacher that passes no more often than the student, unless forced; warn of a wordier one."""
     if sample.teacher <= sample.student and not force:
         raise ValueError(
-            f"With its `privileged_context` the student passes {sample.teacher:.1%} of {sample.num_problems} "
-            f"problems, and {sample.student:.1%} without, so it would learn nothing good from itself. Try another "
-            f"`privileged_template` (now {sample.template!r}) or a context that helps more, or train all the same "
-            "with `--force true`."
+            f"With its `privileged_context` the student passes {in_percent(sample.teacher)} of {sample.num_problems} "
+            f"problems, and {in_percent(sample.student)} without, so it would learn nothing good from itself. Try "
+            f"another `privileged_template` (now {sample.template!r}) or a context that helps more, or train all the "
+            "same with `--force true`."
         )
     if sample.teacher_length > MAX_SHARE_OF_FIRST * sample.student_length:
         warnings.warn(
