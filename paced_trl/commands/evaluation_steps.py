@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..evaluation.evaluation import TRAINING, Evaluation, evaluate_model
 from ..generation.completions import SamplingParameters
+from ..problems import ProblemSet
 from ..processes import Processes
 from ..run_directory import MANIFEST, RunDirectory
 from ..settings import require_model
@@ -62,11 +63,13 @@ def evaluate_sets(
     problems = {
         name: recipe.held_out_problems(held_out[name]) if name in held_out else recipe.problems() for name in sets
     }
+    for name in sets:
+        recipe.check_prompts(problems[name], name_or_path)
     run.mark("started")
     generator = recipe.student(name_or_path)
     results = {
         name: evaluate_model(
-            problems[name],
+            ProblemSet(problems[name], recipe.prompt_settings),
             generator,
             verifier_by_set.get(name, verifier),
             name=name,
