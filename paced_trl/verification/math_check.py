@@ -101,9 +101,12 @@ def states_words(completion: str, solution: Any) -> bool:
     words = _WORDS.fullmatch(str(solution).strip())
     if words is None:
         return False
-    text = last_part(final_text(completion))
-    stated = (stated_answer(text) or text).strip().removesuffix(".")
+    stated = _stated_words(_text(completion, limits=False))
     return " ".join(stated.split()).casefold() == " ".join(words[1].split()).casefold()
+
+
+def _stated_words(text: str) -> str:
+    return (stated_answer(text) or text).strip().removesuffix(".")
 
 
 class MathCheck(Check):
@@ -151,6 +154,10 @@ class MathCheck(Check):
         )
 
     def stated(self, completion: str) -> str | None:
+        words = _stated_words(_text(completion, limits=True))
+        return self._stated_mathematics(completion) or (words if 0 < len(words.split()) <= 3 else None)
+
+    def _stated_mathematics(self, completion: str) -> str | None:
         text = _text(completion, limits=True)
         boxed = boxed_answer(_text(completion, limits=False))
         if boxed is not None and boxed.strip():
@@ -174,7 +181,7 @@ class MathCheck(Check):
 
     def answer(self, completion: str) -> str | None:
         """Return an answer as SymPy writes it, numbers as fractions, so that 1/2 and 0.5 are one answer."""
-        stated = self.stated(completion)
+        stated = self._stated_mathematics(completion)
         number = None if stated is None else read_number(stated)
         if number is not None:
             return f"{number.value}{'%' * number.is_percent}"
