@@ -552,6 +552,8 @@ def run_checks(names: list[str], options: dict[str, Any], seconds: float) -> Ite
                 yield row
             else:
                 limit = CHECKS[row["check"]][1]
+        if is_working:
+            process.join(20)
         process.kill()
         process.join()
     for name in waiting:
