@@ -66,7 +66,11 @@ def test_what_two_processes_do_is_done_once_and_what_one_would_have_done(tmp_pat
     build_tiny_tokenizer().save_pretrained(tmp_path / "teacher")
     gap = [*leave_problems(tmp_path, 80), "--teacher_model_name_or_path", f"{tmp_path}/teacher", "--bf16", "false"]
     gap += ["--num_gap_references", "5", "--max_completion_length", "16"]
-    called = {"evaluate_model": [], "teacher-gap": [*gap, "--output_dir", f"{tmp_path}/two"], **commands}
+    train = ["--config", "recipes/demo/recipe.yaml", "--use_cpu", "true", "--disable_tqdm", "true"]
+    train += ["--weighting", "uniform", "--reference_column", "solution", "--kl", "forward", "--max_steps", "2"]
+    train += ["--per_device_train_batch_size", "4", "--max_problems", "32", "--output_dir", f"{tmp_path}/run"]
+    called = {"evaluate_model": [], "teacher-gap": [*gap, "--output_dir", f"{tmp_path}/two"], "train": train}
+    called |= commands
     with FakeHub().serving() as hub:
         environment = {**ENVIRONMENT, "HF_ENDPOINT": hub.endpoint, "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "0"}
         finished = subprocess.run(
@@ -89,6 +93,9 @@ def test_what_two_processes_do_is_done_once_and_what_one_would_have_done(tmp_pat
     one, two = ((tmp_path / name / "teacher_gap.json").read_text() for name in ("one", "two"))
     assert two == one and json.loads(one)["num_references"] == 5
     assert first.pop("teacher-gap").count("KL(full || 4 bits)") == 1
+    assert first.pop("train").count("Student saved") == 1
+    # Two steps of 4 in each of two processes are half of 32 problems; in one process they were a quarter.
+    assert json.loads((tmp_path / "run/trainer_state.json").read_text())["epoch"] == 0.5
 
     # Not divided: the first process does all of it, and says so.
     assert set(second.values()) == {""} and all(first.values())

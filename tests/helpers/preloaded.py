@@ -1,5 +1,6 @@
 """What processes that tests fork have imported: see `processes.py`."""
 
+import gc
 import os
 
 
@@ -22,3 +23,5 @@ from paced_trl import PacedTrainer, load_generator, load_verifier  # noqa: F401
 
 
 torch.set_num_threads(1)
+# Forked processes neither search nor copy what was there before them.
+gc.freeze()
