@@ -334,8 +334,8 @@ class Recipe:
             model_name_or_path=require_model(name_or_path, setting),
             sampling=SamplingParameters.of(self.sampling),
             chat_template_kwargs=self.chat_template_kwargs,
-            **model_options(engine, options),
-            **{"batch_size": self.estimation.generation_batch_size} | as_mapping(engine_kwargs, "engine_kwargs"),
+            **model_options(engine, options | {"batch_size": self.estimation.generation_batch_size})
+            | as_mapping(engine_kwargs, "engine_kwargs"),
         )
 
     @property
