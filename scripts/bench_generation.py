@@ -220,6 +220,7 @@ def measuring_on_a_clock(model: Any, tokenizer: Any, batch_size: int) -> dict[st
     sampling = SamplingParameters(max_completion_length=most)
     limits = {"batch_size": batch_size, "batch_tokens": 10**9}
     engine = TransformersGenerator(model, tokenizer, sampling, record={}, **limits)
+    engine.context_length = None  # the model does not run
     problems = [{"prompt": prompt, "solution": prompt} for prompt in prompts]
 
     def passed(completions: Any, solutions: Any, **columns: Any) -> list[str]:
@@ -273,14 +274,14 @@ def pairs_of(new: Callable[[], Any], old: Callable[[], Any], num_pairs: int) -> 
 
 
 def shared_beginning(model: Any, tokenizer: Any, num_pairs: int) -> dict[str, Any]:
-    """Prefill of 64 prompts that have 100 tokens in common, and 10 to 30 of their own, one token each."""
+    """Prefill of 16 prompts that have 100 tokens in common, and 10 to 30 of their own, one token each."""
     rng = np.random.default_rng(0)
 
     def words(count: int) -> str:
         return " ".join(f"w{index}" for index in rng.integers(2, 8000, count))
 
     beginning = words(100)
-    prompts = [f"{beginning} {words(int(count))}" for count in rng.integers(10, 31, 64)]
+    prompts = [f"{beginning} {words(int(count))}" for count in rng.integers(10, 31, 16)]
     generator = TransformersGenerator(
         model, tokenizer, SamplingParameters(max_completion_length=1), batch_size=64, record={}
     )

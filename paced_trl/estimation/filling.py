@@ -1,8 +1,8 @@
 """
 Fill a pass-rate store up to a wanted number of generations per problem: the loop under estimation and references.
 
-Problems whose gold is unusable are left out. The generator is asked for the rest at once; while it goes on, what it has
-completed is verified and appended as a shard every few seconds. A kill loses what is newer than the last shard and
+Problems whose gold is unusable are left out. The generator is asked for the rest at once; while it goes on, what it
+has completed is verified and appended as a shard every few seconds. A kill loses what is newer than the last shard and
 nothing else; who calls again gets the rest, and never a completion twice.
 """
 
