@@ -8,6 +8,7 @@ command's result on stdout stays clean.
 from __future__ import annotations
 
 import logging
+import sys
 import textwrap
 import time
 from collections.abc import Mapping
@@ -21,10 +22,23 @@ from .text import printable, shortened
 
 logger = logging.getLogger(__name__)
 
-_SECONDS_BETWEEN_LINES = 30.0
+SECONDS_BETWEEN_LINES = 30.0
 _MAX_SHOWN_CHARACTERS = 2000
 _SOURCES = {"dataset": "a reference of the dataset", "student": "the student's own completion"}
 _shown_examples: set[tuple[str, str]] = set()
+
+
+def clear_bars() -> None:
+    """Clear what tqdm draws on the terminal, so that text starts on its own line; the next step draws it again."""
+    bars = getattr(sys.modules.get("tqdm"), "tqdm", None)
+    for bar in list(getattr(bars, "_instances", ())):
+        bar.clear(nolock=True)
+
+
+def clock(seconds: float) -> str:
+    """Return a time as hours, minutes and seconds."""
+    minutes, left = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{left:02d}"
 
 
 class GenerationProgress:
@@ -47,6 +61,7 @@ class GenerationProgress:
         self._task = self._bar.add_task(description, total=None, rates="")
 
     def __enter__(self) -> GenerationProgress:
+        clear_bars()
         self._bar.start()
         return self
 
@@ -59,6 +74,8 @@ class GenerationProgress:
         """Set how many completions are there and how many there shall be; rates are counted from the first call on."""
         if self._num_new == 0:
             self._started = time.monotonic()
+            if 0 < completed < total and not self._total:
+                self.note(f"{self._description}: {completed} of {total} completions are there, going on from them.")
         self._completed, self._total = completed, total
         self._bar.update(self._task, completed=completed, total=total)
 
@@ -69,7 +86,7 @@ class GenerationProgress:
         self._num_tokens += num_tokens
         self._bar.update(self._task, completed=self._completed, rates=self.rates())
         now = time.monotonic()
-        if not self.console.is_terminal and now - self._last_line >= _SECONDS_BETWEEN_LINES:
+        if not self.console.is_terminal and now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
             self.note(f"{self._description}: {self._completed}/{self._total} completions, {self.rates()}")
 
@@ -77,9 +94,8 @@ class GenerationProgress:
         """Return completions and tokens per second and the time left, as text."""
         seconds = max(time.monotonic() - self._started, 1e-9)
         left = (self._total - self._completed) * seconds / max(self._num_new, 1)
-        hours, minutes = divmod(int(left) // 60, 60)
-        clock = f"{hours}:{minutes:02d}:{int(left) % 60:02d}"
-        return f"{self._num_new / seconds:.1f} completions/s, {self._num_tokens / seconds:,.0f} tokens/s, {clock} left"
+        rates = f"{self._num_new / seconds:.1f} completions/s, {self._num_tokens / seconds:,.0f} tokens/s"
+        return f"{rates}, {clock(left)} left"
 
     def note(self, text: str) -> None:
         """Print a line above the bar."""
@@ -107,6 +123,7 @@ class FirstSamples:
         for name, text in texts.items():
             logger.info("First sample, %s, %s: %s", source, name, _short(text))
         title = f"First sample of training: {_SOURCES[source]}"
+        clear_bars()
         Console(stderr=True).print(f"{title}\n{_example(texts)}", markup=False, highlight=False, soft_wrap=True)
 
 

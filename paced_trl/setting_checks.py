@@ -32,12 +32,29 @@ def check_setting(kind: type, name: str, value: Any) -> None:
     if field.metadata.get("unchecked"):
         return
     hint = get_type_hints(kind)[name]
-    kinds = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if isinstance(value, str) and str not in kinds and {int, float} & set(kinds):
-        with contextlib.suppress(ValueError):
-            value = int(value) if int in kinds else float(value)
+    value = _as_number(value, hint)
     _check_value(name, value, hint)
     _check_range(name, value, field.metadata)
+
+
+def check_number(name: str, value: Any, hint: Any) -> None:
+    """Refuse the value that a settings file gives to a number of another library; infinities are for that library."""
+    value = _as_number(value, hint)
+    if not (isinstance(value, float) and float in _kinds(hint)):
+        _check_value(name, value, hint)
+
+
+def _kinds(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+
+
+def _as_number(value: Any, hint: Any) -> Any:
+    """Return the number that a text stands for, where only a number can be meant."""
+    kinds = _kinds(hint)
+    if isinstance(value, str) and str not in kinds and {int, float} & set(kinds):
+        with contextlib.suppress(ValueError):
+            return int(value) if int in kinds else float(value)
+    return value
 
 
 def _is_own(declaring: type) -> bool:
@@ -90,7 +107,12 @@ def _check_range(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
         _check_value(name, value, Literal[tuple(choices)])
     for number in value if isinstance(value, (list, tuple)) else [value]:
         for rule, holds in comparisons.items():
-            if number is not None and rule in metadata and not holds(number, metadata[rule]):
+            if (
+                number is not None
+                and not isinstance(number, str)
+                and rule in metadata
+                and not holds(number, metadata[rule])
+            ):
                 raise ValueError(f"`{name}` is {value!r}, but it must be {rule.replace('_', ' ')} {metadata[rule]:g}.")
 
 

@@ -133,9 +133,6 @@ class ModelArguments(Settings):
 
     model_name_or_path: str | None = setting(None, "Student: a Hub id, a local directory, or an adapter directory.")
     model_revision: str = setting("main", "Branch, tag or commit of a model on the Hub.")
-    dtype: str | None = setting(
-        "auto", "'auto': bfloat16 on a GPU, float32 on a CPU.", choices=["auto", "bfloat16", "float16", "float32"]
-    )
     attn_implementation: str | None = setting(None, "Attention implementation, e.g. 'sdpa'.")
     trust_remote_code: bool = setting(False, "Allow models that ship their own code.")
 
@@ -232,6 +229,11 @@ class EstimationArguments(Settings):
         "most 256; 64 on a CPU. The other engines have a `concurrency` in engine_kwargs.",
         at_least=1,
     )
+    generation_dtype: Literal["auto", "bfloat16", "float16", "float32"] = setting(
+        "auto",
+        "Number format in which the student is measured and evaluated, whatever dtype it is trained in. 'auto': "
+        "bfloat16 on a GPU that has it, float32 on a CPU.",
+    )
     engine: Literal["transformers", "vllm", "openai"] = setting(
         "transformers", "What generates: transformers or vLLM in this process, or OpenAI-compatible servers."
     )
@@ -245,14 +247,29 @@ class EstimationArguments(Settings):
     )
 
 
+FITTED = "fitted"
+
+
+def number_or_1(exponent: float | str) -> float:
+    """Return an exponent of the weight as a number: 1, the paper's, until it is fitted."""
+    return 1.0 if isinstance(exponent, str) else exponent
+
+
 @dataclass
 class WeightArguments(Settings):
     """How training will estimate the weights, which adaptive allocation sharpens. Names as in `PacedConfig`."""
 
     _argument_group_name: ClassVar[str] = "problem weights"
 
-    weight_alpha: float = setting(1.0, "Exponent a of the pass rate in p^a (1-p)^b.", at_least=0)
-    weight_beta: float = setting(1.0, "Exponent b of the failure rate in p^a (1-p)^b.", at_least=0)
+    weight_alpha: float | Literal["fitted"] = setting(
+        1.0,
+        "Exponent a of the pass rate in p^a (1-p)^b, or 'fitted': the best one for the signal-to-noise ratio of this "
+        "student's gradients on these problems, as `paced-trl diagnose` estimates it before training; until then 1.",
+        at_least=0,
+    )
+    weight_beta: float | Literal["fitted"] = setting(
+        1.0, "Exponent b of the failure rate in p^a (1-p)^b, or 'fitted', as weight_alpha.", at_least=0
+    )
     weight_estimator: Literal["plugin", "unbiased", "posterior"] = setting(
         "plugin", "How weights are estimated from pass counts."
     )
@@ -267,8 +284,8 @@ class WeightArguments(Settings):
     def weighting_arguments(self) -> dict[str, Any]:
         """The arguments of [`problem_weights`] that these settings mean."""
         return {
-            "weight_alpha": self.weight_alpha,
-            "weight_beta": self.weight_beta,
+            "weight_alpha": number_or_1(self.weight_alpha),
+            "weight_beta": number_or_1(self.weight_beta),
             "estimator": self.weight_estimator,
             "gate": self.weight_gate,
         }
@@ -356,6 +373,9 @@ class PlanArguments(Settings):
     )
     trained_tokens_per_second: float | None = setting(
         None, "Tokens that training takes in a second on that card, prompts included, as you measured.", more_than=0
+    )
+    measured_rates: str | None = setting(
+        None, "Both rates from the file that scripts/check_gpu.py wrote on that card for this run's models."
     )
     completion_share: float = setting(
         0.5, "Mean length of completions, as a share of max_completion_length.", more_than=0, at_most=1

@@ -36,6 +36,11 @@ def shortened(text: str, max_characters: int, *, keep: Literal["start", "end", "
     return f"{text[:head]}\n[... {len(text) - max_characters:,} characters ...]\n{tail}"
 
 
+def in_percent(share: float) -> str:
+    """Return a share in per cent; "none" where there is none and "<0.1%" where there is hardly any."""
+    return "none" if share == 0 else "<0.1%" if share < 0.0005 else f"{share:.1%}"
+
+
 def one_line(value: Any, max_characters: int, *, keep: Literal["start", "end"] = "start") -> str:
     """Return a text, or another value as JSON, on one line that is safe and short."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -20,7 +20,7 @@ from paced_trl.commands.recipe import Recipe
 
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "paced_trl").glob("*/README.md"))]
-PAGES += sorted((ROOT / "recipes").glob("*/*.md"))
+PAGES += sorted((ROOT / "recipes").rglob("*.md"))
 RECIPE_COMMANDS = {"estimate", "train", "evaluate", "compare", "plan", "diagnose", "teacher-gap"}
 
 

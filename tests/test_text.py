@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from paced_trl.text import one_line, printable, shortened
+from paced_trl.text import in_percent, one_line, printable, shortened
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,11 @@ def test_any_value_fits_on_a_line() -> None:
     assert one_line({"é": [1, None]}, 80) == '{"é": [1, null]}'
     assert one_line("a" * 100, 5) == "aaaaa ..."
     assert one_line("a" * 100 + "b", 2, keep="end") == "... ab"
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"),
+    [(0.0, "none"), (1e-9, "<0.1%"), (0.0004, "<0.1%"), (0.0006, "0.1%"), (0.25, "25.0%"), (1.0, "100.0%")],
+)
+def test_a_share_of_none_differs_from_nearly_none(share: float, shown: str) -> None:
+    assert in_percent(share) == shown

@@ -6,16 +6,14 @@ The `paced-trl` program: one module per command, loaded when it is called.
     estimation_steps.py  the steps of a recipe up to pass rates
     training_steps.py    from pass rates to what is trained on
     evaluation_steps.py  evaluations after training and on the way
-    exits.py             how a command ends
+    exits.py             how a command ends; messages.py has the form of what it warns of
 """
 
 from __future__ import annotations
 
 import importlib
-import logging
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 
 
@@ -75,24 +73,17 @@ def run_command(command: str, arguments: Sequence[str] | None = None) -> None:
     from ..processes import run_on_first_process_only
     from .early_checks import check_arguments
     from .exits import clean_exit
+    from .messages import quieten_libraries, speak_in_one_form
 
     num_others = 0 if command in DISTRIBUTED_COMMANDS else run_on_first_process_only()
     if num_others < 0:
         return
     if num_others > 0:
         print(f"paced-trl {command}: works in one process; the other {num_others} left.", file=sys.stderr)
-    with clean_exit(command):
-        _quieten_libraries()
-        given = sys.argv[1:] if arguments is None else list(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    with clean_exit(command, given):
+        quieten_libraries()
+        speak_in_one_form()
         check_arguments(given)
         module = importlib.import_module(f"{__name__}.{command.replace('-', '_')}")
         module.run(given)
-
-
-def _quieten_libraries() -> None:
-    """Leave the terminal to this program's own progress: no bar per loaded file, no notes meant for developers."""
-    warnings.filterwarnings("ignore", message=".*is deprecated and will be removed in v6", category=FutureWarning)
-    # Read when the library is imported.
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    # bitsandbytes, which PEFT imports, says that it looked for a kernel of the Hub and goes without.
-    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)

@@ -50,7 +50,16 @@ def run(arguments: Sequence[str]) -> None:
     from ..training.run import Distilled
     from .estimation_steps import describe_pass_rates, estimate_student
     from .evaluation_steps import curve_settings, evaluate_sets
-    from .training_steps import check_self_distillation, shared_tokens, train_student, training_problems
+    from .training_steps import (
+        check_self_distillation,
+        check_teacher_gate,
+        fit_exponents,
+        has_own_pass_rates,
+        shared_tokens,
+        train_student,
+        training_problems,
+        with_teacher_pass_rates,
+    )
 
     recipe.comparison.complete(args, arms_so_far(output_dir))
     check_selection(recipe.comparison.select_on, list(recipe.eval_sets()))
@@ -59,21 +68,35 @@ def run(arguments: Sequence[str]) -> None:
     with recipe.verifier() as verifier, recipe.verifier_by_set() as by_set:
         problems = recipe.problems()
         check_run(args, recipe.model_config, problems)
+        arms = {
+            name: arm_config(args, settings, str(output_dir))
+            for name, settings in recipe.comparison.settings_by_arm.items()
+        }
+        for arm in arms.values():
+            check_teacher_gate(recipe, arm, problems)
         held_out = recipe.validation_problems(problems)
         curve = curve_settings(recipe, verifier, by_set)
-        table = estimate_student(recipe, problems, verifier)
         processes = Processes.current()
-        processes.wait()
-        if processes.is_main:
-            print(describe_pass_rates(recipe, problems, table))
-        data = training_problems(recipe, problems, verifier)
+        if not has_own_pass_rates(recipe, problems):
+            table = estimate_student(recipe, problems, verifier)
+            processes.wait()
+            if processes.is_main:
+                print(describe_pass_rates(recipe, problems, table))
+        if processes.is_main and recipe.trained_engine != recipe.estimation.engine:
+            print(
+                f"Arms and base student are evaluated with `engine: {recipe.trained_engine}`: "
+                f"`{recipe.estimation.engine}` cannot load what is trained here."
+            )
+        data = training_problems(recipe, problems, verifier, list(arms.values()))
         check_self_distillation(recipe, data, verifier)
 
+        for arm in arms.values():  # refused before the first arm trains
+            fit_exponents(recipe, arm, data)
+            with_teacher_pass_rates(recipe, arm, data, verifier)
         shared = shared_tokens(recipe)
         counted = shared.get("estimation", 0) if recipe.comparison.count_estimation else 0
         paying = []
-        for name, settings in recipe.comparison.settings_by_arm.items():
-            arm = arm_config(args, settings, str(output_dir))
+        for name, arm in arms.items():
             budget_of(arm, counted)  # refused before the first arm trains
             paying += [name] if counted and pays_for_estimation(arm) else []
 
@@ -84,7 +107,9 @@ def run(arguments: Sequence[str]) -> None:
             return train_student(recipe, arm, data, verifier, held_out, on_the_way)
 
         def evaluate(name_or_path: str | None, directory: Path) -> dict[str, Evaluation]:
-            return evaluate_sets(recipe, verifier, directory, verifier_by_set=by_set, name_or_path=name_or_path)
+            return evaluate_sets(
+                recipe, verifier, directory, verifier_by_set=by_set, name_or_path=name_or_path, beside_trained=True
+            )
 
         comparison = run_comparison(
             output_dir,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import inspect
 import re
 import shutil
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from trl import TrlParser
 
@@ -89,8 +90,25 @@ class SettingsParser(TrlParser):
                     self._groups[title] = self.add_argument_group(title)
                 group = self._groups[title]
                 known = len(group._group_actions)
+                words = _words_beside_a_number(field.type)
+                field.type = float if words else field.type  # argparse takes one type
                 self._parse_dataclass_field(group, _without_own_metadata(field))
+                if words:
+                    group._group_actions[-1].type = _number_or_word
+                    group._group_actions[-1].metavar = "|".join(["X", *words])
                 _show_once(group._group_actions[known:], is_of_trl=title == TRL_GROUP)
+
+
+def _words_beside_a_number(hint: Any) -> list[str]:
+    """Return the words that a setting takes in place of a number, e.g. those of `float | Literal["fitted"]`."""
+    kinds = get_args(hint)
+    return [word for kind in kinds if float in kinds and get_origin(kind) is Literal for word in get_args(kind)]
+
+
+def _number_or_word(text: str) -> float | str:
+    with contextlib.suppress(ValueError):
+        return float(text)
+    return text  # `check_settings` says which words there are
 
 
 def group_title(dtype: type, name: str) -> str:

@@ -21,8 +21,10 @@ def parse(command: str, dataclasses: Sequence[type], arguments: Sequence[str], *
     from transformers.utils.logging import disable_progress_bar
 
     from .help import SettingsParser
+    from .messages import speak_in_one_form
 
     disable_progress_bar()  # a bar per file of weights hides this program's own
+    speak_in_one_form()  # the libraries are loaded now
     parser = SettingsParser(list(dataclasses), command=command, description=description)
     _set_environment(environment)
     parser.set_defaults_with_config(**{key: value for key, value in settings.items() if key in own})

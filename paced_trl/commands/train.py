@@ -32,7 +32,7 @@ def run(arguments: Sequence[str]) -> None:
     from ..processes import Processes
     from ..publishing.publish import check_before_training, publish_run
     from ..training.preflight.before_loading import check_run
-    from .training_steps import check_self_distillation, train_student, training_problems
+    from .training_steps import check_self_distillation, check_teacher_gate, train_student, training_problems
 
     args, processes = recipe.training, Processes.current()
     repositories = None
@@ -40,6 +40,7 @@ def run(arguments: Sequence[str]) -> None:
         repositories = check_before_training(args, recipe.model_config, recipe.publishing)
     with recipe.verifier_if_named() as verifier:
         problems = recipe.problems()
+        check_teacher_gate(recipe, args, problems)
         check_run(args, recipe.model_config, problems)
         held_out = recipe.validation_problems(problems)
         problems = training_problems(recipe, problems, verifier)

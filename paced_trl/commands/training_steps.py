@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,28 +10,36 @@ from pathlib import Path
 from datasets import Dataset
 from transformers import TrainerCallback
 
-from ..estimation.pass_rates import read_pass_rates
+from ..estimation.pass_rates import estimate_pass_rates, read_pass_rates
 from ..estimation.references import generate_references, judge_references
+from ..evaluation.diagnosis import with_fitted_exponents
+from ..generation.engines import closing_generator
 from ..problems import ProblemSet
 from ..processes import Processes
 from ..publishing.provenance import PROVENANCE, write_provenance
+from ..settings import FITTED
 from ..store.store import PassRateStore
 from ..training.config import PacedConfig
-from ..training.dataset import with_pass_rates
+from ..training.dataset import MIN_TEACHER_ATTEMPTS, with_pass_rates
 from ..training.preflight.self_teacher import check_self_teacher, sample_self_teacher
 from ..training.run import Distilled, distill
+from ..training.teacher_prompt import teacher_prompt
 from ..training.trainer import PacedTrainer
 from ..verification.verifier import Verifier
 from .estimation_steps import published_pass_rates, warn_of_other_sampling, with_prior_features
 from .recipe import Recipe
 
 
-def training_problems(recipe: Recipe, problems: Dataset, verifier: Verifier | None) -> Dataset:
+_TEACHER_COUNTS = {"num_passed": "teacher_num_passed", "num_valid": "teacher_num_valid"}
+
+
+def training_problems(
+    recipe: Recipe, problems: Dataset, verifier: Verifier | None, arms: Sequence[PacedConfig] = ()
+) -> Dataset:
     """Join what training needs to the problems: measured pass rates, and references where a stage trains on them."""
+    runs = arms or [recipe.training]
     path = recipe.pass_rates
-    own = [name for name in ("problem_weight", "pass_rate", "num_passed") if getattr(recipe.data, f"{name}_column")]
-    has_own = own or {"problem_weight", "pass_rate", "num_passed"} & set(problems.column_names)
-    if own or (has_own and recipe.published_pass_rates is None and not path.exists()):
+    if has_own_pass_rates(recipe, problems):
         problems = with_prior_features(recipe, problems)
     elif recipe.published_pass_rates is not None or path.exists():
         if recipe.published_pass_rates is not None:
@@ -42,15 +51,24 @@ def training_problems(recipe: Recipe, problems: Dataset, verifier: Verifier | No
         problems = with_pass_rates(problems, table)
         _check_measured(problems, path)
         problems = with_prior_features(recipe, problems)
-    elif recipe.training.weighting != "uniform":
+    elif any(run.uses_pass_rates for run in runs):
         raise ValueError(
             f"There are no pass rates in {str(path)!r}, so problems cannot be weighted. Run `paced-trl estimate` with "
             "the same configuration first, name them with `--pass_rates` or, as a column of the data, with "
             "`--pass_rate_column`, or set `--weighting uniform`."
         )
-    if "dataset" in recipe.training.completion_sources:
+    if any("dataset" in run.completion_sources for run in runs):
         problems = with_references(recipe, problems, verifier)
     return problems
+
+
+def has_own_pass_rates(recipe: Recipe, problems: Dataset) -> bool:
+    """Return whether problems are weighted by columns of the data: named by a setting, or there and none measured."""
+    columns = ("problem_weight", "pass_rate", "num_passed")
+    if any(getattr(recipe.data, f"{name}_column") for name in columns):
+        return True
+    is_measured = recipe.published_pass_rates is not None or recipe.pass_rates.exists()
+    return not is_measured and bool(set(columns) & set(problems.column_names))
 
 
 def with_references(recipe: Recipe, problems: Dataset, verifier: Verifier | None) -> Dataset:
@@ -68,15 +86,16 @@ def with_references(recipe: Recipe, problems: Dataset, verifier: Verifier | None
             f"`kl` is {args.kl!r}, which trains on references; the data have none, and without a `verifier` the "
             "teacher's completions cannot be checked. Set `verifier`, or name a column with `--reference_column`."
         )
-    references = generate_references(
-        ProblemSet(problems, recipe.prompt_settings),
-        recipe.teacher(),
-        verifier,
-        store=recipe.reference_store,
-        num_attempts=recipe.references.num_reference_attempts,
-        unsolved=recipe.references.unsolved,
-        seed=args.seed,
-    )
+    with closing_generator(recipe.teacher(prompts=problems["prompt"])) as teacher:
+        references = generate_references(
+            ProblemSet(problems, recipe.prompt_settings),
+            teacher,
+            verifier,
+            store=recipe.reference_store,
+            num_attempts=recipe.references.num_reference_attempts,
+            unsolved=recipe.references.unsolved,
+            seed=args.seed,
+        )
     if Processes.current().is_main:
         references.to_parquet(recipe.reference_store.with_suffix(".parquet"))
     return references
@@ -94,9 +113,11 @@ def check_self_distillation(recipe: Recipe, problems: Dataset, verifier: Verifie
             stacklevel=2,
         )
         return
+    contexts = zip(problems["prompt"], problems["privileged_context"], strict=True)
+    taught = [teacher_prompt(prompt, context, args.privileged_template) for prompt, context in contexts]
     sample = sample_self_teacher(
         problems,
-        recipe.student,
+        lambda: recipe.student(prompts=[*problems["prompt"], *taught]),
         verifier,
         student=str(recipe.model.model_name_or_path),
         template=args.privileged_template,
@@ -107,6 +128,58 @@ def check_self_distillation(recipe: Recipe, problems: Dataset, verifier: Verifie
     if Processes.current().is_main:
         print(sample)
     check_self_teacher(sample, force=recipe.references.force)
+
+
+def check_teacher_gate(recipe: Recipe, args: PacedConfig, problems: Dataset) -> None:
+    """Refuse to weight by pass rates of a teacher that cannot be measured."""
+    if args.weighting != "teacher_gate" or set(_TEACHER_COUNTS.values()) <= set(problems.column_names):
+        return
+    attempts, given = recipe.references.num_reference_attempts, "`weighting` is 'teacher_gate'"
+    if attempts < MIN_TEACHER_ATTEMPTS:
+        raise ValueError(
+            f"`num_reference_attempts` is {attempts}, and {given}, which weights by how often the teacher passes: one "
+            f"attempt makes no rate. {MIN_TEACHER_ATTEMPTS} are needed, and 4 or more tell rates apart, e.g. "
+            "`--num_reference_attempts 4`."
+        )
+    if recipe.verification.verifier is None:
+        raise ValueError(f"{given}, and there is no `verifier` to judge the teacher. Name one.")
+    if args.teacher_model_name_or_path is None:
+        raise ValueError(f"{given}, and there is no `teacher_model_name_or_path` to measure. Name one.")
+
+
+def with_teacher_pass_rates(
+    recipe: Recipe, args: PacedConfig, problems: Dataset, verifier: Verifier | None
+) -> Dataset:
+    """Add how often the teacher passes each problem, where problems are weighted by it."""
+    if args.weighting != "teacher_gate" or set(_TEACHER_COUNTS.values()) <= set(problems.column_names):
+        return problems
+    assert verifier is not None  # `check_teacher_gate`
+    with closing_generator(recipe.teacher(prompts=problems["prompt"])) as teacher:
+        table = estimate_pass_rates(
+            ProblemSet(problems, recipe.prompt_settings),
+            teacher,
+            verifier,
+            store=recipe.output_dir / "teacher_pass_rates",
+            num_generations=recipe.references.num_reference_attempts,
+            seed=recipe.training.seed,
+        )
+    for name, column in _TEACHER_COUNTS.items():
+        problems = problems.add_column(column, table[name][:])
+    return problems
+
+
+def fit_exponents(recipe: Recipe, args: PacedConfig, problems: Dataset) -> PacedConfig:
+    """Return settings whose exponents are numbers; the arms and seeds of a comparison share one fit."""
+    if FITTED not in (args.weight_alpha, args.weight_beta):
+        return args
+    seed = args.seed
+    args = with_fitted_exponents(
+        dataclasses.replace(args, beta=None, seed=recipe.training.seed),
+        recipe.model_config,
+        problems,
+        output_dir=recipe.output_dir,
+    )
+    return dataclasses.replace(args, beta=None, seed=seed)
 
 
 def train_student(
@@ -120,6 +193,8 @@ def train_student(
     may_extend: bool = False,
 ) -> Distilled:
     """Distill with these settings, those of the recipe or of one arm, and record where the run comes from."""
+    args = fit_exponents(recipe, args, problems)
+    problems = with_teacher_pass_rates(recipe, args, problems, verifier)
     distilled = distill(
         args,
         recipe.model_config,
@@ -131,7 +206,7 @@ def train_student(
     )
     if Processes.current().is_main and not (distilled.path / PROVENANCE).exists():
         measuring = ("num_generations", "allocation", "target_error", "pass_rates")
-        teaching = ("num_reference_attempts", "unsolved")
+        teaching = ("references", "num_reference_attempts", "unsolved")
         write_provenance(
             distilled.path,
             student=recipe.model.model_name_or_path,
@@ -146,7 +221,11 @@ def train_student(
 
 def shared_tokens(recipe: Recipe) -> dict[str, int]:
     """Return how many tokens the stores hold that are made once for all arms of a comparison, by what for."""
-    stores = {"estimation": recipe.pass_rates, "references": recipe.reference_store}
+    stores = {
+        "estimation": recipe.pass_rates,
+        "references": recipe.reference_store,
+        "teacher_pass_rates": recipe.output_dir / "teacher_pass_rates",
+    }
     return {
         what: sum(PassRateStore(path).completions(columns=["num_tokens"])["num_tokens"].to_pylist())
         for what, path in stores.items()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ..text import in_percent
 from ..weighting.counts import FrontierShares
 
 
@@ -30,7 +31,9 @@ def frontier_advice(shares: FrontierShares) -> str | None:
             "Most problems are out of reach: take easier ones, look at some completions (format, length limit, chat "
             "template), or give the student examples in the prompt (`few_shot`)."
         )
-    how_many = f"Only {shares.frontier:.1%} of the problems are" if shares.frontier else "None of the problems is"
+    how_many = (
+        f"Only {in_percent(shares.frontier)} of the problems are" if shares.frontier else "None of the problems is"
+    )
     return f"{how_many} at the frontier, passed sometimes and not always, so nearly all weights are 0. {remedy}"
 
 

@@ -21,12 +21,12 @@ from ..store.counts import OncePerGeneration
 from ..store.manifest import dotted
 from ..store.shards import NUMBERS, READ_ERRORS, VERDICTS, first_line, read_shard
 from ..store.store import PassRateStore
-from ..text import one_line, printable
+from ..text import in_percent, one_line, printable
 from ..verification.check import Check
 from ..verification.verifier import make_check
 from .pass_rates import read_pass_rates
 from .stored_problems import read_problems
-from .summary import bars, in_percent, summarize_pass_rates
+from .summary import bars, summarize_pass_rates
 
 
 _MAX_BARS = 16

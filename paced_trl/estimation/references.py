@@ -19,6 +19,7 @@ from datasets import Dataset
 from ..generation.completions import Completion
 from ..problems import ProblemSet
 from ..store.store import PassRateStore
+from ..text import in_percent
 from .filling import filling
 from .protocols import verify_all
 
@@ -222,8 +223,8 @@ def _report(
 ) -> str:
     num_kept = sum(reference is not None for reference in references.values())
     parts = [
-        f"The teacher solved {num_solved} of {num_problems} problems ({num_solved / num_problems:.1%}) in at most "
-        f"{num_attempts} attempts; {(num_usable - num_solved) / num_problems:.1%} stayed unsolved and "
+        f"The teacher solved {num_solved} of {num_problems} problems ({in_percent(num_solved / num_problems)}) in at "
+        f"most {num_attempts} attempts; {in_percent((num_usable - num_solved) / num_problems)} stayed unsolved and "
         f"{_FATES[unsolved]}."
     ]
     if num_usable < num_problems:

@@ -6,7 +6,6 @@ Makes text and the numbers in it; when a share calls for advice is in `advice.py
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ import numpy as np
 
 from ..store.counts import verdict_totals
 from ..store.shards import VERDICTS
+from ..text import in_percent
 from ..weighting.allocation import attainable_error, kernel_settings, weight_error
 from ..weighting.counts import Counts, Floats, bin_labels, frontier_shares, pass_rate_bins
 from ..weighting.prior_features import fit_feature_prior
@@ -62,7 +62,8 @@ class Precision:
             f"The weights, whose mean is 1, are off by about {self.weight_error:.2f} ({self.estimator} estimate, root "
             "mean square)"
         )
-        if not math.isfinite(self.plugin_weight_error) or self.plugin_weight_error > _MAX_ERROR:
+        is_the_same = self.saved_share == 0 and self.estimator == "plugin"
+        if is_the_same or not self.plugin_weight_error <= _MAX_ERROR:
             return f"{spent}{exact}."
         return (
             f"{spent}{exact}; plug-in estimates with {self.fixed_generations} completions each would be by "
@@ -134,11 +135,6 @@ def summarize_pass_rates(table: Dataset) -> str:
     advice = [frontier_advice(shares), *verdict_advice(verdicts)]
     lines += [f"\nWarning: {text}" for text in advice if text is not None]
     return "\n".join(lines)
-
-
-def in_percent(share: float) -> str:
-    """Return a share in per cent; "none" where there is none, so that 0.0% is never read for it."""
-    return "none" if share == 0 else "< 0.1%" if share < 0.0005 else f"{share:.1%}"
 
 
 def _column(table: Dataset, name: str) -> Counts:

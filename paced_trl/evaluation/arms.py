@@ -34,6 +34,7 @@ DEFAULT_ARMS = (
 Arms = dict[str, dict[str, Any]]
 
 _FIXED = {"refresh": "never"}
+_NO_CACHE = {**_FIXED, "teacher_cache": None}  # of a teacher that is not run on references
 _REFRESHED = {"refresh": "estimate", "refresh_steps": 50}
 
 # One flag each for the method and the controls every comparison needs; the paper measures pass rates once. "sampling"
@@ -68,10 +69,20 @@ PRESETS: Arms = {
         "apply_weights": "sampling",
         "refresh": "never",
     },
+    # Supervised fine-tuning on the references that the other arms distill on: what the teacher's distribution adds.
+    "sft": {
+        "weighting": "uniform",
+        "replay_share": 0.0,
+        "kl": "cross_entropy",
+        "completion_source": "auto",
+        **_NO_CACHE,
+    },
     # On-policy distillation as TRL's own trainer runs it (arXiv 2306.13649): reverse KL on the student's completions.
-    "opd": {"weighting": "uniform", "replay_share": 0.0, "kl": "reverse", "completion_source": "student", **_FIXED},
+    "opd": {"weighting": "uniform", "replay_share": 0.0, "kl": "reverse", "completion_source": "student", **_NO_CACHE},
     # The weights of `paced_sampling` on other problems: which problems count, apart from how uneven the weights are.
     "random_weights": {"weighting": "beta", "apply_weights": "sampling", "shuffle_weights": True, **_FIXED},
+    # What the teacher can teach, whatever the student knows (TGOPD, arXiv 2609.02998).
+    "teacher_gate": {"weighting": "teacher_gate", "replay_share": 0.0, "apply_weights": "sampling", **_FIXED},
     # Self-distillation with another problem's context (OP2SD, arXiv 2608.09228): what the context itself tells.
     "shuffled_context": {"weighting": "beta", "apply_weights": "loss", "shuffle_context": True, **_FIXED},
     # A baseline of the paper: adaptive KL (arXiv 2404.02657), unweighted.
@@ -224,7 +235,7 @@ def arm_config(args: PacedConfig, settings: dict[str, Any], output_dir: str) -> 
 
 def pays_for_estimation(config: PacedConfig) -> bool:
     """Return whether an arm uses the pass rates that were estimated before training."""
-    return config.weighting != "uniform"
+    return config.uses_pass_rates
 
 
 def budget_of(config: PacedConfig, estimation_tokens: int) -> int | None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from accelerate.utils.memory import clear_device_cache
 from datasets import Dataset
 from torch import nn
 from tqdm import tqdm
@@ -24,17 +25,34 @@ from trl import ModelConfig
 
 from ..processes import Processes
 from ..run_directory import write_json
+from ..settings import FITTED
 from ..training.config import PacedConfig
 from ..training.run import make_trainer, training_settings
 from ..training.schedule import stages
 from ..weighting.counts import Floats, pass_rate_bins
-from .gradient_snr import RESULT, GradientSNR, gradient_snr
+from .gradient_snr import RESULT, GradientSNR, bins_with_pairs, gradient_snr
 
 
 if TYPE_CHECKING:
     from ..training.trainer import PacedTrainer
 
 DEFAULT_SIZE = 8192
+# A gradient is of one problem, whatever it weighs and whenever a run would end or be evaluated.
+_UNWEIGHTED: dict[str, Any] = {
+    "weighting": "uniform",
+    "weight_alpha": 1.0,
+    "weight_beta": 1.0,
+    "apply_weights": "loss",
+    "replay_share": 0.0,
+    "shuffle_weights": False,
+    "token_budget": None,
+    "max_forgetting": None,
+    "eval_strategy": "no",
+    "eval_on_start": False,
+    "load_best_model_at_end": False,
+    "learning_rate": 0.0,
+    "max_steps": 1,
+}
 
 
 class GradientSketch:
@@ -90,7 +108,7 @@ def problem_gradients(trainer: PacedTrainer, path: Path, *, size: int = DEFAULT_
         vectors[:] = np.nan  # to do
     model.train()
     batch_size = trainer.args.per_device_train_batch_size
-    bar = tqdm(total=len(dataset), desc="Gradients", unit="problem", disable=not progress)
+    bar = tqdm(total=len(dataset), desc="Gradients", unit="problem", disable=None if progress else True)
     for start in range(0, len(dataset), batch_size):
         rows = range(start, min(start + batch_size, len(dataset)))
         if np.isnan(vectors[rows]).any():
@@ -149,20 +167,77 @@ def diagnose(
     output = Path(str(args.output_dir))
     rows = rows_per_pass_rate(dataset["num_passed"][:], dataset["num_valid"][:], problems_per_pass_rate, args.seed)
     dataset = dataset.select(rows)
+    counts = dataset["num_passed"][:], dataset["num_valid"][:]
+    bins_with_pairs(*counts)  # refused before models load
     args = replace(
         args,
         beta=None,
         kl=stages(args.kl, args.kl_switch)[0],
-        weighting="uniform",
-        apply_weights="loss",
         refresh="never",
         gradient_accumulation_steps=1,
+        **_UNWEIGHTED,
         output_dir=str(output / "diagnosis"),
     )
     settings = training_settings(args, model_args, dataset) | {"sketch_size": sketch_size}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:12]
-    trainer = make_trainer(args, model_args, dataset)
-    vectors = problem_gradients(trainer, output / "diagnosis" / f"gradients-{digest}.npy", size=sketch_size)
-    result = gradient_snr(vectors, dataset["num_passed"][:], dataset["num_valid"][:], seed=args.seed)
+    known = output / "diagnosis" / f"snr-{digest}.json"
+    if known.exists():
+        result = GradientSNR.from_dict(json.loads(known.read_text()))
+    else:
+        trainer = make_trainer(args, model_args, dataset)
+        vectors = problem_gradients(trainer, output / "diagnosis" / f"gradients-{digest}.npy", size=sketch_size)
+        result = gradient_snr(vectors, *counts, seed=args.seed)
+        write_json(known, result.to_dict())
     write_json(output / RESULT, {"kl": args.kl, **result.to_dict()})
     return result
+
+
+def with_fitted_exponents(
+    args: PacedConfig, model_args: ModelConfig, dataset: Dataset, *, output_dir: Path | None = None
+) -> PacedConfig:
+    """
+    Return settings whose exponents `"fitted"` are numbers: those whose weight follows the SNR of gradients best.
+
+    The gradients are those of [`diagnose`] on the training set, kept in `output_dir` (default: that of `args`), where
+    the same fit is found again. `args.output_dir/gradient_snr.json` is the fit of the run. Where the weight has no
+    exponents, as `"uniform"`, or none is `"fitted"`, nothing is measured.
+
+    Args:
+        args ([`PacedConfig`]): The run.
+        model_args ([`~trl.ModelConfig`]): The student.
+        dataset (`datasets.Dataset`): The training problems, with `num_passed` and `num_valid`.
+        output_dir (`Path`, *optional*): Where gradients are kept, for several runs that share them.
+
+    Raises:
+        ValueError: If there are no counts, weights are given with the data, too few pass rates have problems, or
+            gradients agree at no pass rate.
+    """
+    given = {"weight_alpha": args.weight_alpha, "weight_beta": args.weight_beta}
+    wanted = [name for name, value in given.items() if value == FITTED]
+    if not wanted:
+        return args
+    if args.weighting != "beta":
+        numbers: dict[str, Any] = dict.fromkeys(wanted, 1.0)
+        return replace(args, beta=None, **numbers)
+    what = f"`{'` and `'.join(wanted)}` cannot be fitted"
+    if "problem_weight" in dataset.column_names:
+        raise ValueError(f"{what}: the problems bring weights of their own, `problem_weight`. Leave one of them out.")
+    run = Path(str(args.output_dir))
+    try:
+        result = diagnose(replace(args, beta=None, output_dir=str(output_dir or run)), model_args, dataset)
+        a, b, explained = result.best_exponents(*(None if v == FITTED else float(v) for v in given.values()))
+    except ValueError as error:
+        raise ValueError(f"{what}. {error} Or give numbers, e.g. 1 and 1.") from error
+    finally:
+        clear_device_cache(garbage_collection=True)
+    fit = {"kl": args.kl, "weight_alpha": a, "weight_beta": b, **result.to_dict()}
+    if not (run / RESULT).exists() or json.loads((run / RESULT).read_text()) != json.loads(json.dumps(fit)):
+        run.mkdir(parents=True, exist_ok=True)
+        write_json(run / RESULT, fit)
+        print(
+            f"Fitted to the gradients of {sum(each.num_problems for each in result.bins)} problems: weight_alpha "
+            f"{a:g}, weight_beta {b:g}, which explain {explained:.0%} of their signal-to-noise ratio over the pass "
+            f"rate (1 and 1: {result.explained_by_default:.0%}); {run / RESULT}",
+            flush=True,
+        )
+    return replace(args, beta=None, weight_alpha=a, weight_beta=b)

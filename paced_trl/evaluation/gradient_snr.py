@@ -73,6 +73,19 @@ class GradientSNR:
             }
         )
 
+    def best_exponents(self, a: float | None = None, b: float | None = None) -> tuple[float, float, float]:
+        """Return the best a and b, of which one may be given, and the share of squared SNR that they explain."""
+        rates, values = (np.array([getattr(each, name) for each in self.bins]) for name in ("pass_rate", "snr"))
+        grids = [_GRID if value is None else np.array([value]) for value in (a, b)]
+        explained = _explained(_kernels(rates, *grids), values[:, None])[:, 0]
+        best = int(explained.argmax())
+        if explained[best] <= 0.0:
+            raise ValueError(
+                "Gradients of different problems agree at no pass rate, so no exponents are better than others."
+            )
+        row, column = divmod(best, len(grids[1]))
+        return float(grids[0][row]), float(grids[1][column]), float(explained[best])
+
     def summary(self) -> str:
         """Return the curve and what it says, as lines of text."""
         lines = ["pass rate  problems  SNR [95 % interval]          mean |gradient|"]
@@ -105,12 +118,7 @@ def gradient_snr(
     pass rates with four problems each are refused.
     """
     index, last = pass_rate_bins(num_passed, num_valid)
-    chosen = [b for b in range(last + 1) if np.count_nonzero(index == b) >= MIN_PROBLEMS]
-    if len(chosen) < 3:
-        raise ValueError(
-            f"Only {len(chosen)} pass rates have {MIN_PROBLEMS} problems or more, which makes no curve. Take more "
-            "problems, or ones that the student passes sometimes."
-        )
+    chosen = bins_with_pairs(num_passed, num_valid)
     rng = np.random.default_rng(seed)
     bins, resampled = [], []
     for b in chosen:
@@ -136,6 +144,18 @@ def gradient_snr(
         is_bell=is_bell,
         finding=finding,
     )
+
+
+def bins_with_pairs(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike) -> list[int]:
+    """Return the bins of pass rates that have enough problems for an SNR; fewer than three are refused."""
+    index, last = pass_rate_bins(num_passed, num_valid)
+    chosen = [b for b in range(last + 1) if np.count_nonzero(index == b) >= MIN_PROBLEMS]
+    if len(chosen) < 3:
+        raise ValueError(
+            f"Only {len(chosen)} pass rates have {MIN_PROBLEMS} problems or more, which makes no curve. Take more "
+            "problems, or ones that the student passes sometimes."
+        )
+    return chosen
 
 
 def _snr_with_replicates(gram: Floats, num_resamples: int, rng: np.random.Generator) -> tuple[Floats, Floats]:

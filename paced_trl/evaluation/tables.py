@@ -14,6 +14,7 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
+from ..text import in_percent
 from .comparison import BASE, POWER_DIFFERENCES, Comparison
 from .differences import Difference, compare_runs
 from .evaluation import Evaluation
@@ -59,7 +60,7 @@ def evaluation_rows(
             "pass@k": f"{result.pass_at(min(k, max(result.num_valid))):.3f}",
             **({"maj@k": "" if result.maj_at_k is None else f"{result.maj_at_k:.3f}"} if has_votes else {}),
             "tokens": f"{result.mean_completion_length:.1f}",
-            "clipped": share(result.clipped_ratio),
+            "clipped": in_percent(result.clipped_ratio),
         }
         if baselines:
             against = [baseline[name] for baseline in baselines if name in baseline]
@@ -147,7 +148,11 @@ def describe_power_rows(comparison: Comparison) -> str:
 
 def shared_costs(comparison: Comparison) -> str:
     """Say what was generated once for all arms; empty if nothing was."""
-    whose = {"estimation": "by the student for pass rates", "references": "by the teacher for references"}
+    whose = {
+        "estimation": "by the student for pass rates",
+        "references": "by the teacher for references",
+        "teacher_pass_rates": "by the teacher for its own pass rates",
+    }
     parts = [f"{count:,} tokens {whose[what]}" for what, count in comparison.shared_tokens.items() if count]
     return f"Once for all arms: {', '.join(parts)}." if parts else ""
 
@@ -231,8 +236,3 @@ def _lines(name: str, cell: str) -> list[str]:
 def as_rich(rows: Sequence[Mapping[str, str]]) -> TerminalTables:
     """Return rows with the same keys as something that a rich console prints, in several tables where it is narrow."""
     return TerminalTables(rows)
-
-
-def share(value: float) -> str:
-    """Return a share in percent; none and nearly none look different."""
-    return "none" if value == 0 else "<0.1%" if value < 0.001 else f"{value:.1%}"

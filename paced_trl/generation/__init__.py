@@ -10,7 +10,6 @@ Prompt -> completions, and the models that write them.
     continuous_batch.py     a batch that finished rows leave and waiting ones enter
     attention_cache.py      keys and values as rows: copied, widened, cut, appended; what prompts begin with once
     device_memory.py        how large a batch the free memory allows
-    shared_prefill.py       TRL's own generation, each prompt run once
     seeded_sampling.py      one random stream per completion
     vllm_engine.py          generation in this process with vLLM
     openai_engine.py        generation on OpenAI-compatible servers

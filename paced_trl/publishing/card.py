@@ -26,6 +26,7 @@ from ..report.figures import ReportFigure
 from ..settings import as_mapping
 from ..store.counts import verdict_totals
 from ..store.store import PassRateStore
+from ..text import in_percent
 from ..training.in_words import PAPER, training_in_words
 from .hub import hub_errors_in_one_sentence
 from .merged_adapter import Parity
@@ -229,7 +230,9 @@ def _record_in_words(record: Mapping[str, Any]) -> str:
 def _verdicts_in_words(counts: Mapping[str, int]) -> str:
     """Return how many completions have each verdict, and their share."""
     total = max(sum(counts.values()), 1)
-    return ", ".join(f"{verdict} {count:,} ({count / total:.1%})" for verdict, count in counts.items() if count)
+    return ", ".join(
+        f"{verdict} {count:,} ({in_percent(count / total)})" for verdict, count in counts.items() if count
+    )
 
 
 def _evaluation_table(run: PublishedRun, names: Sequence[str]) -> str:

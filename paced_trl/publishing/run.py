@@ -118,6 +118,7 @@ class PublishedRun:
         steps: dict[str, Any] = {}
         for step in ("problems", "pass_rates", "references"):
             steps |= self.provenance.get(step, {})
+        steps.pop("references", None)  # a directory of this machine
         steps["dataset_name"] = self.dataset or last_part(steps.get("dataset_name"))
         steps["pass_rates"] = self.published_pass_rates
         if self.few_shot is not None:

@@ -99,9 +99,9 @@ def read_run(output_dir: str | os.PathLike[str]) -> RunContents:
         _add_comparison(contents)
     else:
         _add_single_run(contents)
-    store = _pass_rate_store(contents)
+    store = _store_of(contents, "pass_rates")
     contents.store = _open_store(store)
-    contents.references = _open_store(path / "references")
+    contents.references = _open_store(_store_of(contents, "references"))
     contents.pass_rates = _read_pass_rates(store.with_suffix(".parquet"), contents.store)
     if (path / RESULT).exists():
         with _naming(path / RESULT):
@@ -173,10 +173,10 @@ def _baselines(directory: Path) -> list[Path]:
     return [path for path in found if path.is_dir()]
 
 
-def _pass_rate_store(contents: RunContents) -> Path:
-    """Return the store of the run's pass rates: its own, or one that it was told to use."""
-    own = contents.path / "pass_rates"
-    named = [settings["pass_rates"] for settings in contents.settings.values() if settings.get("pass_rates")]
+def _store_of(contents: RunContents, setting: str) -> Path:
+    """Return the store of the run's pass rates or references: its own, or one that it was told to use."""
+    own = contents.path / setting
+    named = [settings[setting] for settings in contents.settings.values() if settings.get(setting)]
     found = own.exists() or own.with_suffix(".parquet").exists() or not named
     return own if found else Path(named[0])
 
@@ -186,7 +186,7 @@ def _add_settings(contents: RunContents, manifest: Path) -> None:
     name = manifest.parent.resolve().name
     provenance = manifest.with_name(_PROVENANCE)
     before = _read_json(provenance) if provenance.exists() else {}
-    steps = {**before.get("problems", {}), **before.get("pass_rates", {})}
+    steps = {**before.get("problems", {}), **before.get("pass_rates", {}), **before.get("references", {})}
     contents.settings[name] = {key: value for key, value in steps.items() if value is not None} | values["settings"]
     if values["status"] != "finished":
         contents.unfinished.append(name)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..evaluation.comparison import BASE
+from ..text import in_percent
 from ..weighting.counts import Floats, pass_rates
 from ..weighting.kernel import beta_kernel
 from ..weighting.weights import problem_weights
@@ -231,8 +232,8 @@ def _pass_rates(contents: RunContents, weights: TrainingWeights | None) -> Repor
     num_passed, num_valid = (contents.pass_rates[name].to_numpy() for name in ("num_passed", "num_valid"))
     caption = "Training problems by the share of their completions that passed."
     alt = (
-        f"Histogram of the pass rates of {len(num_passed):,} training problems: {shares.out_of_reach:.0%} never "
-        f"passed, {shares.frontier:.0%} sometimes, {shares.mastered:.0%} always."
+        f"Histogram of the pass rates of {len(num_passed):,} training problems: {in_percent(shares.out_of_reach)} "
+        f"never passed, {in_percent(shares.frontier)} sometimes, {in_percent(shares.mastered)} always."
     )
     shown: dict[str, Any] = {}
     if weights is not None:

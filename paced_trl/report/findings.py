@@ -12,12 +12,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..estimation.advice import frontier_advice, verdict_advice
-from ..evaluation.comparison import BASE
+from ..evaluation.comparison import BASE, POWER_DIFFERENCES, Comparison
 from ..evaluation.differences import Difference, compare_runs, mean_over_runs
 from ..evaluation.evaluation import Evaluation
 from ..evaluation.tables import describe
 from ..store.counts import verdict_totals
 from ..store.store import VERDICTS
+from ..text import in_percent
 from ..training.in_words import SCHEDULE_NAMES
 from ..weighting.counts import FrontierShares, frontier_shares
 from .contents import RunContents
@@ -124,6 +125,8 @@ def findings(contents: RunContents) -> list[str]:
             sentences.append(best_arm(by_arm, eval_set))
         if BASE in by_arm and len(by_arm) > 1:
             sentences.append(against(by_arm, f"On {eval_set}"))
+        if contents.comparison is not None:
+            sentences.append(what_could_be_found(contents.comparison, eval_set))
     for eval_set in contents.retention_sets:
         by_arm = contents.evaluations[eval_set]
         sentences.append(against(by_arm, f"On {eval_set}, which no arm trains on"))
@@ -151,6 +154,23 @@ def best_arm(by_arm: Mapping[str, list[Evaluation]], eval_set: str) -> str:
     )
 
 
+def what_could_be_found(comparison: Comparison, eval_set: str) -> str:
+    """Say how small a difference to the control each arm's comparison could have found; empty below two seeds."""
+    powers = {arm: power for arm in comparison.arms() if (power := comparison.power(arm, eval_set)) is not None}
+    if not powers:
+        return ""
+    parts = []
+    for arm, power in powers.items():
+        size = POWER_DIFFERENCES[0]
+        seeds = power.seeds_for(size)
+        more = "needs more problems" if seeds is None else f"takes {seeds} seed{'s' if seeds > 1 else ''}"
+        parts.append(f"{arm} from {power.smallest_difference():.3f} (one of {size:g} {more})")
+    return (
+        f"On {eval_set}, these seeds and problems show a difference to {comparison.control} with a probability of "
+        f"80 %: {listed(parts)}. Smaller ones may be there unseen."
+    )
+
+
 def warnings_of(contents: RunContents) -> list[str]:
     """Return what a reader should know before trusting the numbers, one or two sentences each."""
     notes = []
@@ -160,7 +180,9 @@ def warnings_of(contents: RunContents) -> list[str]:
     if shares is not None and (advice := frontier_advice(shares)):
         notes.append(advice)
     if shares is not None and shares.unmeasured:
-        notes.append(f"{shares.unmeasured:.1%} of the training problems have no valid verdict and are not trained on.")
+        notes.append(
+            f"{in_percent(shares.unmeasured)} of the training problems have no valid verdict and are not trained on."
+        )
     for what, counts in verdict_counts(contents).items():
         notes += verdict_advice(counts, f" ({what})")
     if contents.comparison is not None and len({run.seed for run in contents.comparison.runs if run.arm != BASE}) == 1:

@@ -12,7 +12,7 @@ from typing import Literal
 
 from ..estimation.advice import MIN_FRONTIER_SHARE
 from ..evaluation.comparison import BASE
-from ..evaluation.tables import share
+from ..text import in_percent
 from .contents import RunContents
 from .findings import against, differences, listed, training_shares
 
@@ -65,7 +65,7 @@ def _without_evaluation(contents: RunContents) -> Outcome:
     shares = training_shares(contents)
     if shares is None:
         return Outcome("open", "Not trained.", "Only the gradients of the student were looked at.")
-    words = f"{share(shares.frontier)} of the problems are at the frontier, where PACED's weight lies."
+    words = f"{in_percent(shares.frontier)} of the problems are at the frontier, where PACED's weight lies."
     words = f"{words[0].upper()}{words[1:]}"
     if shares.frontier < MIN_FRONTIER_SHARE:
         return Outcome("worse", "Little to learn.", words)

@@ -25,9 +25,9 @@ from rich.markup import escape
 from rich.text import Text
 
 from ..evaluation.comparison import BASE
-from ..evaluation.tables import as_rich, comparison_rows, describe, evaluation_rows, share
+from ..evaluation.tables import as_rich, comparison_rows, describe, evaluation_rows
 from ..store.store import VERDICTS
-from ..text import printable
+from ..text import in_percent, printable
 from ..weighting.weights import effective_sample_size
 from .contents import RunContents, read_run
 from .figures import TrainingWeights, report_figures, training_weights
@@ -155,7 +155,7 @@ def _page(contents: RunContents, weights: TrainingWeights | None, figures: list[
     environment.filters["visible"] = visible
     environment.filters["prose"] = _prose
     environment.filters["number"] = _number
-    environment.filters["share"] = share
+    environment.filters["share"] = in_percent
     environment.filters["interval_apart"] = _interval_apart
     environment.filters["setting"] = lambda value: value if isinstance(value, str) else json.dumps(value, default=str)
     common, by_run = settings_of(contents)

@@ -18,6 +18,7 @@ _DATA_SETTINGS = (
     "few_shot",
     "max_problems",
     "pass_rates",
+    "references",
 )
 # What readers ask for first, in this order; all other settings follow below.
 _MAIN_SETTINGS = (

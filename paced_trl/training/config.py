@@ -11,14 +11,14 @@ import math
 import os
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from trl import DistillationConfig
 
 from ..generation.models import four_bit_settings
 from ..setting_checks import check_settings
-from ..settings import DROPPED_SETTINGS, as_mapping, setting
+from ..settings import DROPPED_SETTINGS, FITTED, as_mapping, number_or_1, setting
 from ..weighting.weights import check_replay
 from .paced_settings import JudgingSettings, RefreshSettings, ScheduleSettings, TeacherSettings, WeightSettings
 from .schedule import JSD_COEFFICIENT, completion_source_for, stages
@@ -42,10 +42,12 @@ class PacedConfig(
         weighting (`str`, *optional*, defaults to `"beta"`):
             `"beta"` weights problem i by `p_i^weight_alpha * (1 - p_i)^weight_beta` with its pass rate p_i,
             `"uniform"` weights all problems alike (the control), `"hard_filter"` gives weight to pass rates within
-            `weight_band` only.
-        weight_alpha (`float`, *optional*, defaults to `1.0`):
-            Exponent of the pass rate.
-        weight_beta (`float`, *optional*, defaults to `1.0`):
+            `weight_band` only. `"teacher_gate"` weights by the teacher's pass rate (TGOPD, arXiv 2609.02998), from the
+            columns `teacher_num_passed` and `teacher_num_valid`.
+        weight_alpha (`float` or `"fitted"`, *optional*, defaults to `1.0`):
+            Exponent of the pass rate. `"fitted"` is for `paced-trl train` and `compare`, which replace it by the best
+            exponent for the gradients' signal-to-noise ratio ([`with_fitted_exponents`]); the trainer wants a number.
+        weight_beta (`float` or `"fitted"`, *optional*, defaults to `1.0`):
             Exponent of the failure rate. `weight_beta > weight_alpha` favours harder problems: the kernel peaks at
             `weight_alpha / (weight_alpha + weight_beta)`.
         weight_estimator (`str`, *optional*, defaults to `"plugin"`):
@@ -77,7 +79,8 @@ class PacedConfig(
         kl (`str`, *optional*, defaults to `"forward_then_reverse"`):
             `"forward"` KL(teacher || student), `"reverse"` KL(student || teacher), `"jsd"`, `"akl"` (adaptive KL,
             arXiv 2404.02657: forward where the student is wrong about the teacher's likeliest tokens, reverse
-            elsewhere), or the two stages `"forward_then_reverse"`.
+            elsewhere), `"cross_entropy"` of the references' tokens (supervised fine-tuning, no teacher is run), or
+            the two stages `"forward_then_reverse"`.
         kl_switch (`float`, *optional*, defaults to `0.5`):
             Length of the first stage of `"forward_then_reverse"`: up to 1 the fraction of the optimizer steps, above 1
             their number. Optimizer state and learning-rate schedule go on across the switch.
@@ -92,6 +95,12 @@ class PacedConfig(
             Completions per prompt in stages on the student's completions. Must divide `per_device_train_batch_size *
             gradient_accumulation_steps`; a generation batch then holds that many fewer problems.
             (`num_generations` is the number that estimates a pass rate.)
+        rollout_engine (`str`, *optional*, defaults to `"auto"`):
+            What makes the student's own completions. `"paced"` is the engine that estimates pass rates: finished rows
+            leave the batch, and completions do not depend on the number of processes. `"trl"` leaves them to TRL
+            (transformers' `generate`, or vLLM with `use_vllm`). `"auto"` is `"trl"` with `use_vllm`,
+            `generation_kwargs`, `cache_implementation`, FSDP or DeepSpeed ZeRO-3, else `"paced"`; a run that was begun
+            otherwise goes on as it began.
 
         > Parameters that control the teacher
 
@@ -170,7 +179,8 @@ class PacedConfig(
         if self.beta is not None and self.beta != coefficient:
             raise ValueError(
                 f"`beta` is {self.beta}, but the divergence is chosen by name here, and `kl` is {self.kl!r}. Remove "
-                "`beta` and set `kl`: 'forward' (beta 0), 'reverse' (beta 1), 'jsd', 'akl' or 'forward_then_reverse'."
+                "`beta` and set `kl`: 'forward' (beta 0), 'reverse' (beta 1), 'jsd', 'akl', 'cross_entropy' or "
+                "'forward_then_reverse'."
             )
         self.beta = coefficient
         if not torch.accelerator.is_available():
@@ -198,13 +208,18 @@ class PacedConfig(
         """The arguments of [`problem_weights`] that these settings mean."""
         return {
             "kind": self.weighting,
-            "weight_alpha": self.weight_alpha,
-            "weight_beta": self.weight_beta,
+            "weight_alpha": number_or_1(self.weight_alpha),
+            "weight_beta": number_or_1(self.weight_beta),
             "estimator": self.weight_estimator,
             "gate": self.weight_gate,
             "band": tuple(self.weight_band),
             "replay_share": self.replay_share,
         }
+
+    @property
+    def uses_pass_rates(self) -> bool:
+        """Whether problems are weighted by how often the student passes them."""
+        return self.weighting in ("beta", "hard_filter")
 
     @property
     def completion_sources(self) -> set[str]:
@@ -267,20 +282,45 @@ def uses_fsdp(config: PacedConfig) -> bool:
     return bool(config.fsdp) or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
 
 
+def shards_weights(config: PacedConfig) -> str | None:
+    """Return what shards the student's weights, "FSDP" or "DeepSpeed ZeRO-3"; None where each process has them all."""
+    deepspeed = config.deepspeed_plugin
+    if deepspeed is not None and deepspeed.zero_stage == 3:
+        return "DeepSpeed ZeRO-3"
+    return "FSDP" if uses_fsdp(config) else None
+
+
 def refuse_sharding(config: PacedConfig, given: str, remedy: str) -> None:
     """
     Refuse what lets the student generate in the middle of training where its weights are sharded.
 
     Processes would run the model differently often, and each forward pass waits for the shards of all: it hangs.
     """
-    deepspeed = config.deepspeed_plugin
-    is_zero3 = deepspeed is not None and deepspeed.zero_stage == 3
-    if is_zero3 or uses_fsdp(config):
+    sharded_by = shards_weights(config)
+    if sharded_by is not None:
         raise ValueError(
-            f"{given}, so the student generates while it trains, and {'DeepSpeed ZeRO-3' if is_zero3 else 'FSDP'} "
-            f"shards its weights: processes that generate differently long would wait for each other for ever. "
-            f"{remedy}, or train with DDP or ZeRO-2, which shard no weights."
+            f"{given}, so the student generates while it trains, and {sharded_by} shards its weights: processes that "
+            f"generate differently long would wait for each other for ever. {remedy}, or train with DDP or ZeRO-2, "
+            "which shard no weights."
         )
+
+
+def why_left_to_trl(config: PacedConfig) -> str | None:
+    """Return which setting leaves the student's completions to TRL; None if the own engine can make them."""
+    if config.use_vllm:
+        return "`use_vllm` is set"
+    for name in ("generation_kwargs", "cache_implementation"):
+        if getattr(config, name):
+            return f"`{name}` is {getattr(config, name)!r}, which is for transformers' `generate`"
+    sharded_by = shards_weights(config)
+    return None if sharded_by is None else f"{sharded_by} shards the student's weights"
+
+
+def rollout_engine_in_force(config: PacedConfig) -> Literal["paced", "trl"]:
+    """Return what `rollout_engine` is: `"auto"` is `"paced"` unless a setting leaves completions to TRL."""
+    if config.rollout_engine == "auto":
+        return "paced" if why_left_to_trl(config) is None else "trl"
+    return config.rollout_engine
 
 
 def _check_switch_step(kl_switch: float) -> None:
@@ -293,15 +333,41 @@ def _check_switch_step(kl_switch: float) -> None:
 
 def _check_weights(config: PacedConfig) -> None:
     check_replay(config.weighting, config.replay_share)
+    if FITTED in (config.weight_alpha, config.weight_beta) and config.weight_estimator == "unbiased":
+        raise ValueError(
+            "`weight_estimator` is 'unbiased', which needs whole-numbered exponents, and one is 'fitted', which is a "
+            "fraction. Use 'plugin' or 'posterior', or give whole numbers."
+        )
+    if config.replay_share and config.weighting == "teacher_gate":
+        raise ValueError(
+            f"`replay_share` is {config.replay_share}, and `weighting` is 'teacher_gate', which does not know what "
+            "the student has mastered. Leave one of them out."
+        )
     if len(config.weight_band) != 2:
         raise ValueError(f"`weight_band` is {config.weight_band}; it takes two pass rates, lowest and highest.")
 
 
 def _check_completions(config: PacedConfig) -> None:
+    if config.kl == "cross_entropy" and config.completion_sources != {"dataset"}:
+        raise ValueError(
+            "`kl` is 'cross_entropy' and `completion_source` is 'student', which would teach the student its own "
+            "completions, right or wrong. Leave `completion_source` out: cross-entropy is on references."
+        )
+    if config.kl == "cross_entropy" and config.teacher_cache is not None:
+        raise ValueError(
+            f"`teacher_cache` is {config.teacher_cache!r}, and with `kl`='cross_entropy' the teacher is not run. "
+            "Leave one of them out."
+        )
     if config.use_vllm and config.completion_sources == {"dataset"}:
         raise ValueError(
             f"`use_vllm` is set, but with `kl`={config.kl!r} and `completion_source`={config.completion_source!r} all "
             "completions come from the dataset, so vLLM would only hold memory. Remove `use_vllm`."
+        )
+    reason = why_left_to_trl(config)
+    if config.rollout_engine == "paced" and reason is not None:
+        raise ValueError(
+            f"`rollout_engine` is 'paced', and {reason}, which that engine cannot do. Leave `rollout_engine` out, or "
+            "set it to 'trl'."
         )
     local_batch = config.per_device_train_batch_size * config.gradient_accumulation_steps
     if config.num_train_generations < 1 or local_batch % config.num_train_generations:
@@ -331,7 +397,7 @@ def _check_refresh(config: PacedConfig) -> None:
             f"`shuffle_weights` is set, and `refresh` is {config.refresh!r}, which would bring the weights back to "
             "their problems. Set `refresh='never'`."
         )
-    takes_fading_counts = config.weighting != "uniform" and config.weight_estimator != "unbiased"
+    takes_fading_counts = config.uses_pass_rates and config.weight_estimator != "unbiased"
     if config.refresh in ("online", "estimate") and not takes_fading_counts:
         raise ValueError(
             f"`refresh` is {config.refresh!r}, and `weighting`={config.weighting!r} with "

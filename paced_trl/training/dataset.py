@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # A row's number: whose completion it is, however batches were shuffled.
 ROW_COLUMN = "paced_row"
+# A pass rate of one attempt is 0 or 1, and with references kept where it is 1, the same for all.
+MIN_TEACHER_ATTEMPTS = 2
 
 
 def with_pass_rates(problems: Dataset, table: Dataset) -> Dataset:
@@ -93,6 +95,8 @@ def problem_weights_of(dataset: Dataset, *, prior_features: Sequence[str] = (), 
     `prior_features` and `weighting` are as in [`problem_features`] and [`problem_weights`].
     """
     columns = dataset.column_names
+    if weighting["kind"] == "teacher_gate":
+        return _teacher_gate(dataset)
     if "problem_weight" in columns:
         weights = np.asarray(dataset["problem_weight"], dtype=np.float64)
         if not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
@@ -125,6 +129,29 @@ def problem_weights_of(dataset: Dataset, *, prior_features: Sequence[str] = (), 
             "`pass_rate`. Give `num_passed` and `num_valid`, or use 'plugin'."
         )
     return problem_weights(np.rint(rates * 1000).astype(int), np.full(len(rates), 1000), **weighting)
+
+
+def _teacher_gate(dataset: Dataset) -> np.ndarray:
+    """Return weights in proportion to the teacher's pass rates."""
+    names = ("teacher_num_passed", "teacher_num_valid")
+    if not set(names) <= set(dataset.column_names):
+        raise ValueError(
+            f"`weighting` is 'teacher_gate', and `train_dataset` has no `{'` and no `'.join(names)}`; it has "
+            f"{', '.join(dataset.column_names)}. `paced-trl train` and `compare` measure them; or count the teacher's "
+            "passes with `estimate_pass_rates` and the teacher's generator."
+        )
+    passed, valid = (np.asarray(dataset[name]) for name in names)
+    if valid.max(initial=0) < MIN_TEACHER_ATTEMPTS:
+        raise ValueError(
+            f"`weighting` is 'teacher_gate', and the teacher has {valid.max(initial=0)} valid attempt per problem at "
+            f"most, which makes no rate. Give it {MIN_TEACHER_ATTEMPTS} or more."
+        )
+    if not passed.any():
+        raise ValueError(
+            "`weighting` is 'teacher_gate', and no attempt of the teacher was verified, so all weights are 0. Check "
+            "the verifier, or give a stronger teacher."
+        )
+    return problem_weights(passed, valid, weight_alpha=1.0, weight_beta=0.0)
 
 
 def end_of_completion_id(

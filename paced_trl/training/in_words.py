@@ -43,13 +43,20 @@ STUDENT_SETTINGS = (
 )
 
 # What a divergence is called in a sentence, and in full.
-DIVERGENCE_NAMES = {"forward": "forward KL", "reverse": "reverse KL", "jsd": "JSD", "akl": "adaptive KL"}
+DIVERGENCE_NAMES = {
+    "forward": "forward KL",
+    "reverse": "reverse KL",
+    "jsd": "JSD",
+    "akl": "adaptive KL",
+    "cross_entropy": "cross-entropy",
+}
 SCHEDULE_NAMES = DIVERGENCE_NAMES | {"forward_then_reverse": "forward KL first and reverse KL after"}
 _KL = {
     "forward": "forward KL(teacher \\|\\| student)",
     "reverse": "reverse KL(student \\|\\| teacher)",
     "jsd": "Jensen-Shannon divergence",
     "akl": "adaptive KL (arXiv 2404.02657)",
+    "cross_entropy": "none: cross-entropy of the completions (supervised fine-tuning)",
     "forward_then_reverse": "forward KL(teacher \\|\\| student), then reverse KL(student \\|\\| teacher)",
 }
 
@@ -104,6 +111,8 @@ def _weights_in_words(settings: Mapping[str, Any]) -> str:
     where = applied.get(str(settings.get("apply_weights")), "in the loss")
     if settings.get("replay_share"):
         where += f"; mastered problems have {settings['replay_share']:.0%} of the weight"
+    if kind == "teacher_gate":
+        return f"the teacher's pass rate, mean 1; {where}"
     if kind == "hard_filter":
         low, high = settings.get("weight_band", (0.2, 0.8))
         return f"1 for pass rates from {low} to {high}, else 0; {where}"

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 from trl.kernels.chunked_divergence import VOCAB_CHUNK_SIZE, _compute_dtype, _project
-from trl.kernels.chunked_logprob import _torch_transform
+from trl.kernels.chunked_logprob import ChunkedLogProbFunction, _torch_transform
 from trl.trainer import distillation_trainer as trl_distillation
 from trl.trainer.utils import maybe_gather_lm_head_ctx
 
@@ -40,9 +40,11 @@ class WeightedDivergence:
     Args:
         row_weights (`torch.Tensor`): Weight of each row's tokens, **shape (B,)**.
         loss_mask (`torch.Tensor`): 1 at completion positions in the loss, **shape (B, C)**.
-        kl (`str`, *optional*): `"akl"` computes the adaptive KL, whatever `beta` TRL asks for.
+        kl (`str`, *optional*):
+            `"akl"` computes the adaptive KL and `"cross_entropy"` that of `targets`, whatever `beta` TRL asks for.
         vocab_size (`int`, *optional*):
             Token ids that enter the softmaxes, from 0. `None`: all rows of the heads; less where one head is padded.
+        targets (`torch.Tensor`, *optional*): The completions' token ids, **shape (B, C)**, for `"cross_entropy"`.
     """
 
     def __init__(
@@ -51,10 +53,12 @@ class WeightedDivergence:
         loss_mask: torch.Tensor,
         kl: KL | None = None,
         vocab_size: int | None = None,
+        targets: torch.Tensor | None = None,
     ) -> None:
         self.loss_mask = loss_mask
         self.kl = kl
         self.vocab_size = vocab_size
+        self.targets = targets
         self.token_weights = row_weights.unsqueeze(1).expand(loss_mask.shape).reshape(-1)
         self.divergence_sums: torch.Tensor | None = None
 
@@ -65,11 +69,15 @@ class WeightedDivergence:
                 arg[: self.vocab_size] if index in (1, 2, 4, 5) and arg is not None else arg
                 for index, arg in enumerate(args)
             )
+        valid = self.loss_mask.reshape(-1) != 0
         if self.kl == "akl":
             divergence, entropy = adaptive_divergence(self.kernel, *args)
+        elif self.kl == "cross_entropy":
+            assert self.targets is not None
+            targets = self.targets.reshape(-1)
+            divergence, entropy = cross_entropy(targets if len(targets) == len(args[0]) else targets[valid], *args)
         else:
             divergence, entropy = self.kernel.apply(*args)
-        valid = self.loss_mask.reshape(-1) != 0
         # On Triton devices TRL hands over the valid positions only, elsewhere all B * C of them.
         compact = divergence.numel() != valid.numel()
         weights = (self.token_weights[valid] if compact else self.token_weights).to(divergence.device)
@@ -92,6 +100,21 @@ class WeightedDivergence:
                 "TRL's `_compute_loss` did not call `ChunkedDivergenceFunction`, so problem weights were not applied. "
                 "This version of TRL is not supported; install the `trl` version that `pyproject.toml` names."
             )
+
+
+def cross_entropy(targets: torch.Tensor, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Return the cross-entropy of N tokens under the student in nats, and its entropy, **shape (N,)** each.
+
+    `arguments` are those of TRL's `ChunkedDivergenceFunction`. The teacher's are not used, nor is the temperature: it
+    is 1, as in supervised fine-tuning.
+    """
+    student, rules = arguments[:3], arguments[8:10]
+    logit_scale, softcap = rules or (1.0, None)
+    log_probabilities, entropy, *_ = ChunkedLogProbFunction.apply(
+        *student, targets.to(student[0].device), 1.0, VOCAB_CHUNK_SIZE, softcap, logit_scale, ("entropy",)
+    )
+    return -log_probabilities, entropy
 
 
 class Predictions(NamedTuple):

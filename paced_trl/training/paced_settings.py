@@ -25,10 +25,11 @@ class WeightSettings(WeightArguments):
 
     _argument_group_name: ClassVar[str] = "problem weights"
 
-    weighting: Literal["beta", "uniform", "hard_filter"] = setting(
+    weighting: Literal["beta", "uniform", "hard_filter", "teacher_gate"] = setting(
         "beta",
         "How problems are weighted by the student's pass rate p: 'beta' p^a (1-p)^b, 'uniform' all alike (control), "
-        "'hard_filter' only pass rates within weight_band.",
+        "'hard_filter' only pass rates within weight_band; 'teacher_gate' by the teacher's pass rate in "
+        "num_reference_attempts.",
     )
     weight_band: list[float] = setting(
         [0.2, 0.8], "Lowest and highest pass rate that 'hard_filter' keeps.", at_least=0, at_most=1
@@ -56,7 +57,8 @@ class ScheduleSettings(Settings):
     kl: KLSchedule = setting(
         "forward_then_reverse",
         "Divergence that is minimised: 'forward' KL(teacher || student), 'reverse' KL(student || teacher), 'jsd', "
-        "'akl' (adaptive KL), or forward first and reverse after kl_switch.",
+        "'akl' (adaptive KL), 'cross_entropy' (supervised fine-tuning on references, no teacher in the loss), or "
+        "forward first and reverse after kl_switch.",
     )
     kl_switch: float = setting(
         0.5,
@@ -75,6 +77,11 @@ class ScheduleSettings(Settings):
         at_least=1,
     )
     num_train_generations: int = setting(1, "Completions per prompt while training on the student's own completions.")
+    rollout_engine: Literal["auto", "paced", "trl"] = setting(
+        "auto",
+        "What makes the student's own completions: the engine that estimates pass rates ('paced', faster where "
+        "lengths differ) or TRL's ('trl'). 'auto' is TRL's with use_vllm, generation_kwargs, FSDP or ZeRO-3.",
+    )
 
 
 @dataclass

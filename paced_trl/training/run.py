@@ -45,8 +45,9 @@ from trl import ModelConfig
 from ..run_directory import RunDirectory, write_json
 from ..verification.verifier import Verifier
 from .checkpoints import SAVING, clear_unfinished, full_disk_in_words, newest_whole, step_of, training_alone
-from .config import PacedConfig
+from .config import PacedConfig, rollout_engine_in_force
 from .monitoring.notes import keeping_warnings
+from .monitoring.training_progress import TrainingProgress
 from .monitoring.validation import VALIDATION
 from .preflight.before_loading import models_of
 from .refresh import refresh_in_force
@@ -81,6 +82,7 @@ def training_settings(
     settings = {
         key: value for key, value in args.to_dict().items() if key not in _INCIDENTAL and not key.startswith(_PREFIXES)
     }
+    settings["rollout_engine"] = rollout_engine_in_force(args)
     if args.self_distillation == "none":
         del settings["privileged_template"]  # of no effect, and its default has changed since 0.1
     student = {f"student.{key}": value for key, value in vars(model_args).items()}
@@ -173,6 +175,7 @@ def distill(
             "newest whole checkpoint in `output_dir`. Leave it out; to go back further, delete the later checkpoints."
         )
     args.refresh = refresh_in_force(args, dataset, verifier)
+    is_earlier = _goes_on_with_trl(args)
     settings = training_settings(args, model_args, dataset, validation)
     longer = _extended_settings(args, settings) if may_extend else set()
     run = RunDirectory(str(args.output_dir), settings, may_differ=longer)
@@ -182,6 +185,12 @@ def distill(
     # A finished run is published from a list of files instead (`publishing/publish.py`).
     args.push_to_hub = False
     is_main = PartialState().is_main_process
+    if is_earlier and is_main:
+        print(
+            f"The run in {run.path} was begun by an earlier version, where TRL generated the student's completions, "
+            "and goes on so (`rollout_engine: trl`).",
+            flush=True,
+        )
     with training_alone(run.path) if is_main else nullcontext():
         run = RunDirectory(str(args.output_dir), settings, may_differ=longer)
         if run.status == "finished" and not longer:  # by the process that has just held the directory
@@ -193,6 +202,20 @@ def distill(
         # Models and optimizer hold each other in circles: the next arm must not load beside them.
         clear_device_cache(garbage_collection=True)
         return distilled
+
+
+def _goes_on_with_trl(args: PacedConfig) -> bool:
+    """
+    Let a run that is there go on with the engine that it began with, and settle it for a new one.
+
+    Return whether it was begun by an earlier version, whose completions were TRL's.
+    """
+    stored = RunDirectory.stored_settings(str(args.output_dir))
+    is_earlier = bool(stored) and "rollout_engine" not in stored and not args.use_vllm
+    if stored and args.rollout_engine == "auto":
+        args.rollout_engine = stored.get("rollout_engine", "trl")
+    args.rollout_engine = rollout_engine_in_force(args)
+    return is_earlier and args.rollout_engine == "trl" and "student" in args.completion_sources
 
 
 def _extended_settings(args: PacedConfig, settings: dict[str, Any]) -> set[str]:
@@ -251,10 +274,11 @@ def _train(
     trainer = make_trainer(args, model_args, dataset, validation=validation, verifier=verifier, callbacks=[stop])
     if not args.disable_tqdm:
         trainer.remove_callback(ProgressCallback)
-        trainer.add_callback(CompactProgress())
+        trainer.add_callback(TrainingProgress())
     # After the trainer's own, such as its clock.
     for callback in () if callbacks is None else callbacks(trainer):
         trainer.add_callback(callback)
+    was_begun = run.status == "started"
     if is_main:
         run.mark("started")
     # The others look for checkpoints in the directory that the first makes.
@@ -262,6 +286,8 @@ def _train(
     checkpoint = trainer.newest_whole_checkpoint()
     if checkpoint is not None and is_main:
         print(f"Going on from step {step_of(Path(checkpoint))} ({checkpoint}).", flush=True)
+    elif was_begun and is_main:
+        print(f"The run in {run.path} left no whole checkpoint: it starts again from step 0.", flush=True)
     trainer.train(resume_from_checkpoint=checkpoint)
     if stop.stopped:
         # A launcher ends all processes when the first is gone: the checkpoint must be whole by then.
@@ -279,24 +305,6 @@ def _train(
     # Whoever loads the student next must find all of it.
     PartialState().wait_for_everyone()
     return Distilled(run.path, trainer.state.log_history, costs, reused=False)
-
-
-class CompactProgress(ProgressCallback):
-    """transformers' progress bar with a few figures at its end, in place of a line of all of them for every log."""
-
-    _SHOWN = {"loss": "loss", "paced/pass_rate": "pass rate"}
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: Any,
-    ) -> None:
-        figures = {name: f"{logs[key]:.3g}" for key, name in self._SHOWN.items() if logs and key in logs}
-        if state.is_world_process_zero and self.training_bar is not None and figures:
-            self.training_bar.set_postfix(figures)
 
 
 class StopCleanly(TrainerCallback):

@@ -10,14 +10,14 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 
-KL = Literal["forward", "reverse", "jsd", "akl"]
-KLSchedule = Literal["forward", "reverse", "jsd", "akl", "forward_then_reverse"]
+KL = Literal["forward", "reverse", "jsd", "akl", "cross_entropy"]
+KLSchedule = Literal["forward", "reverse", "jsd", "akl", "cross_entropy", "forward_then_reverse"]
 CompletionSource = Literal["student", "dataset"]
 CompletionSourceSchedule = Literal["student", "dataset", "auto"]
 
 # TRL's `beta` of each divergence (arXiv 2306.13649, eq. 4). Forward KL is KL(teacher || student), reverse KL is
 # KL(student || teacher). JSD is not a blend of the two: it tends to 0 at both ends of `beta`. Adaptive KL is a blend,
-# and no `beta` gives it.
+# and no `beta` gives it. Cross-entropy is the forward KL to a teacher that is sure of the reference, and has none.
 JSD_COEFFICIENT: dict[KL, float] = {"forward": 0.0, "reverse": 1.0, "jsd": 0.5}
 
 # The divergence per token, as it is logged.
@@ -26,6 +26,7 @@ METRICS: dict[KL, str] = {
     "reverse": "paced/reverse_kl",
     "jsd": "paced/jsd",
     "akl": "paced/akl",
+    "cross_entropy": "paced/cross_entropy",
 }
 
 
@@ -51,11 +52,11 @@ def completion_source_for(kl: KL, completion_source: CompletionSourceSchedule = 
     """
     Return whose completions the divergence `kl` is measured on.
 
-    `"auto"` takes references for forward and adaptive KL, as their papers do, and else the student's own completions:
-    reverse KL is an expectation under the student.
+    `"auto"` takes references for forward and adaptive KL, as their papers do, and for cross-entropy, and else the
+    student's own completions: reverse KL is an expectation under the student.
     """
     if completion_source == "auto":
-        return "dataset" if kl in ("forward", "akl") else "student"
+        return "dataset" if kl in ("forward", "akl", "cross_entropy") else "student"
     if completion_source not in get_args(CompletionSource):
         raise ValueError(
             f"`completion_source` is {completion_source!r}, which names no source. Choose one of "

@@ -90,6 +90,9 @@ def test_names_of_trl_are_those_of_its_dataclasses() -> None:
         ("weight_alpha: .nan", "`weight_alpha` is nan"),
         ("refresh_steps: 0", "`refresh_steps` is 0, but it must be at least 1"),
         ("teacher_offload: true", "which was dropped"),
+        ("max_steps: abc", "`max_steps` is 'abc', but it must be a whole number"),
+        ("learning_rate: fast", "`learning_rate` is 'fast', but it must be a number"),
+        ("lora_r: 1.5", "`lora_r` is 1.5, but it must be a whole number"),
     ],
 )
 def test_mistakes_in_a_file_show_before_torch_is_imported(tmp_path: Path, text: str, message: str) -> None:

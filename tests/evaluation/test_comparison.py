@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from paced_trl.evaluation.arms import (
     arm_config,
     budget_of,
     named_arms,
+    pays_for_estimation,
 )
 from paced_trl.evaluation.comparison import BASE, ArmRun, Comparison
 from paced_trl.evaluation.differences import compare_runs
@@ -30,6 +32,7 @@ from paced_trl.report import write_report
 from paced_trl.report.curves import comparison_curves
 from paced_trl.report.draw_results import draw_accuracy_retention
 from paced_trl.report.draw_training import draw_held_out_curves
+from paced_trl.report.findings import what_could_be_found
 from paced_trl.training.config import PacedConfig
 from paced_trl.training.run import Distilled
 
@@ -254,8 +257,9 @@ def test_what_could_have_been_found_is_in_tables_and_numbers(comparison: Compari
         "0.01",
         "0.02",
     }
+    assert f"paced from {power.smallest_difference():.3f}" in what_could_be_found(comparison, "test")
     comparison.runs = [run for run in comparison.runs if run.seed == 0]
-    assert power_rows(comparison) == []
+    assert power_rows(comparison) == [] and what_could_be_found(comparison, "test") == ""
 
 
 def test_each_arm_is_compared_at_the_rate_that_is_best_on_the_development_set(tmp_path: Path) -> None:
@@ -304,6 +308,9 @@ def test_curves_begin_where_the_estimation_has_been_paid_for(comparison: Compari
 def test_presets_that_need_a_control_of_their_own_are_valid() -> None:
     args = PacedConfig(output_dir="whole", kl="forward_then_reverse", bf16=False, use_cpu=True)
     opd = arm_config(args, PRESETS["opd"], "arm")
+    assert not pays_for_estimation(arm_config(args, PRESETS["teacher_gate"], "arm"))
+    cached = dataclasses.replace(args, beta=None, kl="forward", teacher_cache="cache")
+    assert arm_config(cached, PRESETS["sft"], "arm").teacher_cache is None
     assert (opd.kl, opd.completion_sources, opd.weighting, opd.beta) == ("reverse", {"student"}, "uniform", 1.0)
     shuffled = arm_config(args, PRESETS["random_weights"], "arm")
     paced = arm_config(args, PRESETS["paced_sampling"], "arm")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -79,6 +81,16 @@ def test_exponents_follow_a_skewed_curve() -> None:
     found = gradient_snr(*synthetic(6 * rates**0.5 * (1 - rates) ** 2, per_bin=150))
     assert found.exponents == pytest.approx((0.5, 2.0), abs=0.35)
     assert found.explained > found.explained_by_default
+    assert found.best_exponents() == (*found.exponents, pytest.approx(found.explained))
+    a, b, explained = found.best_exponents(a=1.5)
+    assert a == 1.5 and b > found.exponents[1] and explained < found.explained
+
+
+def test_no_exponents_fit_gradients_that_disagree_everywhere() -> None:
+    found = gradient_snr(*synthetic(np.zeros(5), per_bin=40))
+    without = replace(found, bins=[replace(each, snr=-0.01) for each in found.bins])
+    with pytest.raises(ValueError, match="agree at no pass rate"):
+        without.best_exponents()
 
 
 def test_too_few_pass_rates_are_refused() -> None:

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from paced_trl.evaluation.arms import DEFAULT_ARMS
-from paced_trl.evaluation.tables import as_rich, share
+from paced_trl.evaluation.tables import as_rich
 
 
 def printed(rows: list[dict[str, str]], width: int = 80) -> str:
@@ -46,7 +46,3 @@ def test_no_word_number_or_interval_is_broken(width: int) -> None:
 def test_a_wide_terminal_has_one_table_and_a_narrow_one_repeats_the_first_column() -> None:
     assert printed(ROWS, 200).count("paced_sampling ") == 1
     assert printed(ROWS, 80).count("paced_sampling ") == 3
-
-
-def test_a_share_of_none_differs_from_nearly_none() -> None:
-    assert [share(value) for value in (0.0, 0.0004, 0.001, 0.25, 1.0)] == ["none", "<0.1%", "0.1%", "25.0%", "100.0%"]

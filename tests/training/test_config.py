@@ -104,3 +104,13 @@ def test_one_stage_may_be_compared_by_its_loss(tmp_path: Path, settings: dict[st
     args = config(tmp_path, **(settings | {"metric_for_best_model": "eval_paced/pass@1"}))
     choose_best_by_accuracy(args, None, None)
     assert args.metric_for_best_model == "eval_paced/pass@1"
+
+
+def test_fitted_exponents_are_no_whole_numbers() -> None:
+    with pytest.raises(ValueError, match="'unbiased', which needs whole-numbered exponents, and one is 'fitted'"):
+        PacedConfig(output_dir="run", weight_alpha="fitted", weight_estimator="unbiased", use_cpu=True, bf16=False)
+
+
+def test_the_teacher_s_gate_replays_nothing() -> None:
+    with pytest.raises(ValueError, match="does not know what the student has mastered"):
+        PacedConfig(output_dir="run", weighting="teacher_gate", replay_share=0.1, use_cpu=True, bf16=False)

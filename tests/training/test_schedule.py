@@ -15,7 +15,7 @@ def test_forward_steps_come_first_and_are_as_many_as_the_switch_says(kl_switch: 
     assert run == ["forward"] * num_forward + ["reverse"] * (10 - num_forward)
 
 
-@pytest.mark.parametrize("kl", ["forward", "reverse", "jsd", "akl"])
+@pytest.mark.parametrize("kl", ["forward", "reverse", "jsd", "akl", "cross_entropy"])
 def test_one_divergence_stays(kl: str) -> None:
     assert {kl_at_step(step, kl=kl, max_steps=5) for step in range(5)} == {kl}
 
@@ -28,6 +28,7 @@ def test_stages_without_steps_are_left_out() -> None:
 
 def test_auto_source_follows_the_divergence() -> None:
     assert completion_source_for("forward") == completion_source_for("akl") == "dataset"
+    assert completion_source_for("cross_entropy") == "dataset"
     assert completion_source_for("reverse") == completion_source_for("jsd") == "student"
     assert completion_source_for("forward", "student") == "student"
 

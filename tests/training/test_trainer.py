@@ -57,6 +57,8 @@ def naive_loss(
             divergence = (log_t.exp() * (log_t - log_s)).sum(-1)
         elif kl == "reverse":
             divergence = (log_s.exp() * (log_s - log_t)).sum(-1)
+        elif kl == "cross_entropy":
+            divergence = -log_s.gather(-1, completion.unsqueeze(-1)).squeeze(-1)
         elif kl == "akl":
             divergence = naive_adaptive_kl(log_s, log_t)
         else:
@@ -70,7 +72,7 @@ def naive_loss(
 
 
 @pytest.mark.parametrize("aggregation", ["token", "sequence"])
-@pytest.mark.parametrize("kl", ["forward", "reverse", "jsd", "akl"])
+@pytest.mark.parametrize("kl", ["forward", "reverse", "jsd", "akl", "cross_entropy"])
 def test_unequal_weights_equal_the_naive_definition(make_trainer: Callable, kl: str, aggregation: str) -> None:
     trainer = make_trainer(kl=kl, loss_aggregation=aggregation, completion_source="dataset")
     inputs = hand_made_inputs(trainer)
@@ -100,21 +102,22 @@ def test_unequal_weights_equal_the_naive_definition(make_trainer: Callable, kl: 
         ("phi", {}),  # a head with a bias
     ],
 )
+@pytest.mark.parametrize("kl", ["reverse", "cross_entropy"])
 def test_logit_rules_of_other_architectures_hold_under_weights(
-    tmp_path: Path, architecture: str, config: dict[str, Any]
+    tmp_path: Path, architecture: str, config: dict[str, Any], kl: str
 ) -> None:
     student, teacher = (build_tiny_model(architecture, seed=seed, **config) for seed in (0, 1))
     trainer = PacedTrainer(
         model=student,
         teacher_model=teacher,
-        args=PacedConfig(output_dir=str(tmp_path), kl="reverse", max_completion_length=6, **CPU),
+        args=PacedConfig(output_dir=str(tmp_path), kl=kl, max_completion_length=6, **CPU),
         train_dataset=problems(),
         processing_class=build_tiny_tokenizer(),
     )
     weights = [0.0, 2.5, 0.5]
     inputs = {**hand_made_inputs(trainer), "row_weight": torch.tensor(weights)}
     loss = trainer.compute_loss(trainer.model, inputs)
-    expected = naive_loss(student, teacher, inputs, weights, "reverse", "token")
+    expected = naive_loss(student, teacher, inputs, weights, kl, "token")
     torch.testing.assert_close(loss, expected, atol=1e-6, rtol=2e-5)
 
 
@@ -159,7 +162,7 @@ def test_weights_of_one_are_exactly_stock_trl(tmp_path: Path, architecture: str,
         **variant,
     }
     names = {coefficient: name for name, coefficient in JSD_COEFFICIENT.items()}
-    settings = {"kl": names[beta], "completion_source": "student", "weighting": "uniform"}
+    settings = {"kl": names[beta], "completion_source": "student", "weighting": "uniform", "rollout_engine": "trl"}
     trainers = []
     for kind, args in (
         (PacedTrainer, PacedConfig(output_dir=str(tmp_path / "paced"), **shared, **settings)),
@@ -618,6 +621,29 @@ def test_adaptive_kl_is_unweighted_on_references_and_logged(make_trainer: Callab
     assert len(divergences) == 4 and divergences == logged(trainer, "paced/weighted_divergence")
     assert divergences == pytest.approx(logged(trainer, "loss"), rel=1e-4)
     assert divergences[-1] < divergences[0]
+
+
+def test_fine_tuning_runs_no_teacher_and_pays_for_none(make_trainer: Callable) -> None:
+    trainer = make_trainer(**PRESETS["sft"])
+    trainer.teacher_model.model.register_forward_hook(lambda *_: pytest.fail("the teacher was run"))
+    trainer.train()
+    assert logged(trainer, "paced/cross_entropy")[-1] < logged(trainer, "paced/cross_entropy")[0]
+    assert logged(trainer, "paced/teacher_tokens")[-1] == 0 < logged(trainer, "paced/student_tokens")[-1]
+    assert max(logged(trainer, "completions/max_length")) == 4.0  # the longest reference
+
+
+@pytest.mark.parametrize("settings", [{"completion_source": "student"}, {"teacher_cache": "cache"}])
+def test_what_fine_tuning_cannot_use_is_refused(tmp_path: Path, settings: dict[str, Any]) -> None:
+    with pytest.raises(
+        ValueError, match=f"{next(iter(settings))}` is .*cross|cross_entropy' and `{next(iter(settings))}"
+    ):
+        PacedConfig(output_dir=str(tmp_path), kl="cross_entropy", **settings, **CPU)
+
+
+def test_exponents_that_nothing_has_fitted_are_refused(make_trainer: Callable) -> None:
+    with pytest.raises(ValueError, match="`weight_beta` 'fitted', and nothing has fitted them"):
+        make_trainer(weight_beta="fitted")
+    assert make_trainer(weighting="uniform", weight_beta="fitted").args.weighting == "uniform"
 
 
 def test_stock_card_gains_the_method(make_trainer: Callable, tmp_path: Path) -> None:

@@ -7,4 +7,5 @@ What a run says of itself while it trains.
     advice.py      what the figures say is going wrong
     notes.py       advice and warnings kept in `advice.json` (no torch)
     trackers.py    histograms and the table of completions
+    training_progress.py  a bar, or lines in a log file
 """

@@ -20,6 +20,7 @@ from transformers.integrations import INTEGRATION_TO_CALLBACK, get_available_rep
 from trl.trainer.utils import print_prompt_completions_sample
 
 from ...names import nearest_name
+from ...progress import clear_bars
 
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ def write_completions(columns: Mapping[str, Sequence[Any]], args: PacedConfig, s
     rows = {name: list(values) for name, values in columns.items()}
     shown = {name: [_in_short(value) for value in rows[name]] for name in EXTRA_COLUMNS}
     num_shown = len(rows["prompt"]) if args.num_completions_to_print is None else args.num_completions_to_print
+    clear_bars()
     print_prompt_completions_sample(rows["prompt"], rows["completion"], {}, None, step, num_shown, extra=shown)
     table = pd.DataFrame({"step": [step] * len(rows["prompt"]), **rows})
     path = Path(str(args.output_dir), "completions", f"completions_{step:05d}.parquet")
