@@ -218,8 +218,7 @@ def measuring_on_a_clock(model: Any, tokenizer: Any, batch_size: int) -> dict[st
             return [(row, [tokenizer.eos_token_id]) for row in done]
 
     sampling = SamplingParameters(max_completion_length=most)
-    limits = {"batch_size": batch_size, "batch_tokens": 10**9}
-    engine = TransformersGenerator(model, tokenizer, sampling, record={}, **limits)
+    engine = TransformersGenerator(model, tokenizer, sampling, record={}, batch_size=batch_size, batch_tokens=10**9)
     engine.context_length = None  # the model does not run
     problems = [{"prompt": prompt, "solution": prompt} for prompt in prompts]
 

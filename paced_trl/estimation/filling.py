@@ -16,7 +16,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -131,9 +131,10 @@ class StoreFiller:
             self.processes.wait()
             done = int(self.num_generations.sum())
             self.progress.start(completed=done, total=total or done + int(missing.sum()))
-            # Of the user's own verifiers, some work in the main thread only.
-            with ThreadPoolExecutor(1) if getattr(self.verifier, "is_thread_safe", False) else nullcontext() as thread:
-                self._thread = thread
+            with ExitStack() as stack:
+                # Of the user's own verifiers, some work in the main thread only.
+                if getattr(self.verifier, "is_thread_safe", False):
+                    self._thread = stack.enter_context(ThreadPoolExecutor(1))
                 for indices in self._calls(missing):
                     self._run_call(indices, missing)
                 self._note_stored()

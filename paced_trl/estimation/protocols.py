@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
-from contextlib import closing, nullcontext
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from ..store.shards import VERDICTS
@@ -47,7 +47,9 @@ def generate_stream(
     answers = generator(prompts, num_generations, seed=seed)
     done = set[int]()
     # Who stops in the middle ends the engine's work on the rest.
-    with closing(answers) if inspect.isgenerator(answers) else nullcontext():
+    with ExitStack() as stack:
+        if inspect.isgenerator(answers):
+            stack.callback(answers.close)
         for index, completions in answers:
             _check_answer(index, completions, counts, done)
             done.add(index)

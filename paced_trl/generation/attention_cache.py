@@ -163,7 +163,7 @@ def prefill_beginning(model: PreTrainedModel, base_model: PreTrainedModel, ids: 
     return prefill_once(model, base_model, batch, torch.ones_like(batch), batch.new_zeros(1))
 
 
-def _held(cache: DynamicCache) -> list[DynamicLayer]:
+def held_layers(cache: DynamicCache) -> list[DynamicLayer]:
     """Return the layers that hold keys and values; some models share those of others."""
     return [layer for layer in cache.layers if isinstance(layer, DynamicLayer) and layer.is_initialized]
 
@@ -181,7 +181,7 @@ def _copy_rows(source: DynamicCache, target: DynamicCache, num_rows: int) -> Non
 
 def _move_padding_to_front(cache: DynamicCache, num_before: int, padding: torch.Tensor) -> None:
     """Put the padding that rows have behind their first positions, as many as `padding` says, before these."""
-    for layer in _held(cache):
+    for layer in held_layers(cache):
         assert layer.keys is not None and layer.values is not None
         places = torch.arange(layer.keys.shape[-2], device=padding.device).expand(len(padding), -1)
         shift = padding[:, None]
@@ -196,7 +196,7 @@ def set_width(cache: DynamicCache, width: int) -> None:
 
     New positions are 0, and the attention mask must hide them.
     """
-    for layer in _held(cache):
+    for layer in held_layers(cache):
         held = width
         if isinstance(layer, DynamicSlidingWindowLayer):
             # It holds the end of the sequence, and counts all of it.
@@ -210,7 +210,7 @@ def set_width(cache: DynamicCache, width: int) -> None:
 
 def append_rows(cache: DynamicCache, other: DynamicCache) -> None:
     """Add the rows of another cache of the same model and width."""
-    for layer, others in zip(_held(cache), _held(other), strict=True):
+    for layer, others in zip(held_layers(cache), held_layers(other), strict=True):
         assert layer.keys is not None and layer.values is not None
         assert others.keys is not None and others.values is not None
         _replace(layer, torch.cat([layer.keys, others.keys]), torch.cat([layer.values, others.values]))

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from .attention_cache import prefill_beginning
+from .attention_cache import held_layers, prefill_beginning
 
 
 # Where nothing is known of memory: on a CPU, and of models whose cache does not grow by the token.
@@ -44,7 +44,7 @@ def free_memory(device: torch.device) -> int | None:
 @torch.no_grad()
 def bytes_per_token(model: Any, base_model: Any) -> int:
     """Return what keys and values of a token take, of a model for which `can_cut_cache` holds."""
-    layers = [layer for layer in prefill_beginning(model, base_model, [0]).layers if hasattr(layer, "keys")]
+    layers = held_layers(prefill_beginning(model, base_model, [0]))
     held = [each for layer in layers for each in (layer.keys, layer.values) if each is not None]
     return sum(each.numel() * each.element_size() for each in held)
 

@@ -151,7 +151,7 @@ class PromptGenerator(ABC):
         prompt_ids = self._checked_ids([prompts[index] for index in wanted], wanted)
         # Greedy completions of a prompt are all the same: one is enough.
         limit = 1 if self.sampling.temperature == 0 else max(counts, default=0)
-        own_seeds = seed if isinstance(seed, Sequence) else [None] * len(prompts)
+        own_seeds: Sequence[int | None] = seed if isinstance(seed, Sequence) else [None] * len(prompts)
         rows = [
             PromptRow(index, ids, 0, min(counts[index], limit), own_seeds[index])
             for index, ids in zip(wanted, prompt_ids, strict=True)

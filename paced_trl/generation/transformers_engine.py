@@ -129,7 +129,7 @@ class TransformersGenerator(PromptGenerator):
     @property
     def most_rows(self) -> int | None:
         """How many completions are generated at once as of now, None before the first call."""
-        return self._row_limit and self._row_limit.now
+        return None if self._row_limit is None else self._row_limit.now
 
     def _generate_rows(self, rows: list[PromptRow], seed: int) -> Iterator[tuple[PromptRow, Completion]]:
         for row, ids in self.generate_ids(rows, seed):
