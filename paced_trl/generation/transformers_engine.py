@@ -126,11 +126,6 @@ class TransformersGenerator(PromptGenerator):
             "sampling": asdict(self.sampling),
         }
 
-    @property
-    def most_rows(self) -> int | None:
-        """How many completions are generated at once as of now, None before the first call."""
-        return None if self._row_limit is None else self._row_limit.now
-
     def _generate_rows(self, rows: list[PromptRow], seed: int) -> Iterator[tuple[PromptRow, Completion]]:
         for row, ids in self.generate_ids(rows, seed):
             yield row, self._completion(ids)
