@@ -347,7 +347,8 @@ class Recipe:
         from ..generation.models import load_config, load_tokenizer
         from ..generation.prompts import PromptRenderer
 
-        named, revision = (self.model.model_name_or_path, self.model.model_revision)
+        named = self.model.model_name_or_path
+        revision: str | None = self.model.model_revision
         if of_teacher:
             named, revision = self.training.teacher_model_name_or_path, self.training.teacher_model_revision
         setting = "teacher_model_name_or_path" if of_teacher else "model_name_or_path"
