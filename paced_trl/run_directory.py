@@ -97,9 +97,12 @@ class RunDirectory:
             if before != after and not (name not in there and after is False):
                 differing.append(f"`{name}`={before!r}, but now it is {after!r}")
         if differing:
+            # Version 0.1.0 left text prompts as they are where the tokenizer has a chat template.
+            is_data = any(text.startswith("`train_dataset`") for text in differing)
+            hint = " A run of version 0.1.0 on text prompts goes on with `--as_chat false`." if is_data else ""
             raise ValueError(
                 f"{str(self.path)!r} holds a run with {'; '.join(differing)}. Choose another `--output_dir`, or the "
-                "same settings to continue."
+                f"same settings to continue.{hint}"
             )
 
     @staticmethod

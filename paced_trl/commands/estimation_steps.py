@@ -29,6 +29,7 @@ def estimate_student(recipe: Recipe, problems: Dataset, verifier: Verifier) -> D
     allocation = allocation_of(
         settings.allocation, settings.num_generations, settings.target_error, recipe.weights.weighting_arguments
     )
+    recipe.check_prompts(problems)
     with closing_generator(recipe.student(prompts=problems["prompt"])) as generator:
         problems = with_prior_features(recipe, problems, generator)
         table = estimate_pass_rates(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..evaluation.evaluation import TRAINING, Evaluation, evaluate_model
 from ..generation.completions import SamplingParameters
 from ..generation.engines import closing_generator
+from ..problems import ProblemSet
 from ..processes import Processes
 from ..run_directory import MANIFEST, RunDirectory
 from ..settings import require_model
@@ -68,13 +69,15 @@ def evaluate_sets(
     problems = {
         name: recipe.held_out_problems(held_out[name]) if name in held_out else recipe.problems() for name in sets
     }
+    for name in sets:
+        recipe.check_prompts(problems[name], name_or_path)
     run.mark("started")
     prompts = [prompt for held in problems.values() for prompt in held["prompt"]]
     student = recipe.student(name_or_path, prompts=prompts, beside_trained=beside_trained)
     with closing_generator(student) as generator:
         results = {
             name: evaluate_model(
-                problems[name],
+                ProblemSet(problems[name], recipe.prompt_settings),
                 generator,
                 verifier_by_set.get(name, verifier),
                 name=name,

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from ..evaluation.arms import ComparisonArguments
     from ..training.config import PacedConfig
 
+_MAX_RENDERED = 1000  # prompts rendered before a model loads
 # Settings of a run without training, and with it: there TRL's dataclasses bring the model's and the sampling's.
 _MEASURING = (
     ProblemArguments,
@@ -332,6 +333,33 @@ class Recipe:
             trust_remote_code=self.training.trust_remote_code,
             **further | ({"load_in_4bit": True} if in_4bit else {}),
         )
+
+    def check_prompts(self, problems: Dataset, name_or_path: str | None = None, *, of_teacher: bool = False) -> None:
+        """Refuse, before weights load, a model that cannot be had and prompts that its tokenizer cannot render."""
+        section: Any = self.references if of_teacher else self.estimation
+        engine, engine_kwargs = (
+            (section.teacher_engine, section.teacher_engine_kwargs)
+            if of_teacher
+            else (section.engine, section.engine_kwargs)
+        )
+        if engine == "openai":
+            return  # a server renders prompts itself
+        from ..generation.models import load_config, load_tokenizer
+        from ..generation.prompts import PromptRenderer
+
+        named, revision = (self.model.model_name_or_path, self.model.model_revision)
+        if of_teacher:
+            named, revision = self.training.teacher_model_name_or_path, self.training.teacher_model_revision
+        setting = "teacher_model_name_or_path" if of_teacher else "model_name_or_path"
+        name = require_model(name_or_path or named, setting)
+        options: dict[str, Any] = {
+            "revision": revision if name == named else None,
+            "trust_remote_code": getattr(self.model, "trust_remote_code", False),
+        }
+        load_config(name, **options)
+        tokenizer = as_mapping(engine_kwargs, "engine_kwargs").get("tokenizer_name_or_path") or name
+        renderer = PromptRenderer(load_tokenizer(tokenizer, **options), self.chat_template_kwargs)
+        renderer.tokenize(problems["prompt"][:_MAX_RENDERED])
 
     def _generator(
         self,

@@ -30,6 +30,7 @@ from .lengths import check_lengths
 from .side import Side, read_side
 from .trainability import (
     check_adapter,
+    check_base_as_teacher,
     check_head,
     check_other_teacher,
     check_quantization,
@@ -143,6 +144,7 @@ def check_models(
     options = as_mapping(args.model_init_kwargs, "model_init_kwargs")
     quantization_config = quantization_config or options.get("quantization_config")
     check_quantization(args, model, quantization_config, peft_config)
+    check_base_as_teacher(args, model, peft_config, options.get("revision"))
     check_vllm(args, peft_config)
     check_other_teacher(args, model, teacher_model, options.get("revision"), quantization_config)
     check_trackers(args.report_to)
