@@ -44,7 +44,7 @@ _IS_NOT = (
     r"n[’']est pas|no es|não é|non è"
 )
 # The word for an answer and what joins it to the answer itself.
-_WORD_FOR_ANSWER = r"(?:answers?|ans|réponse|antwort|respuesta|resposta|risposta|ответ)"
+_WORD_FOR_ANSWER = r"(?:(?:final_)?answers?|ans|réponse|antwort|respuesta|resposta|risposta|ответ)"
 _JOINED = r"[\"*_\s#]{0,4}(?:[:=→]|\s[-–—](?=\s))"
 _IN_ASIAN = (
     r"(?:答案|答え|正解|解答|정답|답|答)[^。\n0-9A-Z]{0,8}?(?:应该是|"
@@ -81,7 +81,7 @@ _CORRECTION = re.compile(
 NEGATION = re.compile(
     r"(?i)(?:\b(?:not|never|nor|neither|cannot|no longer|isn[’']t|"
     r"aren[’']t|wasn[’']t|won[’']t|don[’']t|didn[’']t|doesn[’']t|"
-    r"can[’']t|couldn[’']t|doubts?|rather than|"
+    r"can[’']t|couldn[’']t|(?:i|we|you|they) doubt|rather than|"
     r"instead of|(?:anything|all|any) but|other than|different from|except|unlike|excluding|rul(?:e|ed|es|ing) out|"
     r"(?:eliminat|exclud|reject|discard|dismiss)(?:e|es|ed|ing|s)?|whether|if (?:it|this|that|the)|"
     r"(?:might|may|could|would) (?:think|guess|assume|expect)|(?:might|may|could) say|"
@@ -113,7 +113,7 @@ _RETRACTION = re.compile(
 # All that may stand between two boxes which together are one answer.
 _BETWEEN_BOXES = re.compile(
     r"(?i)(?:[\s$,;&*.]|\\[()\[\],;! ]|\\quad|\\text\s?\{[^{}\w]{0,3}(?:and|or)[^{}\w]{0,3}\}|and|or|und|oder|et|ou|y|"
-    r"和|或|、){1,24}"
+    r"和|或|、){0,24}"
 )
 
 

@@ -60,13 +60,18 @@ _WRONG_ANSWER = "-90817263.5"
 _RELATIVE_TOLERANCE = 1e-6  # where a number is irrational
 _PLAIN_FRACTION = re.compile(r"-?\d{1,300}(?:\.\d{0,300}|/[1-9]\d{0,299})?")
 _WORDS = re.compile(r"\$?\\(?:text|textbf|mathrm|mbox)\s?\{([^{}\d\\]{1,100})\}\$?")
-_OPENING = re.compile(
-    r"(?i)\A(?:(?:so|thus|hence)\b[\s:,]{0,4})?(?:(?:[=-]{1,2}>|→|⇒|∴|\\(?:implies|therefore)(?![a-z]))\s{0,4})?"
+_OPENING = re.compile(  # a list's mark, "so", an arrow
+    r"(?i)\A(?:(?:[•▪●]|\(?[a-z]\)|\d{1,2}[.)])\s{1,3}(?=\S))?(?:(?:so|thus|hence)\b[\s:,]{0,4})?"
+    r"(?:(?:[=-]{1,2}>|→|⇒|∴|\\(?:implies|therefore)(?![a-z]))\s{0,4})?"
 )
 _APPROXIMATED = re.compile(r"(?<=[\d})])\s*(?:\\approx|\\simeq|≈).{0,60}\Z")
 _FORMULA = re.compile(r"\$[^$]{1,300}\$|\\\(.{1,300}?\\\)|\\\[.{1,300}?\\\]", re.DOTALL)
 _TAIL = re.compile(r"(?i)\A.{0,200}\b(?:is|are|equals)\s(?!not\b)|\A(?:for\s)?(?:all|every|any)\s")
 _SUM_AT_THE_END = re.compile(r"[-\d.,\s+*/×·÷=()$€£%^]*\Z")
+_LETTER_AND_WORDS = re.compile(  # n \text{ odd}, \text{all } p
+    r"(?:\s|\\[ ,;])*[A-Za-z](?:\\text\s?\{[^{}]*[A-Za-z]{3}[^{}]*\}|\s|\\[ ,;])+"
+    r"|\\text\s?\{[^{}]*[A-Za-z]{3}[^{}]*\}\s*[A-Za-z]"
+)
 _NEGATED = re.compile(r"\\neq?(?![A-Za-z])|≠|!=|\\not(?![A-Za-z])|\bnot\b")
 
 
@@ -223,7 +228,7 @@ class MathCheck(Check):
         return self._golds[key]
 
     def _read_gold(self, text: str | None) -> _Gold | None:
-        if text is None:
+        if text is None or _LETTER_AND_WORDS.fullmatch(text) or re.search(r"=[^=,]*=\s*[A-Za-z]\s*\Z", text):
             return None
         number = None if DECIMAL_COMMA.fullmatch(text) else read_number(text)
         if number is not None:

@@ -265,7 +265,7 @@ def read_one_number(text: str) -> StatedNumber | bool | None:
     if re.search(r"\\[A-Za-z]+|√|[-|]\s?\(?\Z", _TEXT.sub(" ", _DELIMITERS.sub("", text[: matches[0].start()]))):
         return None  # \sqrt{2}, \binom{5}{2}, --3
     if _RELATION.search(text) or re.match(
-        r"\s{0,3}(?:[*×·^!√_|]|\\(?:times|cdot|div|sqrt|pi|pm)|[-+/]\s?[\d(\\√])", text[matches[0].end() :]
+        r"\s{0,3}(?:[*×·^!√_|±]|\+/-|\\(?:times|cdot|div|sqrt|pi|pm)|[-+/]\s?[\d(\\√])", text[matches[0].end() :]
     ):
         return None
     if re.match(r"[A-Za-z(]", text[matches[0].end() :][:1]) and not _UNIT.match(text, matches[0].end()):
