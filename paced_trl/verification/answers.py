@@ -136,10 +136,11 @@ def without_retracted(text: str) -> str:
     pieces: list[str] = []
     done = 0
     for match in _RETRACTION.finditer(text):
-        sentence = text[done : match.start()]
+        start = max(done, match.start() - 300)
+        sentence = text[start : match.start()]
         begin = max((end.end() for end in _SENTENCE_START.finditer(sentence)), default=0)
         if re.search(r"\w", sentence[begin:]):
-            pieces.append(sentence[:begin])
+            pieces.append(text[done : start + begin])
             done = match.end()
     return "".join(pieces) + text[done:]
 
@@ -214,7 +215,7 @@ def boxed_answer(text: str) -> str | None:
 
 def stated_answer(text: str) -> str | None:
     """Return the rest of the line after the last "answer is", "Answer:" or "A:", up to the end of its sentence."""
-    for anchor in reversed(list(_ANSWER_IS.finditer(text))):
+    for anchor in reversed(list(_ANSWER_IS.finditer(text))[-20:]):
         line = text[anchor.end() :].partition("\n")[0]
         if anchor[0].count('"') == 1:  # JSON: {"answer": 18}
             line = re.split(r'(?<!^)["}]', line, maxsplit=1)[0]
