@@ -41,7 +41,7 @@ from paced_trl.run_directory import write_json
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "recipes" / "demo"
 # Seconds that a check may take, where it is not said otherwise.
-LIMIT = 90.0
+LIMIT = 150.0
 
 
 class Skipped(Exception):  # noqa: N818
@@ -187,13 +187,17 @@ def recovers_from_out_of_memory(machine: Machine) -> tuple[str, Figures]:
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction(min(1.0, 6 * 2**30 / total))
     generator = demo_generator(model, max_completion_length=384, batch_size=512, batch_tokens=10**7)
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        made = dict(generator(prompts, 8, seed=0))
+    try:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            made = dict(generator(prompts, 8, seed=0))
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
     counts = {len(completions) for completions in made.values()}
     assert len(made) == 64 and counts == {8}, f"{len(made)} of 64 prompts, with {sorted(counts)} of 8 completions"
-    assert any("memory" in str(each.message) for each in said), "6 GiB were enough for 512 completions"
-    return f"64 prompts with 8 completions each in 6 GiB, at last {generator.batch_size} at once", {}
+    times = sum("memory" in str(each.message) for each in said)
+    assert times > 0, "6 GiB were enough for 512 completions"
+    return f"64 prompts with 8 completions each in 6 GiB; memory ran out {times} times", {}
 
 
 def plain_divergence(name: str, student: Any, teacher: Any) -> Any:
@@ -549,6 +553,8 @@ def run_checks(names: list[str], options: dict[str, Any], seconds: float) -> Ite
                 yield row
             else:
                 limit = CHECKS[row["check"]][1]
+        if is_working:
+            process.join(20)
         process.kill()
         process.join()
     for name in waiting:

@@ -48,7 +48,7 @@ def test_the_checks_pass_on_a_cpu_or_say_what_it_lacks(tmp_path: Path) -> None:
         *("out of memory loses nothing", "torch.compile", "memory is given back", "QLoRA", "4-bit teacher")
     }
     assert all(reason.startswith("no GPU") or "not installed" in reason for reason in skipped.values())
-    assert all(name in table or name[:20] in table for name in rows) and len(rows) == 18
+    assert all(name in table or name[:20] in table for name in rows) and len(rows) == 19
     rates = found["rates"]
     assert min(rates["generating"].values()) > 0 and rates["training"] > 0 and rates["student"] == rates["teacher"]
 

@@ -89,6 +89,12 @@ class RunShape:
         return 1.0 - (switch if switch <= 1.0 else min(1.0, switch / self.num_steps))
 
     @property
+    def generation_dtype(self) -> torch.dtype:
+        """Number format in which the student generates for `estimate`."""
+        name = self.estimation.generation_dtype
+        return torch.bfloat16 if name == "auto" else getattr(torch, name)
+
+    @property
     def teacher_dtype(self) -> torch.dtype:
         """Number format of the teacher's dense weights: the checkpoint's, which is nearly always bfloat16."""
         name = as_mapping(self.args.teacher_model_init_kwargs, "teacher_model_init_kwargs").get("dtype")
@@ -103,11 +109,15 @@ class RunShape:
 
 def memory(shape: RunShape) -> dict[str, dict[str, int]]:
     """Return what lies in a card's memory, in bytes, by moment of the run and item."""
-    batch = shape.estimation.generation_batch_size
-    moments = {"estimate": _generating(shape, shape.student, torch.bfloat16, False, batch)}
-    if shape.teacher is not None and shape.writes_references:
-        in_4bit = shape.args.teacher_load_in_4bit
-        moments["references"] = _generating(shape, shape.teacher, shape.teacher_dtype, in_4bit, batch)
+    # Servers generate elsewhere; vLLM fills what memory it is given, and needs a sequence's.
+    batch = {"transformers": shape.estimation.generation_batch_size, "vllm": 1}
+    moments = {}
+    if shape.estimation.engine in batch:
+        rows = batch[shape.estimation.engine]
+        moments["estimate"] = _generating(shape, shape.student, shape.generation_dtype, False, rows)
+    if shape.teacher is not None and shape.writes_references and shape.train.teacher_engine in batch:
+        rows, in_4bit = batch[shape.train.teacher_engine], shape.args.teacher_load_in_4bit
+        moments["references"] = _generating(shape, shape.teacher, shape.teacher_dtype, in_4bit, rows)
     moments |= _training(shape)
     return {name: {"driver and libraries": int(CONTEXT_BYTES), **items} for name, items in moments.items()}
 
@@ -294,7 +304,7 @@ def with_measured_rates(shape: RunShape) -> RunShape:
     found: dict[str, float] = {}
     by_rows = {int(rows): rate for rows, rate in rates.get("generating", {}).items()}
     if by_rows:
-        most = shape.estimation.generation_batch_size
+        most = shape.estimation.generation_batch_size or max(by_rows)
         found["tokens_per_second"] = by_rows[max((rows for rows in by_rows if rows <= most), default=min(by_rows))]
     has_teacher = shape.teacher is not None and figures_of_shape(shape.teacher) == rates.get("teacher")
     if "training" in rates and has_teacher and shape.model_args.use_peft:

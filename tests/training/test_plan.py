@@ -90,6 +90,12 @@ def test_every_moment_has_what_is_there_then() -> None:
     moments = memory(shape())
     assert set(moments) == {"estimate", "references", "train, a step", "train, the student's completions"}
     assert "optimizer" not in moments["references"] and moments["train, a step"]["optimizer"] > 0
+    run = shape()
+    exact = replace(run, estimation=EstimationArguments(generation_dtype="float32"))
+    assert memory(exact)["estimate"]["weights"] == 2 * moments["estimate"]["weights"]
+    served = replace(run, estimation=EstimationArguments(engine="openai"), train=TrainArguments(teacher_engine="vllm"))
+    assert "estimate" not in memory(served)
+    assert memory(served)["references"]["keys and values"] < moments["references"]["keys and values"]
     whole = moments["train, a step"]["teacher"]
     assert set(memory(shape(kl="forward"))) == {"estimate", "references", "train, a step"}
     assert memory(shape(teacher_load_in_4bit=True))["train, a step"]["teacher"] < 0.45 * whole
