@@ -347,10 +347,10 @@ class Recipe:
         from ..generation.models import load_config, load_tokenizer
         from ..generation.prompts import PromptRenderer
 
-        named, revision = (self.model.model_name_or_path, self.model.model_revision)
-        if of_teacher:
-            named, revision = self.training.teacher_model_name_or_path, self.training.teacher_model_revision
-        setting = "teacher_model_name_or_path" if of_teacher else "model_name_or_path"
+        model: Any = self.training if of_teacher else self.model
+        role = "teacher_model" if of_teacher else "model"
+        setting = f"{role}_name_or_path"
+        named, revision = getattr(model, setting), getattr(model, f"{role}_revision")
         name = require_model(name_or_path or named, setting)
         options: dict[str, Any] = {
             "revision": revision if name == named else None,
