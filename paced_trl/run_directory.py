@@ -17,8 +17,9 @@ from .names import dotted
 
 
 MANIFEST = "run.json"
-# Settings of earlier versions, and the value with which they changed nothing: a run's record may still have them.
-DROPPED_SETTINGS = {
+# Settings that a run's record may have or lack since it is of an earlier version, and what they were where they lack.
+OTHER_VERSIONS = {
+    "rollout_engine": "trl",
     "kl_switch_patience": None,
     "kl_switch_threshold": 0.01,
     "teacher_offload": False,
@@ -91,14 +92,17 @@ class RunDirectory:
         there, now = dotted(stored), dotted(self.settings)
         differing = []
         for name in sorted((there.keys() | now.keys()) - {*self.may_differ}):
-            before, after = (settings.get(name, DROPPED_SETTINGS.get(name)) for settings in (there, now))
+            before, after = (settings.get(name, OTHER_VERSIONS.get(name)) for settings in (there, now))
             # A setting that an earlier version did not have does not matter while it is off.
             if before != after and not (name not in there and after is False):
                 differing.append(f"`{name}`={before!r}, but now it is {after!r}")
         if differing:
+            # Version 0.1.0 left text prompts as they are where the tokenizer has a chat template.
+            is_data = any(text.startswith("`train_dataset`") for text in differing)
+            hint = " A run of version 0.1.0 on text prompts goes on with `--as_chat false`." if is_data else ""
             raise ValueError(
                 f"{str(self.path)!r} holds a run with {'; '.join(differing)}. Choose another `--output_dir`, or the "
-                "same settings to continue."
+                f"same settings to continue.{hint}"
             )
 
     @staticmethod

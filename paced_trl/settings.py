@@ -133,9 +133,6 @@ class ModelArguments(Settings):
 
     model_name_or_path: str | None = setting(None, "Student: a Hub id, a local directory, or an adapter directory.")
     model_revision: str = setting("main", "Branch, tag or commit of a model on the Hub.")
-    dtype: str | None = setting(
-        "auto", "'auto': bfloat16 on a GPU, float32 on a CPU.", choices=["auto", "bfloat16", "float16", "float32"]
-    )
     attn_implementation: str | None = setting(None, "Attention implementation, e.g. 'sdpa'.")
     trust_remote_code: bool = setting(False, "Allow models that ship their own code.")
 
@@ -228,6 +225,11 @@ class EstimationArguments(Settings):
     )
     generation_batch_size: int = setting(
         64, "Completions generated at once; lower it when memory runs out.", at_least=1
+    )
+    generation_dtype: Literal["auto", "bfloat16", "float16", "float32"] = setting(
+        "auto",
+        "Number format in which the student is measured and evaluated, whatever dtype it is trained in. 'auto': "
+        "bfloat16 on a GPU that has it, float32 on a CPU.",
     )
     engine: Literal["transformers", "vllm", "openai"] = setting(
         "transformers", "What generates: transformers or vLLM in this process, or OpenAI-compatible servers."
@@ -368,6 +370,9 @@ class PlanArguments(Settings):
     )
     trained_tokens_per_second: float | None = setting(
         None, "Tokens that training takes in a second on that card, prompts included, as you measured.", more_than=0
+    )
+    measured_rates: str | None = setting(
+        None, "Both rates from the file that scripts/check_gpu.py wrote on that card for this run's models."
     )
     completion_share: float = setting(
         0.5, "Mean length of completions, as a share of max_completion_length.", more_than=0, at_most=1

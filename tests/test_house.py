@@ -43,7 +43,7 @@ LIGHT = {
     "commands.parsing": {"torch", "transformers", "datasets", "trl"},
     "": {"torch", "transformers", "datasets", "trl"},
 }
-MAY_USE_PRIVATE_TRL = {"completions_table", "loss", "problem_sampler", "teacher_trainer", "trackers"}
+MAY_USE_PRIVATE_TRL = {"completions_table", "loss", "problem_sampler", "teacher_trainer", "trackers", "vllm"}
 
 
 def floor_of(path: Path) -> int:

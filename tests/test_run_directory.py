@@ -17,6 +17,9 @@ def test_a_directory_belongs_to_one_run(tmp_path: Path) -> None:
     assert RunDirectory(tmp_path / "run", {"learning_rate": 1e-4, "kl": "forward"}).status == "started"
     with pytest.raises(ValueError, match=r"holds a run with `learning_rate`=0.0001, but now it is 0.001"):
         RunDirectory(tmp_path / "run", {"learning_rate": 1e-3, "kl": "forward"})
+    RunDirectory(tmp_path / "data", {"train_dataset": "a"}).mark("started")
+    with pytest.raises(ValueError, match=r"version 0.1.0 on text prompts goes on with `--as_chat false`"):
+        RunDirectory(tmp_path / "data", {"train_dataset": "b"})
     first.mark("finished")
     assert RunDirectory(tmp_path / "run", {"learning_rate": 1e-4, "kl": "forward"}).status == "finished"
 

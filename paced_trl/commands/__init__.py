@@ -80,10 +80,10 @@ def run_command(command: str, arguments: Sequence[str] | None = None) -> None:
         return
     if num_others > 0:
         print(f"paced-trl {command}: works in one process; the other {num_others} left.", file=sys.stderr)
-    with clean_exit(command):
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    with clean_exit(command, given):
         quieten_libraries()
         speak_in_one_form()
-        given = sys.argv[1:] if arguments is None else list(arguments)
         check_arguments(given)
         module = importlib.import_module(f"{__name__}.{command.replace('-', '_')}")
         module.run(given)

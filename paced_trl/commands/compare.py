@@ -82,6 +82,11 @@ def run(arguments: Sequence[str]) -> None:
             processes.wait()
             if processes.is_main:
                 print(describe_pass_rates(recipe, problems, table))
+        if processes.is_main and recipe.trained_engine != recipe.estimation.engine:
+            print(
+                f"Arms and base student are evaluated with `engine: {recipe.trained_engine}`: "
+                f"`{recipe.estimation.engine}` cannot load what is trained here."
+            )
         data = training_problems(recipe, problems, verifier, list(arms.values()))
         check_self_distillation(recipe, data, verifier)
 
@@ -102,7 +107,9 @@ def run(arguments: Sequence[str]) -> None:
             return train_student(recipe, arm, data, verifier, held_out, on_the_way)
 
         def evaluate(name_or_path: str | None, directory: Path) -> dict[str, Evaluation]:
-            return evaluate_sets(recipe, verifier, directory, verifier_by_set=by_set, name_or_path=name_or_path)
+            return evaluate_sets(
+                recipe, verifier, directory, verifier_by_set=by_set, name_or_path=name_or_path, beside_trained=True
+            )
 
         comparison = run_comparison(
             output_dir,

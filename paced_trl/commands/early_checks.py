@@ -68,7 +68,7 @@ def refuse_unknown(key: str, known: set[str], given: str) -> NoReturn:
     """Raise what there is to say of a name that is no setting."""
     if key in DROPPED_SETTINGS:
         raise ValueError(f"{given}, which was dropped: {DROPPED_SETTINGS[key]}")
-    nearest = nearest_name(key, known, cutoff=0.5)
+    nearest = "generation_dtype" if key == "dtype" else nearest_name(key, known, cutoff=0.5)
     hint = f" Did you mean `{nearest}`?" if nearest else " `--help` lists the settings."
     raise ValueError(f"{given}, which is no setting of this command.{hint}")
 

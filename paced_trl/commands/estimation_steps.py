@@ -12,6 +12,7 @@ from ..estimation.pass_rates import allocation_of, estimate_pass_rates
 from ..estimation.published_pass_rates import load_pass_rates
 from ..estimation.summary import precision_of, summarize_pass_rates
 from ..generation.completions import Generator, SamplingParameters
+from ..generation.engines import closing_generator
 from ..problems import ProblemSet
 from ..processes import Processes
 from ..training.dataset import with_pass_rates
@@ -28,18 +29,19 @@ def estimate_student(recipe: Recipe, problems: Dataset, verifier: Verifier) -> D
     allocation = allocation_of(
         settings.allocation, settings.num_generations, settings.target_error, recipe.weights.weighting_arguments
     )
-    generator = recipe.student()
-    problems = with_prior_features(recipe, problems, generator)
-    table = estimate_pass_rates(
-        ProblemSet(problems, recipe.prompt_settings),
-        generator,
-        verifier,
-        store=recipe.pass_rates,
-        num_generations=recipe.estimation.num_generations,
-        allocation=allocation or "fixed",
-        prior_features=recipe.weights.prior_features,
-        seed=recipe.sampling.seed,
-    )
+    recipe.check_prompts(problems)
+    with closing_generator(recipe.student(prompts=problems["prompt"])) as generator:
+        problems = with_prior_features(recipe, problems, generator)
+        table = estimate_pass_rates(
+            ProblemSet(problems, recipe.prompt_settings),
+            generator,
+            verifier,
+            store=recipe.pass_rates,
+            num_generations=recipe.estimation.num_generations,
+            allocation=allocation or "fixed",
+            prior_features=recipe.weights.prior_features,
+            seed=recipe.sampling.seed,
+        )
     if Processes.current().is_main:
         with_pass_rates(problems, table).to_parquet(recipe.pass_rates.with_suffix(".parquet"))
     return table

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from ..evaluation.evaluation import TRAINING, Evaluation, evaluate_model
 from ..generation.completions import SamplingParameters
+from ..generation.engines import closing_generator
+from ..problems import ProblemSet
 from ..processes import Processes
 from ..run_directory import MANIFEST, RunDirectory
 from ..settings import require_model
@@ -27,8 +29,13 @@ def evaluate_sets(
     *,
     verifier_by_set: Mapping[str, Verifier],
     name_or_path: str | None = None,
+    beside_trained: bool = False,
 ) -> dict[str, Evaluation]:
-    """Evaluate a model on all evaluation and retention sets, on the training problems if that is asked for."""
+    """
+    Evaluate a model on all evaluation and retention sets, on the training problems if that is asked for.
+
+    `beside_trained` is as in [`Recipe.student`].
+    """
     from ..generation.identity import weights_fingerprint
 
     held_out = recipe.held_out_sets()
@@ -62,20 +69,24 @@ def evaluate_sets(
     problems = {
         name: recipe.held_out_problems(held_out[name]) if name in held_out else recipe.problems() for name in sets
     }
+    for name in sets:
+        recipe.check_prompts(problems[name], name_or_path)
     run.mark("started")
-    generator = recipe.student(name_or_path)
-    results = {
-        name: evaluate_model(
-            problems[name],
-            generator,
-            verifier_by_set.get(name, verifier),
-            name=name,
-            num_generations=recipe.evaluation.num_eval_generations,
-            store=directory / f"{name}_completions",
-            seed=recipe.sampling.seed,
-        )
-        for name in sets
-    }
+    prompts = [prompt for held in problems.values() for prompt in held["prompt"]]
+    student = recipe.student(name_or_path, prompts=prompts, beside_trained=beside_trained)
+    with closing_generator(student) as generator:
+        results = {
+            name: evaluate_model(
+                ProblemSet(problems[name], recipe.prompt_settings),
+                generator,
+                verifier_by_set.get(name, verifier),
+                name=name,
+                num_generations=recipe.evaluation.num_eval_generations,
+                store=directory / f"{name}_completions",
+                seed=recipe.sampling.seed,
+            )
+            for name in sets
+        }
     if Processes.current().is_main:
         for name, result in results.items():
             result.save(directory / f"{name}.json")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -15,8 +15,8 @@ _SECONDS_TO_SPEAK_FIRST = 5.0
 
 
 @contextmanager
-def clean_exit(command: str) -> Iterator[None]:
-    """Turn what a user can mend into one line on stderr, and Ctrl-C into a clean end."""
+def clean_exit(command: str, arguments: Sequence[str] = ()) -> Iterator[None]:
+    """Turn what a user can mend into one line on stderr, and Ctrl-C into a clean end, for a command's arguments."""
     from ..store.store import StoreLockedError
 
     try:
@@ -31,6 +31,40 @@ def clean_exit(command: str) -> Iterator[None]:
         _let_first_process_speak()
         print(f"paced-trl {command}: error: {error}", file=sys.stderr)
         _exit(2)
+    except RuntimeError as error:
+        if "out of memory" not in str(error) or os.environ.get("PACED_TRL_TRACEBACK"):
+            raise
+        reason = str(error).split(". ")[0]
+        _let_first_process_speak()
+        print(
+            f"paced-trl {command}: error: the device ran out of memory ({reason}). What is on disk is kept. "
+            f"{_what_would_fit(arguments)}",
+            file=sys.stderr,
+        )
+        _exit(2)
+
+
+def _what_would_fit(arguments: Sequence[str]) -> str:
+    """Say which settings `plan` would change on this card, where it can count the run."""
+    try:
+        import torch
+
+        from ..training.plan import what_would_fit
+        from .plan import planned_run
+        from .recipe import Recipe
+
+        recipe = Recipe.parse("plan", arguments, description="")
+        recipe.plan.num_problems = recipe.plan.num_problems or 1
+        recipe.plan.card = round(torch.cuda.mem_get_info()[1] / 2**30)
+        made = what_would_fit(planned_run(recipe))
+    except (Exception, SystemExit):  # settings of another command, models that are not on this disk
+        return "`paced-trl plan` with the same file says what takes the memory, and what to change."
+    counted = f"By `paced-trl plan`, a card of {recipe.plan.card} GB"
+    if made is None:
+        return f"{counted} is too small for these models whatever is changed: take smaller ones, or a larger card."
+    if not made:
+        return f"{counted} is enough, so something else may hold its memory: look with `nvidia-smi`."
+    return f"{counted} is enough with: {'; '.join(made)}."
 
 
 def _exit(status: int) -> NoReturn:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..settings import require_model
 from . import run_command
 from .recipe import Recipe
+
+
+if TYPE_CHECKING:
+    from ..training.plan import RunShape
 
 
 _DESCRIPTION = """\
@@ -17,18 +22,26 @@ Say what a run will take, item by item, whether it fits a card, and what to chan
   paced-trl plan --config X.yaml --card 24 --output_dir runs/mine --prompt_tokens 400
 
 Of models only their config.json is read. Memory is counted on the real modules, run without contents (within 15 % of
-what was measured on CPUs; no GPU was at hand). Hours are given where you give the rates that you measured.
+what was measured on CPUs; no GPU was at hand). Hours are given where you give the rates that you measured, or the
+file that scripts/check_gpu.py wrote on that card.
 """
 
 
 def run(arguments: Sequence[str]) -> None:
     """Parse, count, print."""
     recipe = Recipe.parse("plan", arguments, description=_DESCRIPTION)
+    from ..training.plan import report, with_measured_rates
+
+    print(report(with_measured_rates(planned_run(recipe))))
+
+
+def planned_run(recipe: Recipe) -> RunShape:
+    """Return what there is to count of a recipe's run; reads the configurations of its models."""
     from transformers import AutoConfig
 
     from ..generation.models import resolve_model_path
     from ..training.memory import config_key
-    from ..training.plan import RunShape, report
+    from ..training.plan import RunShape
 
     args, model = recipe.training, recipe.model_config
 
@@ -42,7 +55,7 @@ def run(arguments: Sequence[str]) -> None:
     if args.self_distillation == "none":
         name = require_model(args.teacher_model_name_or_path, "teacher_model_name_or_path")
         teacher = config_of(name, args.teacher_model_revision)
-    shape = RunShape(
+    return RunShape(
         student=config_of(require_model(model.model_name_or_path), model.model_revision),
         teacher=teacher,
         args=args,
@@ -53,7 +66,6 @@ def run(arguments: Sequence[str]) -> None:
         num_problems=_count_problems(recipe),
         writes_references="dataset" in args.completion_sources and recipe.data.reference_column is None,
     )
-    print(report(shape))
 
 
 def _count_problems(recipe: Recipe) -> int:

@@ -8,7 +8,7 @@ library functions take values. torch and transformers are imported where a model
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ from datasets import Dataset
 
 from ..estimation.published_pass_rates import names_hub_dataset
 from ..evaluation.evaluation import TRAINING
-from ..generation.completions import Generator, SamplingParameters
+from ..generation.completions import Generator, Prompt, SamplingParameters
 from ..names import check_plain_name
 from ..problems import as_messages, load_problems, prompt_settings
 from ..processes import Processes
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from ..evaluation.arms import ComparisonArguments
     from ..training.config import PacedConfig
 
+_MAX_RENDERED = 1000  # prompts rendered before a model loads
 # Settings of a run without training, and with it: there TRL's dataclasses bring the model's and the sampling's.
 _MEASURING = (
     ProblemArguments,
@@ -280,24 +281,38 @@ class Recipe:
         """Load the verifier, None if there is none."""
         return self.verifier() if self.verification.verifier else nullcontext()
 
-    def student(self, name_or_path: str | None = None) -> Generator:
-        """Make a generator of the student, or of a model that was trained from it."""
+    @property
+    def trained_engine(self) -> str:
+        """The engine of what is trained here: servers do not have it, and vLLM loads no adapter."""
+        name = self.estimation.engine
+        cannot = name == "openai" or (name == "vllm" and bool(getattr(self.model, "use_peft", False)))
+        return "transformers" if cannot else name
+
+    def student(
+        self, name_or_path: str | None = None, *, prompts: Iterable[Prompt] = (), beside_trained: bool = False
+    ) -> Generator:
+        """
+        Make a generator of the student, or of a model that was trained from it, for some prompts.
+
+        With `beside_trained` it is made as that of what is trained, so that the two can be compared.
+        """
         is_trained_here = name_or_path not in (None, self.model.model_name_or_path)
         engine: dict[str, Any] = {"engine": self.estimation.engine, "engine_kwargs": self.estimation.engine_kwargs}
-        if is_trained_here and self.estimation.engine == "openai":
-            engine = {}  # servers do not have what was trained here
+        if (is_trained_here or beside_trained) and self.trained_engine != self.estimation.engine:
+            engine = {}
         return self._generator(
             name_or_path or self.model.model_name_or_path,
             **engine,
+            prompts=prompts,
             # A revision names a state of the student's repository, not of a directory that training wrote.
             revision=None if is_trained_here else self.model.model_revision,
-            dtype=self.model.dtype or "auto",
+            dtype=self.estimation.generation_dtype,
             attn_implementation=self.model.attn_implementation,
             trust_remote_code=getattr(self.model, "trust_remote_code", False),
         )
 
-    def teacher(self, *, in_4bit: bool | None = None) -> Generator:
-        """Make a generator of the teacher, in 4 bits if the settings say so or `in_4bit` does."""
+    def teacher(self, *, prompts: Iterable[Prompt] = (), in_4bit: bool | None = None) -> Generator:
+        """Make a generator of the teacher for some prompts, in 4 bits if the settings say so or `in_4bit` does."""
         options = as_mapping(self.training.teacher_model_init_kwargs, "teacher_model_init_kwargs")
         engine: dict[str, Any] = {
             "engine": self.references.teacher_engine,
@@ -313,10 +328,38 @@ class Recipe:
             self.training.teacher_model_name_or_path,
             "teacher_model_name_or_path",
             **engine,
+            prompts=prompts,
             revision=self.training.teacher_model_revision,
             trust_remote_code=self.training.trust_remote_code,
             **further | ({"load_in_4bit": True} if in_4bit else {}),
         )
+
+    def check_prompts(self, problems: Dataset, name_or_path: str | None = None, *, of_teacher: bool = False) -> None:
+        """Refuse, before weights load, a model that cannot be had and prompts that its tokenizer cannot render."""
+        section: Any = self.references if of_teacher else self.estimation
+        engine, engine_kwargs = (
+            (section.teacher_engine, section.teacher_engine_kwargs)
+            if of_teacher
+            else (section.engine, section.engine_kwargs)
+        )
+        if engine == "openai":
+            return  # a server renders prompts itself
+        from ..generation.models import load_config, load_tokenizer
+        from ..generation.prompts import PromptRenderer
+
+        named, revision = (self.model.model_name_or_path, self.model.model_revision)
+        if of_teacher:
+            named, revision = self.training.teacher_model_name_or_path, self.training.teacher_model_revision
+        setting = "teacher_model_name_or_path" if of_teacher else "model_name_or_path"
+        name = require_model(name_or_path or named, setting)
+        options: dict[str, Any] = {
+            "revision": revision if name == named else None,
+            "trust_remote_code": getattr(self.model, "trust_remote_code", False),
+        }
+        load_config(name, **options)
+        tokenizer = as_mapping(engine_kwargs, "engine_kwargs").get("tokenizer_name_or_path") or name
+        renderer = PromptRenderer(load_tokenizer(tokenizer, **options), self.chat_template_kwargs)
+        renderer.tokenize(problems["prompt"][:_MAX_RENDERED])
 
     def _generator(
         self,
@@ -325,10 +368,13 @@ class Recipe:
         *,
         engine: str = "transformers",
         engine_kwargs: dict[str, Any] | str | None = None,
+        prompts: Iterable[Prompt] = (),
         **options: Any,
     ) -> Generator:
         from ..generation.engines import load_generator, model_options
 
+        if engine == "vllm":
+            options["prompts"] = list(prompts)
         return load_generator(
             engine,
             model_name_or_path=require_model(name_or_path, setting),

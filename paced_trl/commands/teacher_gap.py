@@ -25,11 +25,14 @@ def run(arguments: Sequence[str]) -> None:
     """Parse, take the references, compare, print."""
     recipe = Recipe.parse("teacher-gap", arguments, description=_DESCRIPTION)
     from ..evaluation.teacher_gap import save_teacher_gap, teacher_gap
+    from ..generation.models import check_four_bits
     from ..processes import Processes
     from .training_steps import with_references
 
     with recipe.verifier_if_named() as verifier:
         problems = recipe.problems()
+        recipe.check_prompts(problems, of_teacher=True)
+        check_four_bits()
         if "reference" not in problems.column_names:  # those of the data are compared on as they are
             problems = with_references(recipe, problems, verifier)
     gap = teacher_gap(

@@ -13,6 +13,7 @@ from transformers import TrainerCallback
 from ..estimation.pass_rates import estimate_pass_rates, read_pass_rates
 from ..estimation.references import generate_references, judge_references
 from ..evaluation.diagnosis import with_fitted_exponents
+from ..generation.engines import closing_generator
 from ..problems import ProblemSet
 from ..processes import Processes
 from ..publishing.provenance import PROVENANCE, write_provenance
@@ -22,6 +23,7 @@ from ..training.config import PacedConfig
 from ..training.dataset import MIN_TEACHER_ATTEMPTS, with_pass_rates
 from ..training.preflight.self_teacher import check_self_teacher, sample_self_teacher
 from ..training.run import Distilled, distill
+from ..training.teacher_prompt import teacher_prompt
 from ..training.trainer import PacedTrainer
 from ..verification.verifier import Verifier
 from .estimation_steps import published_pass_rates, warn_of_other_sampling, with_prior_features
@@ -84,15 +86,16 @@ def with_references(recipe: Recipe, problems: Dataset, verifier: Verifier | None
             f"`kl` is {args.kl!r}, which trains on references; the data have none, and without a `verifier` the "
             "teacher's completions cannot be checked. Set `verifier`, or name a column with `--reference_column`."
         )
-    references = generate_references(
-        ProblemSet(problems, recipe.prompt_settings),
-        recipe.teacher(),
-        verifier,
-        store=recipe.reference_store,
-        num_attempts=recipe.references.num_reference_attempts,
-        unsolved=recipe.references.unsolved,
-        seed=args.seed,
-    )
+    with closing_generator(recipe.teacher(prompts=problems["prompt"])) as teacher:
+        references = generate_references(
+            ProblemSet(problems, recipe.prompt_settings),
+            teacher,
+            verifier,
+            store=recipe.reference_store,
+            num_attempts=recipe.references.num_reference_attempts,
+            unsolved=recipe.references.unsolved,
+            seed=args.seed,
+        )
     if Processes.current().is_main:
         references.to_parquet(recipe.reference_store.with_suffix(".parquet"))
     return references
@@ -110,9 +113,11 @@ def check_self_distillation(recipe: Recipe, problems: Dataset, verifier: Verifie
             stacklevel=2,
         )
         return
+    contexts = zip(problems["prompt"], problems["privileged_context"], strict=True)
+    taught = [teacher_prompt(prompt, context, args.privileged_template) for prompt, context in contexts]
     sample = sample_self_teacher(
         problems,
-        recipe.student,
+        lambda: recipe.student(prompts=[*problems["prompt"], *taught]),
         verifier,
         student=str(recipe.model.model_name_or_path),
         template=args.privileged_template,
@@ -149,14 +154,15 @@ def with_teacher_pass_rates(
     if args.weighting != "teacher_gate" or set(_TEACHER_COUNTS.values()) <= set(problems.column_names):
         return problems
     assert verifier is not None  # `check_teacher_gate`
-    table = estimate_pass_rates(
-        ProblemSet(problems, recipe.prompt_settings),
-        recipe.teacher(),
-        verifier,
-        store=recipe.output_dir / "teacher_pass_rates",
-        num_generations=recipe.references.num_reference_attempts,
-        seed=recipe.training.seed,
-    )
+    with closing_generator(recipe.teacher(prompts=problems["prompt"])) as teacher:
+        table = estimate_pass_rates(
+            ProblemSet(problems, recipe.prompt_settings),
+            teacher,
+            verifier,
+            store=recipe.output_dir / "teacher_pass_rates",
+            num_generations=recipe.references.num_reference_attempts,
+            seed=recipe.training.seed,
+        )
     for name, column in _TEACHER_COUNTS.items():
         problems = problems.add_column(column, table[name][:])
     return problems

@@ -85,7 +85,10 @@ class CurveEvaluation(TrainerCallback):
             return
         run = Path(str(args.output_dir))
         model, tokenizer = self.trainer.accelerator.unwrap_model(self.trainer.model), self.trainer.processing_class
-        accuracy = self.settings.evaluate(model, tokenizer, run / DIRECTORY / f"completions-{state.global_step:06}")
+        with self.trainer.accelerator.autocast():  # the precision in which the student is trained
+            accuracy = self.settings.evaluate(
+                model, tokenizer, run / DIRECTORY / f"completions-{state.global_step:06}"
+            )
         if Processes.current().is_main:
             CurvePoint(step=state.global_step, **self.trainer.figures.costs(state), accuracy=accuracy).save(run)
         self.trainer.clock.restart()

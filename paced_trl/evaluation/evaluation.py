@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from ..estimation.protocols import VerifierLike
     from ..generation.completions import Generator
+    from ..problems import ProblemSet
     from ..store.store import PassRateStore
 
 
@@ -174,7 +175,7 @@ class Evaluation:
 
 
 def evaluate_model(
-    problems: Dataset | Sequence[dict[str, Any]],
+    problems: Dataset | Sequence[dict[str, Any]] | ProblemSet,
     generator: Generator,
     verifier: VerifierLike,
     *,
@@ -189,7 +190,7 @@ def evaluate_model(
     Let a model answer every problem `num_generations` times and judge the completions.
 
     Args:
-        problems (`datasets.Dataset` or `list[dict]`): Problems with `prompt`, `solution` and `problem_id`.
+        problems (`datasets.Dataset`, `list[dict]` or [`ProblemSet`]): Problems with `prompt` and `solution`.
         generator (`Generator`): Makes the completions: see [`load_generator`].
         verifier ([`Verifier`] or callable): Judges them.
         name (`str`): Name of the set of problems.

@@ -82,7 +82,7 @@ def run_comparison(
                     curve=read_curve(directory),
                 )
             )
-            if is_main:
+            if is_main and not distilled.reused:  # the file has those, and it is long
                 _with_earlier(comparison, earlier).save(output_dir)
     if is_main:
         comparison.save(output_dir)

@@ -9,7 +9,6 @@ Prompt -> completions, and the models that write them.
     padded_batch.py         a batch that runs until its longest row has ended: every model
     continuous_batch.py     a batch that finished rows leave and waiting ones enter
     attention_cache.py      keys and values as rows: copied, widened, cut, appended
-    shared_prefill.py       TRL's own generation, each prompt run once
     seeded_sampling.py      one random stream per completion
     vllm_engine.py          generation in this process with vLLM
     openai_engine.py        generation on OpenAI-compatible servers

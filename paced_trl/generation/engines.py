@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 
@@ -52,3 +54,12 @@ def load_generator(engine: str = "transformers", **options: Any) -> Generator:
 def model_options(engine: str, options: dict[str, Any]) -> dict[str, Any]:
     """Return those options of a model that an engine takes: without what it decides itself."""
     return {name: value for name, value in options.items() if name not in _DECIDED_BY_ENGINE.get(engine, ())}
+
+
+@contextmanager
+def closing_generator(generator: Generator) -> Iterator[Generator]:
+    """Give back at the end what a generator holds, such as vLLM's share of a GPU, before a model is trained there."""
+    try:
+        yield generator
+    finally:
+        getattr(generator, "close", lambda: None)()

@@ -7,6 +7,7 @@ Does not depend on what the model is used for: generation, training and publishi
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 import warnings
 from pathlib import Path
@@ -64,6 +65,16 @@ def default_dtype(device: str | torch.device) -> torch.dtype:
         native = torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if native else torch.float16
     return torch.float16 if kind == "mps" else torch.bfloat16
+
+
+def check_four_bits() -> None:
+    """Refuse weights of 4 or 8 bits where bitsandbytes is not installed: transformers would say so late."""
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ValueError(
+            "Weights in 4 or 8 bits need bitsandbytes, which is not installed. Install it with "
+            "`pip install 'paced_trl[quantization]'`, or leave out `load_in_4bit`, `load_in_8bit` and "
+            "`teacher_load_in_4bit`."
+        )
 
 
 def four_bit_settings(device: str | torch.device | None = None) -> dict[str, Any]:
@@ -350,6 +361,11 @@ def base_of(name_or_path: str | os.PathLike[str], revision: str | None) -> tuple
         base, revision = adapter_base(resolved, revision)
         resolved = resolve_model_path(base)
     return resolved, revision
+
+
+def is_adapter(name_or_path: str | os.PathLike[str], revision: str | None) -> bool:
+    """Return whether what a user names is an adapter."""
+    return find_adapter_config_file(resolve_model_path(name_or_path), revision=revision) is not None
 
 
 def adapter_base(adapter: str, revision: str | None) -> tuple[str, str | None]:

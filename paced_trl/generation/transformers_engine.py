@@ -122,7 +122,15 @@ class TransformersGenerator(PromptGenerator):
         }
 
     def _generate_rows(self, rows: list[PromptRow], seed: int) -> Iterator[tuple[PromptRow, Completion]]:
-        """Yield rows of one generation with their completions; where memory runs out, unfinished ones begin anew."""
+        for row, ids in self.generate_ids(rows, seed):
+            yield row, self._completion(ids)
+
+    def generate_ids(self, rows: list[PromptRow], seed: int) -> Iterator[tuple[PromptRow, list[int]]]:
+        """
+        Yield rows of one generation with their token ids, which end with the first end-of-sequence token, if any.
+
+        `rows` enter in their order, longest prompts first. Where memory runs out, unfinished ones begin anew.
+        """
         waiting, batch = rows, self._new_batch(seed)
         while waiting or batch.rows:
             entering, waiting = self._next_rows(waiting, batch)
@@ -143,9 +151,7 @@ class TransformersGenerator(PromptGenerator):
                 batch = self._new_batch(seed)
                 self._halve_batch_size(num_rows)
                 continue
-            if finished:
-                completions = self._decode([ids for _, ids in finished])
-                yield from zip((row for row, _ in finished), completions, strict=True)
+            yield from ((row, self._cut(ids)) for row, ids in finished)
 
     def _new_batch(self, seed: int) -> PaddedBatch:
         kind = ContinuousBatch if self._can_cut_cache else PaddedBatch
@@ -183,17 +189,15 @@ class TransformersGenerator(PromptGenerator):
             disable_compile=True,
         )
 
-    def _decode(self, ids: list[list[int]]) -> list[Completion]:
-        """Cut each row after its first end-of-sequence token; what follows is padding, whatever its id."""
-        eos_token_ids = set(self.eos_token_ids)
-        ends = [next((c for c, token in enumerate(row) if token in eos_token_ids), None) for row in ids]
-        texts = self.tokenizer.batch_decode(
-            [row[:end] for row, end in zip(ids, ends, strict=True)], skip_special_tokens=True
-        )
-        return [
-            Completion(text, len(row), "length") if end is None else Completion(text, end + 1, "stop")
-            for text, row, end in zip(texts, ids, ends, strict=True)
-        ]
+    def _cut(self, ids: list[int]) -> list[int]:
+        """Cut a row after its first end-of-sequence token; what follows is padding, whatever its id."""
+        end = next((c for c, token in enumerate(ids) if token in self.eos_token_ids), len(ids))
+        return ids[: end + 1]
+
+    def _completion(self, ids: list[int]) -> Completion:
+        has_ended = ids[-1] in self.eos_token_ids
+        text = self.tokenizer.decode(ids[:-1] if has_ended else ids, skip_special_tokens=True)
+        return Completion(str(text), len(ids), "stop" if has_ended else "length")
 
 
 def load_transformers_generator(

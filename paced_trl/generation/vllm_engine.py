@@ -10,17 +10,23 @@ vLLM is no dependency of this package: it is imported when a generator is made.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import gc
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from importlib import metadata
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from .batching import PromptRow
-from .completions import Completion, SamplingParameters
+from .completions import Completion, Prompt, SamplingParameters
 from .prompts import PromptGenerator, PromptRenderer
 
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+_SERVERS = "serve the model from an environment of its own and set `engine: openai`"
 
 
 class VLLMGenerator(PromptGenerator):
@@ -77,6 +83,17 @@ class VLLMGenerator(PromptGenerator):
             "eos_token_ids": self.eos_token_ids,
             "sampling": asdict(self.sampling),
         }
+
+    def close(self) -> None:
+        """Shut the engine down and give back the memory that it has reserved; it cannot be used afterwards."""
+        if self.llm is None:
+            return
+        self.llm.llm_engine.engine_core.shutdown()
+        self.llm = None
+        gc.collect()
+        from accelerate.utils.memory import clear_device_cache
+
+        clear_device_cache()
 
     def _generate_rows(self, rows: list[PromptRow], seed: int) -> Iterator[tuple[PromptRow, Completion]]:
         # vLLM's own loop, `LLM.generate`, gives nothing before everything is done.
@@ -141,29 +158,26 @@ def load_vllm_generator(
     batch_size: int = 256,
     send_seed: bool = True,
     llm_kwargs: dict[str, Any] | None = None,
+    prompts: Sequence[Prompt] = (),
 ) -> VLLMGenerator:
     """
     Load a model into vLLM and make a [`VLLMGenerator`] of it.
 
     The model is a Hub id or a directory, not an adapter: merge that first. `llm_kwargs` are further arguments of
     `vllm.LLM`, such as `{"tensor_parallel_size": 2, "gpu_memory_utilization": 0.8}`; `sampling=None` takes the
-    defaults of [`SamplingParameters`].
+    defaults of [`SamplingParameters`]. With the `prompts` that will be asked, the engine reserves memory for the
+    longest of them and its completion (`max_model_len`) rather than for the model's whole context.
 
     Raises:
-        ImportError: If vLLM is not installed.
-        ValueError: If the model is an adapter.
+        ImportError: If vLLM is not installed, or a version that does not go with what else is installed.
+        ValueError: If the model is an adapter, or there are several processes.
     """
-    try:
-        import vllm
-    except ImportError as error:
-        raise ImportError(
-            "`engine='vllm'` needs vLLM, which is not installed here. Run `pip install vllm` (it pins its own torch; "
-            "an environment of its own, serving to `engine='openai'`, avoids that), or `scripts/setup_vllm_cpu.sh`."
-        ) from error
+    _check_installed()
+    import vllm
     from transformers.utils import find_adapter_config_file
 
     from .identity import declared_eos_token_ids, model_name, weights_fingerprint
-    from .models import load_tokenizer, resolve_model_path
+    from .models import load_config, load_tokenizer, resolve_model_path
 
     resolved = resolve_model_path(model_name_or_path)
     if find_adapter_config_file(resolved, revision=revision) is not None:
@@ -172,7 +186,14 @@ def load_vllm_generator(
             "`merge_and_unload()` and save that, or use `engine='transformers'`."
         )
     tokenizer = load_tokenizer(model_name_or_path, revision=revision, trust_remote_code=trust_remote_code)
+    sampling = sampling or SamplingParameters()
     options = {"enable_prefix_caching": True, "seed": 0, **(llm_kwargs or {})}
+    if prompts and "max_model_len" not in options:
+        longest = max(map(len, PromptRenderer(tokenizer, chat_template_kwargs).tokenize(prompts)))
+        context = load_config(model_name_or_path, revision=revision, trust_remote_code=trust_remote_code)
+        limit = getattr(context.get_text_config(), "max_position_embeddings", None)
+        needed = longest + sampling.max_completion_length
+        options["max_model_len"] = needed if limit is None else min(needed, limit)
     llm = vllm.LLM(
         model=resolved,
         revision=revision,
@@ -191,10 +212,50 @@ def load_vllm_generator(
     return VLLMGenerator(
         llm,
         tokenizer,
-        sampling or SamplingParameters(),
+        sampling,
         eos_token_ids=declared_eos_token_ids(resolved, revision, tokenizer, trust_remote_code=trust_remote_code),
         record=record,
         chat_template_kwargs=chat_template_kwargs,
         batch_size=batch_size,
         send_seed=send_seed,
     )
+
+
+def _check_installed() -> None:
+    """Refuse where vLLM cannot work: not installed, beside libraries of other versions, in several processes."""
+    try:
+        import vllm  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            f"`engine='vllm'` needs vLLM, which is not installed here or does not load ({error}). Run `pip install -c "
+            f"constraints-vllm.txt 'paced_trl[vllm]'` in a new environment, or {_SERVERS}."
+        ) from error
+    num_processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if num_processes > 1:
+        raise ValueError(
+            f"`engine='vllm'` was started in {num_processes} processes, and the engine of each would take the first "
+            "GPU. Start it without a launcher: it uses several GPUs itself, with `engine_kwargs: {llm_kwargs: "
+            f"{{tensor_parallel_size: {num_processes}}}}}`. Or {_SERVERS}."
+        )
+    refuse_other_libraries()
+
+
+def refuse_other_libraries() -> None:
+    """Refuse a vLLM that asks for other versions of torch, transformers, ... than those that are installed."""
+    try:
+        distribution = metadata.distribution("vllm")
+    except metadata.PackageNotFoundError:
+        return
+    from packaging.requirements import Requirement
+
+    for requirement in map(Requirement, distribution.requires or ()):
+        if requirement.name not in ("numpy", "tokenizers", "torch", "transformers"):
+            continue
+        installed = metadata.version(requirement.name)
+        applies = requirement.marker is None or requirement.marker.evaluate()
+        if applies and not requirement.specifier.contains(installed, prereleases=True):
+            raise ImportError(
+                f"vLLM {distribution.version} needs {requirement.name} {requirement.specifier}, and {installed} is "
+                "installed, so the two do not go together. vLLM 0.30 goes with this package: `pip install -c "
+                f"constraints-vllm.txt 'paced_trl[vllm]'`. For another version, {_SERVERS}."
+            )

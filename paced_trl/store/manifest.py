@@ -21,7 +21,7 @@ from ..run_directory import write_text
 _FLAGS = {
     "generator.engine": "engine`, or `--teacher_engine",
     "generator.model": "model_name_or_path`, or `--teacher_model_name_or_path",
-    "generator.dtype": "dtype",
+    "generator.dtype": "generation_dtype`, or of a teacher `--teacher_model_init_kwargs",
     "generator.chat_template_kwargs": "chat_template_kwargs",
     "generator.sampling": "",
     "verifier.name": "verifier",

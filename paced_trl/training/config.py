@@ -11,7 +11,7 @@ import math
 import os
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from trl import DistillationConfig
@@ -95,6 +95,12 @@ class PacedConfig(
             Completions per prompt in stages on the student's completions. Must divide `per_device_train_batch_size *
             gradient_accumulation_steps`; a generation batch then holds that many fewer problems.
             (`num_generations` is the number that estimates a pass rate.)
+        rollout_engine (`str`, *optional*, defaults to `"auto"`):
+            What makes the student's own completions. `"paced"` is the engine that estimates pass rates: finished rows
+            leave the batch, and completions do not depend on the number of processes. `"trl"` leaves them to TRL
+            (transformers' `generate`, or vLLM with `use_vllm`). `"auto"` is `"trl"` with `use_vllm`,
+            `generation_kwargs`, `cache_implementation`, FSDP or DeepSpeed ZeRO-3, else `"paced"`; a run that was begun
+            otherwise goes on as it began.
 
         > Parameters that control the teacher
 
@@ -276,20 +282,45 @@ def uses_fsdp(config: PacedConfig) -> bool:
     return bool(config.fsdp) or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
 
 
+def shards_weights(config: PacedConfig) -> str | None:
+    """Return what shards the student's weights, "FSDP" or "DeepSpeed ZeRO-3"; None where each process has them all."""
+    deepspeed = config.deepspeed_plugin
+    if deepspeed is not None and deepspeed.zero_stage == 3:
+        return "DeepSpeed ZeRO-3"
+    return "FSDP" if uses_fsdp(config) else None
+
+
 def refuse_sharding(config: PacedConfig, given: str, remedy: str) -> None:
     """
     Refuse what lets the student generate in the middle of training where its weights are sharded.
 
     Processes would run the model differently often, and each forward pass waits for the shards of all: it hangs.
     """
-    deepspeed = config.deepspeed_plugin
-    is_zero3 = deepspeed is not None and deepspeed.zero_stage == 3
-    if is_zero3 or uses_fsdp(config):
+    sharded_by = shards_weights(config)
+    if sharded_by is not None:
         raise ValueError(
-            f"{given}, so the student generates while it trains, and {'DeepSpeed ZeRO-3' if is_zero3 else 'FSDP'} "
-            f"shards its weights: processes that generate differently long would wait for each other for ever. "
-            f"{remedy}, or train with DDP or ZeRO-2, which shard no weights."
+            f"{given}, so the student generates while it trains, and {sharded_by} shards its weights: processes that "
+            f"generate differently long would wait for each other for ever. {remedy}, or train with DDP or ZeRO-2, "
+            "which shard no weights."
         )
+
+
+def why_left_to_trl(config: PacedConfig) -> str | None:
+    """Return which setting leaves the student's completions to TRL; None if the own engine can make them."""
+    if config.use_vllm:
+        return "`use_vllm` is set"
+    for name in ("generation_kwargs", "cache_implementation"):
+        if getattr(config, name):
+            return f"`{name}` is {getattr(config, name)!r}, which is for transformers' `generate`"
+    sharded_by = shards_weights(config)
+    return None if sharded_by is None else f"{sharded_by} shards the student's weights"
+
+
+def rollout_engine_in_force(config: PacedConfig) -> Literal["paced", "trl"]:
+    """Return what `rollout_engine` is: `"auto"` is `"paced"` unless a setting leaves completions to TRL."""
+    if config.rollout_engine == "auto":
+        return "paced" if why_left_to_trl(config) is None else "trl"
+    return config.rollout_engine
 
 
 def _check_switch_step(kl_switch: float) -> None:
@@ -331,6 +362,12 @@ def _check_completions(config: PacedConfig) -> None:
         raise ValueError(
             f"`use_vllm` is set, but with `kl`={config.kl!r} and `completion_source`={config.completion_source!r} all "
             "completions come from the dataset, so vLLM would only hold memory. Remove `use_vllm`."
+        )
+    reason = why_left_to_trl(config)
+    if config.rollout_engine == "paced" and reason is not None:
+        raise ValueError(
+            f"`rollout_engine` is 'paced', and {reason}, which that engine cannot do. Leave `rollout_engine` out, or "
+            "set it to 'trl'."
         )
     local_batch = config.per_device_train_batch_size * config.gradient_accumulation_steps
     if config.num_train_generations < 1 or local_batch % config.num_train_generations:

@@ -77,6 +77,11 @@ class ScheduleSettings(Settings):
         at_least=1,
     )
     num_train_generations: int = setting(1, "Completions per prompt while training on the student's own completions.")
+    rollout_engine: Literal["auto", "paced", "trl"] = setting(
+        "auto",
+        "What makes the student's own completions: the engine that estimates pass rates ('paced', faster where "
+        "lengths differ) or TRL's ('trl'). 'auto' is TRL's with use_vllm, generation_kwargs, FSDP or ZeRO-3.",
+    )
 
 
 @dataclass

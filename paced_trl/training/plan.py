@@ -7,8 +7,10 @@ Bytes of models come from `memory.py`. Hours are given only where a rate was mea
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -87,6 +89,12 @@ class RunShape:
         return 1.0 - (switch if switch <= 1.0 else min(1.0, switch / self.num_steps))
 
     @property
+    def generation_dtype(self) -> torch.dtype:
+        """Number format in which the student generates for `estimate`."""
+        name = self.estimation.generation_dtype
+        return torch.bfloat16 if name == "auto" else getattr(torch, name)
+
+    @property
     def teacher_dtype(self) -> torch.dtype:
         """Number format of the teacher's dense weights: the checkpoint's, which is nearly always bfloat16."""
         name = as_mapping(self.args.teacher_model_init_kwargs, "teacher_model_init_kwargs").get("dtype")
@@ -101,11 +109,15 @@ class RunShape:
 
 def memory(shape: RunShape) -> dict[str, dict[str, int]]:
     """Return what lies in a card's memory, in bytes, by moment of the run and item."""
-    batch = shape.estimation.generation_batch_size
-    moments = {"estimate": _generating(shape, shape.student, torch.bfloat16, False, batch)}
-    if shape.teacher is not None and shape.writes_references:
-        in_4bit = shape.args.teacher_load_in_4bit
-        moments["references"] = _generating(shape, shape.teacher, shape.teacher_dtype, in_4bit, batch)
+    # Servers generate elsewhere; vLLM fills what memory it is given, and needs a sequence's.
+    batch = {"transformers": shape.estimation.generation_batch_size, "vllm": 1}
+    moments = {}
+    if shape.estimation.engine in batch:
+        rows = batch[shape.estimation.engine]
+        moments["estimate"] = _generating(shape, shape.student, shape.generation_dtype, False, rows)
+    if shape.teacher is not None and shape.writes_references and shape.train.teacher_engine in batch:
+        rows, in_4bit = batch[shape.train.teacher_engine], shape.args.teacher_load_in_4bit
+        moments["references"] = _generating(shape, shape.teacher, shape.teacher_dtype, in_4bit, rows)
     moments |= _training(shape)
     return {name: {"driver and libraries": int(CONTEXT_BYTES), **items} for name, items in moments.items()}
 
@@ -263,6 +275,44 @@ def hours(shape: RunShape) -> dict[str, float]:
     return found
 
 
+def figures_of_shape(config: str) -> dict[str, int]:
+    """Return what identifies a model's shape beside measured rates."""
+    weights = model_weights(config, torch.bfloat16)
+    return {"bytes": weights.total, "vocab_size": weights.vocab_size, "hidden_size": weights.hidden_size}
+
+
+def with_measured_rates(shape: RunShape) -> RunShape:
+    """
+    Return a run with the rates in `plan.measured_rates`, which `scripts/check_gpu.py` wrote; given ones stay.
+
+    Rates of another student are refused. The rate of training is LoRA's with one teacher, and left out for other runs.
+    """
+    path = shape.plan.measured_rates
+    if path is None:
+        return shape
+    again = "Measure this run's models on that card: `python scripts/check_gpu.py --model STUDENT --teacher TEACHER`."
+    try:
+        rates = json.loads(Path(path).read_text())["rates"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"`measured_rates` is {path!r}, which holds no rates ({error!r}). {again}") from error
+    student = figures_of_shape(shape.student)
+    if rates.get("student") != student:
+        raise ValueError(
+            f"The rates in {path!r} are of a model with {rates.get('student')}, and this run's student has {student}. "
+            f"{again}"
+        )
+    found: dict[str, float] = {}
+    by_rows = {int(rows): rate for rows, rate in rates.get("generating", {}).items()}
+    if by_rows:
+        most = shape.estimation.generation_batch_size or max(by_rows)
+        found["tokens_per_second"] = by_rows[max((rows for rows in by_rows if rows <= most), default=min(by_rows))]
+    has_teacher = shape.teacher is not None and figures_of_shape(shape.teacher) == rates.get("teacher")
+    if "training" in rates and has_teacher and shape.model_args.use_peft:
+        found["trained_tokens_per_second"] = rates["training"]
+    missing: dict[str, Any] = {name: rate for name, rate in found.items() if getattr(shape.plan, name) is None}
+    return dataclasses.replace(shape, plan=dataclasses.replace(shape.plan, **missing))
+
+
 def disk(shape: RunShape) -> dict[str, int]:
     """Return bytes on disk: downloads, checkpoints, completions (four characters a token), the teacher's states."""
     student = model_weights(shape.student, torch.bfloat16)
@@ -318,9 +368,13 @@ def report(shape: RunShape) -> str:
     if times:
         lines.append("Hours, at the rates that were given")
         lines += [f"  {time:>11.2g}  {step}" for step, time in times.items() if time]
-    else:
+    unknown = [
+        name for name in ("tokens_per_second", "trained_tokens_per_second") if getattr(shape.plan, name) is None
+    ]
+    if unknown:
         lines.append(
-            "Hours: unknown, no rate was given. Measure on your card and give `--tokens_per_second` (generating) and "
-            "`--trained_tokens_per_second` (training)."
+            f"{'Further hours' if times else 'Hours'}: unknown, no rate was given. Give what you measured on that "
+            f"card ({' and '.join(f'`--{name}`' for name in unknown)}), or `--measured_rates` with the file that "
+            "`python scripts/check_gpu.py --model STUDENT --teacher TEACHER` writes there."
         )
     return "\n".join(lines)

@@ -45,7 +45,7 @@ from trl import ModelConfig
 from ..run_directory import RunDirectory, write_json
 from ..verification.verifier import Verifier
 from .checkpoints import SAVING, clear_unfinished, full_disk_in_words, newest_whole, step_of, training_alone
-from .config import PacedConfig
+from .config import PacedConfig, rollout_engine_in_force
 from .monitoring.notes import keeping_warnings
 from .monitoring.training_progress import TrainingProgress
 from .monitoring.validation import VALIDATION
@@ -82,6 +82,7 @@ def training_settings(
     settings = {
         key: value for key, value in args.to_dict().items() if key not in _INCIDENTAL and not key.startswith(_PREFIXES)
     }
+    settings["rollout_engine"] = rollout_engine_in_force(args)
     if args.self_distillation == "none":
         del settings["privileged_template"]  # of no effect, and its default has changed since 0.1
     student = {f"student.{key}": value for key, value in vars(model_args).items()}
@@ -174,6 +175,7 @@ def distill(
             "newest whole checkpoint in `output_dir`. Leave it out; to go back further, delete the later checkpoints."
         )
     args.refresh = refresh_in_force(args, dataset, verifier)
+    is_earlier = _goes_on_with_trl(args)
     settings = training_settings(args, model_args, dataset, validation)
     longer = _extended_settings(args, settings) if may_extend else set()
     run = RunDirectory(str(args.output_dir), settings, may_differ=longer)
@@ -183,6 +185,12 @@ def distill(
     # A finished run is published from a list of files instead (`publishing/publish.py`).
     args.push_to_hub = False
     is_main = PartialState().is_main_process
+    if is_earlier and is_main:
+        print(
+            f"The run in {run.path} was begun by an earlier version, where TRL generated the student's completions, "
+            "and goes on so (`rollout_engine: trl`).",
+            flush=True,
+        )
     with training_alone(run.path) if is_main else nullcontext():
         run = RunDirectory(str(args.output_dir), settings, may_differ=longer)
         if run.status == "finished" and not longer:  # by the process that has just held the directory
@@ -194,6 +202,20 @@ def distill(
         # Models and optimizer hold each other in circles: the next arm must not load beside them.
         clear_device_cache(garbage_collection=True)
         return distilled
+
+
+def _goes_on_with_trl(args: PacedConfig) -> bool:
+    """
+    Let a run that is there go on with the engine that it began with, and settle it for a new one.
+
+    Return whether it was begun by an earlier version, whose completions were TRL's.
+    """
+    stored = RunDirectory.stored_settings(str(args.output_dir))
+    is_earlier = bool(stored) and "rollout_engine" not in stored and not args.use_vllm
+    if stored and args.rollout_engine == "auto":
+        args.rollout_engine = stored.get("rollout_engine", "trl")
+    args.rollout_engine = rollout_engine_in_force(args)
+    return is_earlier and args.rollout_engine == "trl" and "student" in args.completion_sources
 
 
 def _extended_settings(args: PacedConfig, settings: dict[str, Any]) -> set[str]:

@@ -24,7 +24,7 @@ from ..generation.models import load_trainable
 from ..generation.prompts import with_one_bos
 from ..problems import Messages
 from ..settings import as_mapping
-from .config import PacedConfig
+from .config import PacedConfig, uses_fsdp
 from .dataset import end_of_completion_id, reference_token_ids
 from .preflight.trainability import keep_four_bit_trainable, on_language_model
 from .resumable_trainer import ResumableTrainer
@@ -81,6 +81,8 @@ class TeacherStatesTrainer(ResumableTrainer):
             **kwargs,
         )
         args.model_init_kwargs, args.teacher_model_init_kwargs = options
+        if uses_fsdp(args) and self.teacher_model is not None:
+            place_teacher(self.teacher_model, self.accelerator.device)
         keep_four_bit_trainable(cast(torch.nn.Module, self.model))
         if args.self_distillation in ("base", "ema"):
             decay = args.self_distillation_decay if args.self_distillation == "ema" else None
@@ -277,6 +279,13 @@ def teacher_to_load(model: Any, teacher_model: Any, args: PacedConfig, head_size
     if head_size is not None:
         resize_head(teacher, head_size)
     return teacher
+
+
+def place_teacher(teacher: Any, device: torch.device) -> None:
+    """Move a teacher to its device: under FSDP, accelerate leaves it where it was loaded, in main memory."""
+    # Weights of 4 or 8 bits were placed as they were loaded.
+    if not getattr(teacher, "is_quantized", False):
+        teacher.to(device)
 
 
 def own_head_size(config: PreTrainedConfig) -> int:

@@ -4,7 +4,7 @@ PACED training: TRL's `DistillationTrainer` with a weight per problem, a KL sche
 Overrides only; nothing of TRL's is copied. What each override is for:
 
 - `_get_train_sampler`: problems drawn by weight, or all that have one; epochs that a resumed run finds again.
-- `_generate_single_turn`: completions from the dataset; a prompt's prefill shared by its completions.
+- `_generate_single_turn`: completions from the dataset, or from the engine that estimates pass rates.
 - `_generate_and_score_completions`: weights per row, verdicts on the student's completions, refreshed pass rates.
 - `_compute_loss`: the divergence of the current stage, multiplied by the rows' weights.
 - `_save_state` and `_load_state`: the refreshed pass rates belong to a checkpoint.
@@ -24,24 +24,22 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 import torch
-from accelerate import DistributedType
 from accelerate.utils import gather_object
 from datasets import Dataset
 from torch.utils.data import Sampler
+from transformers import ProcessorMixin
 
-from ..generation.shared_prefill import can_share_prefill, shared_prefill
 from ..problems import with_reference_texts
 from ..progress import FirstSamples
 from ..settings import FITTED
 from ..verification.verdict import Verdict
 from ..verification.verifier import Verifier
-from .config import PacedConfig
+from .config import PacedConfig, rollout_engine_in_force
 from .dataset import ROW_COLUMN as _ROW
 from .dataset import check_training_columns, numbered, problem_weights_of
 from .in_words import PAPER, add_to_card, training_in_words
@@ -54,6 +52,7 @@ from .monitoring.validation import RETENTION, StopAtForgetting, Validation, chec
 from .preflight.before_loading import check_before_loading
 from .problem_sampler import FrontierSampler, ResumableRepeatSampler, draw_batch, rows_with_weight
 from .refresh import STATE_FILE, Refresh, refresh_in_force
+from .rollouts import Rollouts
 from .schedule import JSD_COEFFICIENT, KL, METRICS, completion_source_for, kl_at_step, stages, switch_step
 from .teacher_prompt import with_shuffled_context
 from .teacher_trainer import TeacherStatesTrainer
@@ -153,7 +152,6 @@ class PacedTrainer(TeacherStatesTrainer):
         self._train_problems = train_dataset
         self.verifier = verifier
         self._dataset_completions: list[list[int]] | None = None
-        self._completions_per_prompt = 1
         self._first_samples = FirstSamples()
         self._validation = Validation(args.num_validation_generations if verifier is not None else 1)
         check_forgetting(args.max_forgetting, eval_dataset, verifier)
@@ -178,6 +176,10 @@ class PacedTrainer(TeacherStatesTrainer):
             head_size=None if sizes.teacher == sizes.student else sizes.student,
             **kwargs,
         )
+        self._rollouts = None
+        # Of prompts with images the engine knows nothing.
+        if rollout_engine_in_force(args) == "paced" and not isinstance(self.processing_class, ProcessorMixin):
+            self._rollouts = Rollouts(args, self._tokenizer, self.eos_token_ids, self.accelerator)
         self._logs |= {name: deque(maxlen=self._logs["prompt"].maxlen) for name in EXTRA_COLUMNS}
         self.clock = TrainingClock()
         self.add_callback(self.clock)
@@ -244,21 +246,17 @@ class PacedTrainer(TeacherStatesTrainer):
     def get_eval_dataloader(self, eval_dataset: str | Dataset | None = None) -> Any:
         """Return the batches of one evaluation, whose rows know their problem; as in [`~transformers.Trainer`]."""
         self._validation.clear()
+        if self._rollouts is not None:
+            self._rollouts.begin_evaluation()
         return super().get_eval_dataloader(numbered(eval_dataset))
 
     def _generate_single_turn(self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any) -> list[list[int]]:
-        if self._dataset_completions is None:
-            with self._shared_prefill():
-                return super()._generate_single_turn(prompt_ids, *args, **kwargs)
-        return self._dataset_completions
-
-    def _shared_prefill(self) -> AbstractContextManager[None]:
-        """Prompts run once for all their completions, where this process alone holds the student."""
-        student, count = self.accelerator.unwrap_model(self.model), self._completions_per_prompt
-        is_alone = self.accelerator.distributed_type is DistributedType.NO and not self.use_vllm
-        if count == 1 or not is_alone or not can_share_prefill(student, self.generation_config):
-            return nullcontext()
-        return shared_prefill(student, count)
+        if self._dataset_completions is not None:
+            return self._dataset_completions
+        if self._rollouts is None:
+            return super()._generate_single_turn(prompt_ids, *args, **kwargs)
+        student = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        return self._rollouts.complete(student, prompt_ids, self.state.global_step if self.model.training else None)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         training = self.model.training
@@ -269,7 +267,6 @@ class PacedTrainer(TeacherStatesTrainer):
         if training and self.refresh is not None:
             inputs = self._refreshed(inputs)
         inputs = [row for row in inputs for _ in range(count)]
-        self._completions_per_prompt = count
         if source == "dataset":
             self._dataset_completions = self._reference_ids(inputs)
         try:
@@ -334,9 +331,11 @@ class PacedTrainer(TeacherStatesTrainer):
         assert self.refresh is not None
         student = self.accelerator.unwrap_model(self.model)
         step = self.state.global_step
-        if self.refresh.estimate_if_due(
-            self._measured_problems, student, self._tokenizer, step=step, switch=self._switch
-        ):
+        with self.accelerator.autocast():  # in the precision of the loss, prefill and decoding alike
+            is_new = self.refresh.estimate_if_due(
+                self._measured_problems, student, self._tokenizer, step=step, switch=self._switch
+            )
+        if is_new:
             self.problem_weights = self.refresh.weights(self.problem_weights)
         if not self.refresh.pass_rates.num_observed:
             return inputs

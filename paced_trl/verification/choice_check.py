@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from .answers import MARKUP, NEGATION, final_text
+from .answers import ANCHOR, MARKUP, NEGATION, final_text, without_retracted
 from .check import Check, Row
 from .verdict import Verdict
 
@@ -68,27 +68,36 @@ class ChoiceCheck(Check):
             choice = f"[{''.join(self._choices)}]"
             # A small letter, and "A" or "I" before a word, may be prose: "the answer is a prime", "Answer: I think".
             prose = r"[AI]\s+(?!(?:because|since|as|and|or|which|due|for|but)\b)[a-z]"
-            stated = rf"{_OPENING}((?!{prose}){choice}(?![\w'])|(?i:{choice})(?={_CLOSING}|\s{{0,4}}$))"
+            stated = rf"{_OPENING}((?!{prose}){choice}(?![A-Za-z0-9_'+])|(?i:{choice})(?={_CLOSING}|\s{{0,4}}$))"
         anchor = (
-            r"\\boxed\s?\{|^\s{0,4}####\s{0,4}|(?i:\b(?:answer|choice|option)\b"
-            r"(?:[^.\n]{0,40}?\bis\b|[*_\s]{0,4}[:=])[*_\s:]{0,4}(?:(?:option|choice)\s)?)|答案[^。\n]{0,4}[是为為:：]\s{0,4}|选择?\s{0,4}"
-            r"|(?i:\b(?:choose|pick|select|opt for|go with|it must be)\s(?:(?:option|choice)\s)?)"
+            rf"(?:\\boxed\s?\{{|^\s{{0,4}}####\s{{0,4}}|选项?\s{{0,4}}[:：]?|{ANCHOR}"
+            r"|(?i:\b(?:choose|pick|select|opt for|go with|it must be|"
+            r"say|only|(?:match|correspond)(?:es|s)?(?: to)?)\s))"
+            r"\s{0,2}(?i:(?:option|choice|answer)\s?:?\s)?"
         )
-        connector = rf"{_CLOSING}{{0,6}}\s{{0,4}}(?:,\s?)?(?i:or|and|nor|/|,|&|\||versus|vs)\s{{0,4}}"
-        filler = r"(?i:(?:maybe|perhaps|possibly|also|even|probably|option|choice|it is|it's|is|either)\s{1,2}){0,3}"
+        connector = rf"{_CLOSING}{{0,6}}\s{{0,4}}(?:,\s?)?(?i:or|and|nor|/|,|&|\||versus|vs|but)\s{{0,4}}"
+        filler = (
+            r"(?i:(?:maybe|perhaps|possibly|also|even|probably|option|"
+            r"choice|it|could|might|may|be|it's|is|either)\s{1,2}){0,4}"
+        )
         self._stated = re.compile(rf"(?m)(?:{anchor}){stated}")
         self._called_correct = re.compile(
             rf"(?<![\w'\\]){_OPENING}({choice}){_CLOSING}{{0,4}}\s(?:is|must be|would be|has to be)\s"
             r"(?:\w{1,12}ly\s)?(?:the\s|our\s|my\s)?(?i:correct|right|best|true|(?:final\s)?answer)(?!\w)"
         )
-        self._alone = re.compile(rf"\s*{_OPENING}({choice}){_CLOSING}{{0,6}}\s*", re.IGNORECASE)
-        self._leading = re.compile(rf"(?m)^[ \t]{{0,4}}{_OPENING}({choice})(?:[)\].:*]|\s(?=because\b|since\b))")
+        self._alone = re.compile(
+            rf"\s*(?:[=-]{{1,2}}>|→|⇒)?\s*(?:(?:option|choice|answer|definitely|clearly),?\s)?{_OPENING}({choice}){_CLOSING}{{0,6}}\s*",
+            re.IGNORECASE,
+        )
+        self._leading = re.compile(
+            rf"(?m)^[ \t]{{0,4}}{_OPENING}({choice})(?:[)\].:*]|\s(?=because\b|since\b|[-–—]\s)|,\s(?=not\b))"
+        )
         self._marked = re.compile(rf"(?:\(|\*\*\(?)({choice})[).:]{{0,2}}(?:\)|\*\*)?(?!\w)")
         self._first_word = re.compile(
             rf"\A\W{{0,9}}({choice})(?=\s{{0,3}}[,.;:!*\n—–-]|\s{{0,3}}\Z|\s(?:because|since)\b)"
         )
         self._concluded = re.compile(
-            rf"(?i:\b(?:so|thus|hence|therefore|is|say)\b)[,:\s]{{1,3}}{_OPENING}({choice}){_CLOSING}{{0,6}}\s*\Z"
+            rf"(?i:\b(?:so|thus|hence|therefore|is|say|not\s(?:{choice})\sbut)\b)[,:\s]{{1,3}}{_OPENING}({choice}){_CLOSING}{{0,6}}\s*\Z"
         )
         self._mention = re.compile(rf"(?<![\w'])({choice})(?![\w'])")
         self._another = re.compile(rf"{connector}{filler}{_OPENING}{choice}(?![\w'])")
@@ -131,6 +140,10 @@ class ChoiceCheck(Check):
 
     def _answer(self, text: str) -> str | None:
         text = _TEXT_COMMAND.sub(r"\1", text)
+        if not self._are_words or re.search(
+            r"(?i)\b(?:wait|(?:that|it)[’']s (?:wrong|not))\b", text
+        ):  # else "no" answers
+            text = without_retracted(text)
         found = sorted(
             [*self._stated.finditer(text), *self._called_correct.finditer(text)], key=lambda match: match.start(1)
         )
@@ -151,6 +164,9 @@ class ChoiceCheck(Check):
 
     def _letter(self, text: str) -> str | None:
         """Return the one letter that opens a line or is marked, and not said to be wrong."""
+        end = self._concluded.search(text, max(0, len(text) - 200))
+        if end is not None and not self._is_dismissed(text, *end.span(1)):
+            return self._canonical(end[1])
         for pattern in (self._leading, self._marked):
             found = [m for m in pattern.finditer(text) if not self._is_dismissed(text, *m.span(1), chain=4)]
             if found:
@@ -160,7 +176,12 @@ class ChoiceCheck(Check):
 
     def _word(self, text: str) -> str | None:
         """Return the word that opens or ends a text, or else the only one of the choices that occurs in it."""
-        for match in (self._first_word.match(text), self._concluded.search(text, max(0, len(text) - 200))):
+        text = re.sub(r"(?i),?\sno\s(?:doubt|question|matter|problem)\b", "", text)
+        for match in (
+            self._first_word.match(text),
+            self._first_word.match(re.split(r"[.?!]\s", text)[-1]),
+            self._concluded.search(text, max(0, len(text) - 200)),
+        ):
             if match is not None and not self._is_dismissed(text, *match.span(1)):
                 return None if self._another.match(text, match.end(1)) else self._canonical(match[1])
         if "no" in (choice.casefold() for choice in self._choices):  # occurs in any prose

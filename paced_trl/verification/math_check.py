@@ -14,7 +14,18 @@ import warnings
 from fractions import Fraction
 from typing import Any, ClassVar, NamedTuple
 
-from .answers import MAX_CACHED_GOLDS, Statement, boxed_answer, final_text, stated_answer, statements
+from .answers import (
+    DENIAL,
+    MAX_CACHED_GOLDS,
+    NEGATION,
+    Statement,
+    boxed_answer,
+    boxed_span,
+    final_text,
+    stated_answer,
+    statements,
+    without_retracted,
+)
 from .check import Check, Row
 from .expressions import (
     DECIMAL_COMMA,
@@ -22,6 +33,7 @@ from .expressions import (
     as_written,
     elements,
     expression,
+    factors,
     is_mathematics,
     is_to_be_computed,
     plain_gold,
@@ -38,6 +50,8 @@ from .numbers import (
     read_number,
     read_numbers,
     read_one_number,
+    without_explanation,
+    without_remarks,
 )
 from .verdict import Verdict
 
@@ -46,6 +60,13 @@ _WRONG_ANSWER = "-90817263.5"
 _RELATIVE_TOLERANCE = 1e-6  # where a number is irrational
 _PLAIN_FRACTION = re.compile(r"-?\d{1,300}(?:\.\d{0,300}|/[1-9]\d{0,299})?")
 _WORDS = re.compile(r"\$?\\(?:text|textbf|mathrm|mbox)\s?\{([^{}\d\\]{1,100})\}\$?")
+_OPENING = re.compile(
+    r"(?i)\A(?:(?:so|thus|hence)\b[\s:,]{0,4})?(?:(?:[=-]{1,2}>|→|⇒|∴|\\(?:implies|therefore)(?![a-z]))\s{0,4})?"
+)
+_APPROXIMATED = re.compile(r"(?<=[\d})])\s*(?:\\approx|\\simeq|≈).{0,60}\Z")
+_FORMULA = re.compile(r"\$[^$]{1,300}\$|\\\(.{1,300}?\\\)|\\\[.{1,300}?\\\]", re.DOTALL)
+_TAIL = re.compile(r"(?i)\A.{0,200}\b(?:is|are|equals)\s(?!not\b)|\A(?:for\s)?(?:all|every|any)\s")
+_SUM_AT_THE_END = re.compile(r"[-\d.,\s+*/×·÷=()$€£%^]*\Z")
 _NEGATED = re.compile(r"\\neq?(?![A-Za-z])|≠|!=|\\not(?![A-Za-z])|\bnot\b")
 
 
@@ -68,7 +89,7 @@ def gold_expression(solution: Any) -> str | None:
     if DECIMAL_COMMA.fullmatch(text.strip("$")):
         return text.strip("$")
     found = expression(text)
-    if found is not None and (is_mathematics(found) or "$" in text or "\\" in text):
+    if found is not None and (is_mathematics(found) or "$" in text or "\\" in text or re.fullmatch("[a-z]", found)):
         return found
     if plain_gold(text):
         return str(next(number for number in read_numbers(text) if number is not None))
@@ -80,9 +101,12 @@ def states_words(completion: str, solution: Any) -> bool:
     words = _WORDS.fullmatch(str(solution).strip())
     if words is None:
         return False
-    text = last_part(final_text(completion))
-    stated = (stated_answer(text) or text).strip().removesuffix(".")
+    stated = _stated_words(_text(completion, limits=False))
     return " ".join(stated.split()).casefold() == " ".join(words[1].split()).casefold()
+
+
+def _stated_words(text: str) -> str:
+    return (stated_answer(text) or text).strip().removesuffix(".")
 
 
 class MathCheck(Check):
@@ -130,6 +154,10 @@ class MathCheck(Check):
         )
 
     def stated(self, completion: str) -> str | None:
+        words = _stated_words(_text(completion, limits=True))
+        return self._stated_mathematics(completion) or (words if 0 < len(words.split()) <= 3 else None)
+
+    def _stated_mathematics(self, completion: str) -> str | None:
         text = _text(completion, limits=True)
         boxed = boxed_answer(_text(completion, limits=False))
         if boxed is not None and boxed.strip():
@@ -153,7 +181,7 @@ class MathCheck(Check):
 
     def answer(self, completion: str) -> str | None:
         """Return an answer as SymPy writes it, numbers as fractions, so that 1/2 and 0.5 are one answer."""
-        stated = self.stated(completion)
+        stated = self._stated_mathematics(completion)
         number = None if stated is None else read_number(stated)
         if number is not None:
             return f"{number.value}{'%' * number.is_percent}"
@@ -213,18 +241,29 @@ class MathCheck(Check):
             return Verdict.FAILED
         if _NEGATED.search(statement.text) and not _NEGATED.search(gold.text):
             return Verdict.FAILED
+        if gold.number is None:
+            statement = statement._replace(text=_APPROXIMATED.sub("", statement.text))
         found = expression(statement.text)
         if gold.number is None and (found is None or not is_mathematics(found)):
             found = expression(re.sub(r"(?<=[\w$)}])\s(?:and|or)\s(?=[-\w$(\\])", ", ", statement.text))
-        is_prose = found is None or (statement.where != "box" and not is_mathematics(found))
+        is_same = found is not None and _plain(found) == _plain(gold.text)
+        is_prose = found is None or (statement.where != "box" and not is_mathematics(found) and not is_same)
         if gold.number is not None:
+            if statement.where != "box":
+                statement = statement._replace(text=without_remarks(statement.text))
+                found = expression(statement.text) if found is not None else None
             number = read_one_number(readable(statement.text))
             if is_prose:
                 return _compared(number, gold.number) if isinstance(number, StatedNumber) else _unread(number)
             side = one_side(statement.text)
             if side is not None:
                 return _compared(side, gold.number)
-            if len(elements(found or "")) > 1 or is_to_be_computed(found or "") or is_equation(found or ""):
+            if (
+                re.search(r"\d\s\d", found or "")
+                or len(elements(found or "")) > 1
+                or is_to_be_computed(found or "")
+                or is_equation(found or "")
+            ):
                 return Verdict.FAILED
         if is_prose or found is None:
             return None
@@ -234,6 +273,14 @@ class MathCheck(Check):
     def _judge_expression(self, text: str, gold: _Gold) -> Verdict | None:
         if _plain(text) == _plain(gold.text):
             return Verdict.PASSED
+        sets = factors(gold.text)
+        if sets:
+            answers = factors(text)
+            same = len(sets) == len(answers) and all(
+                self._judge_expression(one, _Gold(other, None)) is Verdict.PASSED
+                for one, other in zip(answers, sets, strict=True)
+            )
+            return Verdict.PASSED if same else Verdict.FAILED
         answer = self._parse(f"${text}$")
         if not _is_read(answer):
             return None
@@ -242,8 +289,17 @@ class MathCheck(Check):
 
     def _judge_whole(self, text: str, gold: _Gold) -> Verdict:
         """Judge a text that states its answer nowhere: as a whole, by its last number, or as math-verify finds it."""
-        text = text.strip()
-        if not text:
+        text = _OPENING.sub("", text.strip())
+        if not text or (boxed_span(text) is not None and boxed_answer(text) is None):
+            return Verdict.UNPARSEABLE
+        if gold.number is not None:
+            text = without_explanation(text)
+            if not re.search(r"[\\$]", text) and "!" not in gold.text:
+                text = text.rstrip("!")  # no factorial
+        formula = next(reversed(list(_FORMULA.finditer(text))), None) if gold.number is None else None
+        if formula is not None and (
+            NEGATION.search(text[: formula.start()][-90:]) or DENIAL.match(text, formula.end())
+        ):
             return Verdict.UNPARSEABLE
         found = expression(text) if len(text) <= MAX_LENGTH else None
         if found is not None and is_mathematics(found):
@@ -256,12 +312,18 @@ class MathCheck(Check):
                 side = read_number(text.rpartition("=")[2])
                 if side is not None:
                     return _compared(side, gold.number)
-            if number is None or is_to_be_computed(text.rstrip(". ").rpartition("\n")[2][-60:]):
+            if number is None or is_to_be_computed(_SUM_AT_THE_END.search(text[-60:])[0]):  # type: ignore[index]
                 return Verdict.FAILED
             if number is False:
                 return Verdict.UNPARSEABLE
             if not re.search(r"\$|\\\(|\\\[|\\[a-zA-Z]", text.replace("\\$", "")) or read_number(text) is not None:
                 return _compared(number, gold.number) if isinstance(number, StatedNumber) else Verdict.FAILED
+        if gold.number is None:
+            tail = "" if formula is not None else _TAIL.sub("", text.rpartition("\n")[2])
+            if 0 < len(tail) <= MAX_LENGTH:
+                verdict = self._judge(Statement(tail, "clause"), gold)
+                if verdict is not None:
+                    return verdict
         answer = self._parse(text)
         if any(isinstance(value, str) and BEYOND in value for value in answer):
             return Verdict.FAILED
@@ -282,9 +344,15 @@ class MathCheck(Check):
             if len(self._read_whole) >= MAX_CACHED_GOLDS:
                 self._read_whole.clear()
             value = _values(self._parse(f"${text}$"))
-            self._read_whole[text] = bool(value) and all(
-                any(_values(self._parse(f"${changed}$")) != value for changed in pair)
-                for pair in with_one_part_changed(text)
+            sets = factors(text)
+            self._read_whole[text] = (
+                all(map(self._is_read_whole, sets))
+                if sets
+                else bool(value)
+                and all(
+                    any(_values(self._parse(f"${changed}$")) != value for changed in pair)
+                    for pair in with_one_part_changed(text)
+                )
             )
         return self._read_whole[text]
 
@@ -338,7 +406,7 @@ class MathCheck(Check):
 
 
 def _text(completion: str, *, limits: bool) -> str:
-    text = last_part(final_text(completion)).strip()
+    text = without_retracted(last_part(final_text(completion))).strip()
     return bounded(text) if limits else text
 
 

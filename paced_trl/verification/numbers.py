@@ -11,7 +11,7 @@ import re
 from fractions import Fraction
 from typing import NamedTuple
 
-from .answers import NEGATION
+from .answers import DENIAL, NEGATION
 
 
 _MAX_DIGITS = 400
@@ -41,6 +41,8 @@ _WIDE = str.maketrans("０１２３４５６７８９．，－＋／（）＝", 
 _TEN_TO_SUPERSCRIPT = re.compile(r"(?<![0-9])10([⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]{1,6})")
 # White space that groups digits, and LaTeX's ways to write it; the minus signs that are no hyphen.
 _THIN_SPACE = re.compile(r"(?<=[0-9])(?:[\u00a0\u2009\u202f]|\\[,!;:]|\{,\}(?:\\!)?|,\\!)(?=[0-9]{3})")
+_SIGN_IN_WORDS = re.compile(r"(?i)\bnegative\s(?=[0-9$.])|(?:(?<=\bis )|(?<=[=:]\s)|\A\s{0,4})minus\s(?=[0-9$.])")
+_TIMES = re.compile(r"(?<=[0-9])\s[x×]\s(?=[0-9])|(?<=[1-9])[x×](?=[0-9])")
 _SHORT_FRACTION = re.compile(r"(\\[dtc]?frac)\s{0,3}(?:\{([0-9]{1,15})\}|([0-9]))\s{0,3}(?:\{([0-9]{1,15})\}|([0-9]))")
 _VULGAR = dict(
     zip(
@@ -51,9 +53,16 @@ _VULGAR = dict(
 )
 
 # What may surround a number without changing it.
-_DELIMITERS = re.compile(r"\\[()\[\]]|\\(?:left|right|displaystyle|textstyle|bf|rm)(?![A-Za-z])|[`~]|\\boxed(?=\{)")
+_DELIMITERS = re.compile(
+    r"\\[()\[\]]|\\(?:left|right|displaystyle|textstyle|bf|rm)(?![A-Za-z])|[`~]|\\boxed(?=\{)|\\(?:text)?color\s?\{\w{1,20}\}"
+)
 _EMPHASIS = re.compile(r"\*{1,3}(?=\S)([^*\n]{1,80})(?<=\S)\*{1,3}")
-_TEXT = re.compile(r"\\(?:text\w{0,6}|mathrm|mathbf|mathsf|mbox|hbox|operatorname)\s?\{([^{}]{0,80})\}")
+_TEXT = re.compile(
+    r"\\(?:text\w{0,6}|math(?:rm|bf|sf|it)|boldsymbol|bm|underline|mbox|hbox|operatorname)\s?\{([^{}]{0,80})\}"
+)
+UNIT_OF_ONE_LETTER = re.compile(
+    r"(?<=[\d})])(?:\\[,;:! ]|~|\s){0,3}\\(?:text|mathrm)\s?\{[\s~]{0,3}[A-Z]\s?\}(?!\s?_)"
+)
 _POWER_OF_UNIT = r"(?:\s?\^\s?\{?\s?-?[1-9]\s?\}?|[²³])?"
 _SHORT_UNIT = (
     r"(?:k?m|[cdmnµμ]m|mi|ft|in|yd|k?g|mg|lbs?|oz|ml|mL|[dc]l|L|hrs?|h|mins?|secs?|s|ms|k?Hz|[kKMG]B|k?W|kWh|k?N|k?J|V|mph|"
@@ -64,7 +73,8 @@ _DEGREE = (
 )
 _NOT_A_UNIT = (
     r"(?:or|and|not|nor|plus|minus|times|over|divided|to|than|less|more|hundred|thousand|million|billion|trillion|"
-    r"dozen|half|halves|thirds?|quarters?|fourths?|point|squared|cubed|but|sin|cos|tan|log|ln|mod|if|when|is|are|was)"
+    r"dozen|half|halves|thirds?|quarters?|fourths?|point|squared|cubed|but|sin|cos|tan|log|ln|mod|if|when|"
+    r"is|are|was|were|isn|aren|wasn|can|cannot|could|must|should|would|will|does|doesn|did|may|might|has|have|seems|looks)"
 )
 _UNIT = re.compile(
     rf"(?:{_DEGREE}|\s?{_CURRENCY}|\s{{0,3}}{_SHORT_UNIT}(?![A-Za-z]){_POWER_OF_UNIT}"
@@ -79,18 +89,33 @@ _APPROXIMATELY = re.compile(
 _RELATION = re.compile(r"[<>≤≥≠]|\\(?:leq?|geq?|neq?|lt|gt|in|notin)(?![A-Za-z])|!=")
 _OPERATOR = re.compile(r"[-+*/^!√×÷·±∪]|\\(?:times|cdot|div|sqrt|frac|pi|pm|binom|log|sin|cos|tan|cup)(?![A-Za-z])")
 _FILLER = (
-    r"(?:(?:maybe|perhaps|possibly|probably|even|else|rather|is|it|it's|be|might|could|may|also|the|either|about|an?|"
+    r"(?:(?:maybe|perhaps|possibly|probably|even|else|rather|is|it|it's|that|be|might|could|may|also|the|either|about|an?|"
     r"answer|=)\s{1,3}){0,5}"
 )
 _CONNECTOR = re.compile(
     r"(?i)(?:\s{0,3}[A-Za-z°%\\{}]{1,24}){0,2}[\s$*_)}]{0,6}"
-    rf"(?:(?P<or>[,;(]?\s{{0,3}}(?:\\text\s?\{{)?\s{{0,3}}\b(?:or|to|oder|ou|vs\.?|versus)\b\s?\}}?|或|、)|(?P<and>[,;&]|\band\b|\bund\b|和))"
+    rf"(?:(?P<or>[,;(]?\s{{0,3}}(?:\\text\s?\{{)?\s{{0,3}}\b(?:or|to|oder|ou|o|vs\.?|versus|but(?=\s(?:it|that|this)?\s?(?:could|might|may|possibly|perhaps|maybe)))\b\s?\}}?|或者?|还是|還是|または|또는|、)|(?P<and>[,;]?\s{{0,2}}(?:\band\b|\bund\b|&|和)|[,;]))"
     rf"[\s$*_({{\\]{{0,6}}{_FILLER}[\s$*_({{\\]{{0,6}}\Z"
 )
 
 
-# Just behind a number: it is said to be wrong.
-_IS_WRONG = re.compile(r"(?i)[*_$)}]{0,4}\s(?:is|was|are|seems)(?:n[’']t|\s(?:not|wrong|incorrect|false))(?!\w)")
+# What makes a later number the answer in place of the one before: "42, no, 43", "42, but it is 43".
+_CORRECTED = re.compile(
+    r"(?i)(?:\s?[A-Za-z°%]{1,24}){0,2}[\s$*_)}]{0,6}[,;.…—–-]{0,4}\s(?:"
+    r"(?:but|although|though)\s(?:it[’']s|it is|the (?:correct|"
+    r"right|actual|real|true|final)\s?(?:answer|one|value)?\s?is)|"
+    r"(?:oh,?\s)?(?:no|wait|sorry|actually|i mean|"
+    r"correction)[,;:…\s-]{1,4}(?:(?:no|wait)[,;:…\s-]{1,4})?(?:it[’']s|it is)?)"
+    r"[\s$*_({\\]{0,6}\Z"
+)
+_REASON_BEHIND = re.compile(
+    r"(?i)\A(?P<head>.{0,80}?\d.{0,40}?)(?:[,;:]?\s(?:[-–—]\s)?(?:(?:because|"
+    r"since|that is|namely)\b|i\.e\.)|:\s(?=[\d(]+\s?[-+*/×]))"
+    r"(?P<tail>(?:(?!=|\b(?:so|thus|hence|therefore|get|answer|total)\b).){0,200})\Z"
+)
+_OR = re.compile(r"[,;]?\s{0,3}(?:\\text\s?\{\s{0,3}or\s{0,3}\}|\bor\b)\s{0,3}")
+_REMARK = re.compile(r"(?<=[\w.%$€£*}])\s{1,2}[(\[]([^()\[\]\n\\]{1,80})[)\]]")
+_NUMBER_AND_UNIT = re.compile(r"\d[\d.,/%*$€£]*(?:\s?[A-Za-z°€$£%*²³]{1,20}){0,3}\Z")
 
 
 class StatedNumber(NamedTuple):
@@ -118,11 +143,15 @@ class StatedNumber(NamedTuple):
 def normalized(text: str) -> str:
     """Return a text with one way to write digits, signs, separators and short fractions."""
     text = re.sub("[\u2212\u2012\u2013\ufe63]", "-", text.translate(_WIDE))
+    text = re.sub(r"(?<!\w)__([^_\n]{1,80})__(?!\w)", r"\1", text)
     text = _TEN_TO_SUPERSCRIPT.sub(lambda match: "10^" + match[1].translate(_SUPERSCRIPTS), text)
     text = re.sub("[½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞]", lambda match: " " + _VULGAR[match[0]], text)
     text = _SHORT_FRACTION.sub(lambda m: f"{m[1]}{{{m[2] or m[3]}}}{{{m[4] or m[5]}}}", text)
     text = re.sub(r"(?<=[0-9])\{,\}(?=[0-9]{1,2}(?![0-9]))", ".", text)
     text = re.sub(r"(?<=[0-9])\sand\s(?=[0-9]{1,4}/[0-9])", " ", text)
+    text = re.sub(r"(?<=[0-9])(?:\sand)?\s(?:and\s)?a half(?![a-z])", " 1/2", text)
+    text = _SIGN_IN_WORDS.sub("-", text)
+    text = _TIMES.sub(" * ", re.sub(r"(?<=[0-9])_\s?\{?10\}?(?![0-9])", "", text))
     return _DECIMAL_COMMA.sub(r"\1.\2", _THIN_SPACE.sub(",", text))
 
 
@@ -161,8 +190,10 @@ def _number(match: re.Match[str]) -> StatedNumber | None:
 
 def without_units(text: str) -> str:
     """Return a text without `\\text{...}` around words, delimiters, markup and white space around all of it."""
-    text = _TEXT.sub(lambda match: f" {match[1]}", _DELIMITERS.sub("", _EMPHASIS.sub(r"\1", text)))
-    text = re.sub(r"\\[,;:!]|\\ |~|\\quad", " ", text).strip().strip("\"'*").rstrip(".,;:?*。，； ")
+    text = _TEXT.sub(
+        lambda match: f" {match[1]}", UNIT_OF_ONE_LETTER.sub("", _DELIMITERS.sub("", _EMPHASIS.sub(r"\1", text)))
+    )
+    text = re.sub(r"(?:\\[,;:!]|\\ |~|\\quad|\s){1,9}", " ", text).strip().strip("\"'*").rstrip(".,;:?*。，； ")
     for _ in range(3):  # brackets around all of it, of one kind
         inner = re.fullmatch(r"\{([^{}]*)\}|\(([^(),]*)\)|\$([^$]+)\$?|\$\$([^$]+)\$\$", text)
         if inner is None:
@@ -201,8 +232,13 @@ def is_equation(text: str) -> bool:
 def one_side(text: str) -> StatedNumber | None:
     """Return the number that a text is, or the last of the sides of its equations that is one."""
     whole = read_number(text)
-    if whole is not None or "=" not in text or _RELATION.search(text):
+    if whole is not None or _RELATION.search(text):
         return whole
+    same = [read_number(part) for part in _OR.split(text, maxsplit=3)]
+    if len(same) > 1 and all(_same(one, same[0]) for one in same):
+        return same[0]
+    if "=" not in text:
+        return None
     if is_equation(text):
         return None
     sides = [read_number(side) for side in text.split("=")[-6:]]
@@ -219,17 +255,17 @@ def read_one_number(text: str) -> StatedNumber | bool | None:
     whole = one_side(text)
     if whole is not None:
         return whole
-    text = normalized(text)
+    text = without_remarks(normalized(text))
     if is_equation(text):
         return None
     text = text if re.search(r"[!<>]=", text) else text.rpartition("=")[2]
     matches = list(_NUMBER.finditer(text))
     if not matches:
         return False
-    if re.search(r"\\[A-Za-z]+|√", _TEXT.sub(" ", _DELIMITERS.sub("", text[: matches[0].start()]))):
-        return None  # \sqrt{2}, \binom{5}{2}
+    if re.search(r"\\[A-Za-z]+|√|[-|]\s?\(?\Z", _TEXT.sub(" ", _DELIMITERS.sub("", text[: matches[0].start()]))):
+        return None  # \sqrt{2}, \binom{5}{2}, --3
     if _RELATION.search(text) or re.match(
-        r"\s{0,3}(?:[*×·^!√]|\\(?:times|cdot|div|sqrt|pi|pm)|[-+/]\s?[\d(\\√])", text[matches[0].end() :]
+        r"\s{0,3}(?:[*×·^!√_|]|\\(?:times|cdot|div|sqrt|pi|pm)|[-+/]\s?[\d(\\√])", text[matches[0].end() :]
     ):
         return None
     if re.match(r"[A-Za-z(]", text[matches[0].end() :][:1]) and not _UNIT.match(text, matches[0].end()):
@@ -238,8 +274,47 @@ def read_one_number(text: str) -> StatedNumber | bool | None:
 
 
 def _is_dismissed(text: str, number: re.Match[str]) -> bool:
-    before = text[max(0, number.start() - 60) : number.start()]
-    return NEGATION.search(before) is not None or _IS_WRONG.match(text, number.end()) is not None
+    before = text[max(0, number.start() - 90) : number.start()]
+    return NEGATION.search(before) is not None or DENIAL.match(text, number.end()) is not None
+
+
+def without_remarks(text: str) -> str:
+    """Return a text without the brackets that explain the number before them: "18 (9 + 9)", "42 eggs (in 3 boxes)"."""
+
+    def without(remark: re.Match[str]) -> str:
+        before = text[max(0, remark.start() - 60) : remark.start()]
+        if _NUMBER_AND_UNIT.search(before) is None:
+            return remark[0]
+        if re.search(r"[A-Za-z]{3}|%|\A\s?=|\bor\b", remark[1]):
+            return ""
+        numbers = read_numbers(before)
+        return "" if numbers[-1] is not None and _computed(remark[1]) == numbers[-1].value else remark[0]
+
+    return _REMARK.sub(without, text)
+
+
+def without_explanation(text: str) -> str:
+    """Return a text without remarks, and of "18, because 9 + 9" or "18: 9 + 9" what stands before the reason."""
+    text = without_remarks(text)
+    reason = _REASON_BEHIND.search(text.rstrip().rpartition("\n")[2])
+    return reason["head"] if reason is not None and len(_NUMBER.findall(reason["head"])) == 1 else text
+
+
+def _computed(text: str) -> Fraction | None:
+    """Return what a sum of products amounts to, `None` where a text is something else."""
+    text = re.sub(r"[\s$€£,]", "", re.sub("[×x·]", "*", text).replace("÷", "/"))
+    if not re.fullmatch(r"[-+]?(?:\d{1,9}(?:\.\d{1,9})?[-+*/]){1,20}\d{1,9}(?:\.\d{1,9})?", text):
+        return None
+    total = Fraction(0)
+    for sign, term in re.findall(r"([-+]?)([^-+]+)", text):
+        first, *factors = re.split("([*/])", term)
+        value = Fraction(first)
+        for operator, factor in zip(factors[::2], factors[1::2], strict=True):
+            if operator == "/" and not Fraction(factor):
+                return None
+            value = value * Fraction(factor) if operator == "*" else value / Fraction(factor)
+        total += -value if sign == "-" else value
+    return total
 
 
 def first_of(text: str, matches: list[re.Match[str]]) -> StatedNumber | bool | None:
@@ -249,34 +324,48 @@ def first_of(text: str, matches: list[re.Match[str]]) -> StatedNumber | bool | N
         return False
     first = _number(kept[0])
     for before, after in itertools.pairwise(kept[:3]):
-        link = _CONNECTOR.fullmatch(text[before.end() : after.start()])
+        between = text[before.end() : after.start()]
+        if _CORRECTED.fullmatch(between[:80]):
+            return first_of(text, kept[kept.index(after) :])
+        link = _CONNECTOR.fullmatch(between)
         if link is None:
             break
         rest = text[after.end() : after.end() + 40]
         is_last = re.fullmatch(r"(?:[\s\\]{0,3}[A-Za-z]{1,20}){0,2}[\s.!?$*_)}\\\]]{0,8}", rest) is not None
-        if _number(after) != first and (link["or"] or is_last):
+        if not _same(_number(after), first) and (link["or"] or is_last):
             return None
     return first
 
 
 def last_number(text: str) -> StatedNumber | bool | None:
     """Return the last number of a text that is not said to be wrong; `None` and `False` as in [`read_one_number`]."""
-    text = normalized(text)
+    text = without_explanation(normalized(text))
     matches = list(_NUMBER.finditer(text))
     while matches and _is_dismissed(text, matches[-1]):
         matches.pop()
     if not matches:
         return False
     last = matches[-1]
+    if re.search(r"[-|]\s?\(\Z", text[: last.start()]):
+        return None
     if len(matches) > 1:
         before = matches[-2]
         link = _CONNECTOR.fullmatch(text[before.end() : last.start()][:100])
         rest = text[last.end() : last.end() + 40]
         is_last = re.fullmatch(r"(?:[\s\\]{0,3}[A-Za-z]{1,20}){0,2}[\s.!?$*_)}\\\]]{0,8}", rest) is not None
         negated = _is_dismissed(text, before)
-        if link and (link["or"] or (link["and"] and is_last)) and not negated and _number(before) != _number(last):
+        if (
+            link
+            and (link["or"] or (link["and"] and is_last))
+            and not negated
+            and not _same(_number(before), _number(last))
+        ):
             return None
     return _number(last)
+
+
+def _same(one: StatedNumber | None, other: StatedNumber | None) -> bool:
+    return one is not None and other is not None and any(a == b for a, b in equal_numbers(one, other))
 
 
 def equal_numbers(answer: StatedNumber, gold: StatedNumber) -> list[tuple[Fraction, Fraction]]:

@@ -6,9 +6,9 @@ import math
 from fractions import Fraction
 from typing import Any, ClassVar
 
-from .answers import boxed_answer, final_text, statements
+from .answers import boxed_answer, final_text, statements, without_retracted
 from .check import Check, Row
-from .numbers import StatedNumber, equal_numbers, last_number, read_number, read_numbers, read_one_number
+from .numbers import StatedNumber, equal_numbers, last_number, one_side, read_number, read_numbers, read_one_number
 from .verdict import Verdict
 
 
@@ -24,12 +24,12 @@ def stated_number(completion: str) -> StatedNumber | bool | None:
     stands for an answer that is not one number: "42 or 41", `3 + 4`, one too large to be meant. Only the last 20,000
     characters after the thinking are read.
     """
-    text = final_text(completion)[-_MAX_READ_LENGTH:]
+    text = without_retracted(final_text(completion)[-_MAX_READ_LENGTH:])
     for statement in statements(text):
         number = read_one_number(statement.text)
         if number is not False:
             return number
-    whole = read_number(text) if len(text) < 200 else None
+    whole = one_side(text) if len(text) < 200 and "\n" not in text.strip() else None
     return last_number(text) if whole is None else whole
 
 
@@ -90,7 +90,8 @@ class NumericCheck(Check):
     def stated(self, completion: str) -> str | None:
         number = stated_number(completion)
         if number is None:  # not one number: shown as it stands
-            return next((statement.text for statement in statements(final_text(completion)[-_MAX_READ_LENGTH:])), None)
+            text = without_retracted(final_text(completion)[-_MAX_READ_LENGTH:])
+            return next((statement.text for statement in statements(text)), None)
         return str(number) if isinstance(number, StatedNumber) else None
 
     def stated_gold(self, solution: Any) -> str | None:

@@ -11,7 +11,7 @@ from helpers.fakes import make_problems
 from helpers.paths import ROOT
 from helpers.tiny_models import build_tiny_model, build_tiny_tokenizer
 from paced_trl import Evaluation
-from paced_trl.commands import compare, estimate, evaluate, train
+from paced_trl.commands import compare, estimate, evaluate, teacher_gap, train
 from paced_trl.commands.recipe import Recipe, named_sets
 from paced_trl.commands.training_steps import training_problems
 from paced_trl.estimation.stored_problems import stored_prompt_settings
@@ -126,6 +126,8 @@ def test_an_evaluation_of_text_prompts_goes_on_with_text_prompts(chat_model: str
     evaluate.run([*arguments, "--as_chat", "false"])
     (manifest,) = (tmp_path / "run").rglob("run.json")
     assert json.loads(manifest.read_text())["settings"]["problems"]["as_chat"] is False
+    store = manifest.parent / "test_completions"
+    assert stored_prompt_settings(store) == {"as_chat": False, "system_prompt": None, "few_shot": None}
     before = manifest.read_text()
     evaluate.run(arguments)  # another setting would be refused
     assert manifest.read_text() == before
@@ -203,3 +205,20 @@ def test_a_set_can_have_a_verifier_of_its_own(tmp_path: Path, monkeypatch: pytes
     ):
         with pytest.raises(ValueError, match=message):
             evaluate.run([*arguments, "--verifier_by_set", given])
+
+
+@pytest.mark.parametrize("command", [estimate, evaluate, teacher_gap])
+def test_prompts_that_no_template_renders_are_refused_before_weights_load(
+    command, chat_model: str, tmp_path: Path
+) -> None:
+    tokenizer = build_tiny_tokenizer()
+    tokenizer.chat_template = None
+    tokenizer.save_pretrained(chat_model)
+    (Path(chat_model) / "chat_template.jinja").unlink(missing_ok=True)
+    (Path(chat_model) / "model.safetensors").write_bytes(b"no weights")
+    data = str(tmp_path / "data.jsonl")
+    arguments = ["--output_dir", str(tmp_path / "run"), "--verifier", "exact", "--as_chat", "true"]
+    arguments += ["--eval_sets", f"test={data}"] if command is evaluate else ["--dataset_name", data]
+    arguments += ["--teacher_model_name_or_path" if command is teacher_gap else "--model_name_or_path", chat_model]
+    with pytest.raises(ValueError, match="Prompt 0 is a list of messages, and the tokenizer has no chat template"):
+        command.run(arguments)

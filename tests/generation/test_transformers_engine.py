@@ -615,3 +615,14 @@ def test_generators_are_loaded_by_name(tmp_path: Path, tiny_tokenizer: Any) -> N
     for limits in ({"batch_size": 0}, {"batch_tokens": 0}):
         with pytest.raises(ValueError, match="at least 1"):
             TransformersGenerator(model, tiny_tokenizer, sampling, **limits)
+
+
+def test_a_cache_by_an_unknown_name_is_said_once_and_changes_no_completion(
+    make_generator: Callable[..., TransformersGenerator], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = dict(make_generator(max_completion_length=6)(PROMPTS, 2, seed=0))
+    monkeypatch.setattr("paced_trl.generation.attention_cache.cache_argument", lambda model: None)
+    transformers_engine._say_why_slow.cache_clear()
+    with pytest.warns(UserWarning, match="its `forward` takes no cache by a name that is known here") as said:
+        slow, _ = make_generator(max_completion_length=6), make_generator()
+    assert len(said) == 1 and dict(slow(PROMPTS, 2, seed=0)) == expected

@@ -19,7 +19,7 @@ import pytest
 from helpers.paths import ROOT
 from helpers.tiny_models import build_tiny_model, build_tiny_tokenizer
 from paced_trl.generation.completions import Completion, SamplingParameters
-from paced_trl.generation.engines import load_generator
+from paced_trl.generation.engines import closing_generator, load_generator
 
 
 class FakeLLM:
@@ -31,7 +31,8 @@ class FakeLLM:
         self.options = options
         self.requests: dict[str, tuple[dict[str, Any], Any]] = {}
         self.seen: list[Any] = []
-        self.llm_engine = self
+        self.llm_engine = self.engine_core = self
+        self.is_shut_down = False
         self.model_config = SimpleNamespace(max_model_len=options.get("max_model_len", 256))
         self.made.append(self)
 
@@ -43,6 +44,9 @@ class FakeLLM:
     def abort_request(self, request_ids: list[str]) -> None:
         for request_id in request_ids:
             del self.requests[request_id]
+
+    def shutdown(self) -> None:
+        self.is_shut_down = True
 
     def step(self) -> list[Any]:
         request_id, (prompt, params) = self.requests.popitem()
@@ -173,8 +177,41 @@ def test_an_engine_that_died_is_named(
 
 def test_without_vllm_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "vllm", None)
-    with pytest.raises(ImportError, match="pip install vllm"):
+    with pytest.raises(ImportError, match=r"not installed here.*pip install -c constraints-vllm\.txt"):
         load_generator("vllm", model_name_or_path="any")
+
+
+@pytest.mark.parametrize(
+    ("prompts", "given", "expected"),
+    [
+        (["2+2=", "a" * 40], {}, 56),
+        (["a" * 250], {}, 256),  # the model's context
+        (["2+2="], {"max_model_len": 64}, 64),
+        ([], {}, None),
+    ],
+)
+def test_memory_is_reserved_for_the_longest_prompt_and_given_back(
+    fake_vllm: type[FakeLLM], student: Path, prompts: list[str], given: dict[str, int], expected: int | None
+) -> None:
+    sampling = SamplingParameters(max_completion_length=16)
+    generator = load_generator(
+        "vllm", model_name_or_path=str(student), sampling=sampling, prompts=prompts, llm_kwargs=given
+    )
+    (llm,) = fake_vllm.made
+    assert llm.options.get("max_model_len") == expected
+    with pytest.raises(KeyError), closing_generator(generator):
+        raise KeyError
+    assert llm.is_shut_down
+    generator.close()  # once more does no harm
+
+
+def test_several_processes_are_refused(
+    fake_vllm: type[FakeLLM], student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="started in 2 processes, and the engine of each would take the first GPU"):
+        load_generator("vllm", model_name_or_path=str(student))
+    assert not fake_vllm.made
 
 
 def test_an_adapter_is_refused(fake_vllm: type[FakeLLM], student: Path, tmp_path: Path) -> None:

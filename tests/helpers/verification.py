@@ -18,7 +18,7 @@ def explain(rows: list[tuple[Any, ...]], verdicts: list[Verdict]) -> list[tuple[
 
 
 # Beyond any computer, and written so that it does not show before it is computed.
-NOT_COMPUTABLE = "\\boxed{\\binom{99999999}{4999999}}"
+NOT_COMPUTABLE = "We have $\\binom{99999999}{4999999}$ and $x$ here"
 HOSTILE = [
     NOT_COMPUTABLE,
     # Numbers and expressions too large for any computer.
@@ -201,7 +201,7 @@ NUMBERS_AS_WRITTEN: Table = [
     ("18", "The answer is 18 which is 2 * 9", P),
     ("18", "The answer is 3 * 6 = 18 dollars.", P),
     ("18", "So 18 = 3*6 is the answer.", F),
-    ("18", "Total: 18 (9 + 9)", F),
+    ("18", "Total: 18 (9 + 9)", P),
     ("5", "I first got \\boxed{4}, but the correct answer is \\boxed{5}.", P),
     ("5", "\\boxed{5}\n\nWait, let me check: \\boxed{5}", P),
     ("4", "I first got \\boxed{4}, but the correct answer is \\boxed{5}.", F),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from paced_trl.training.plan import (
     RunShape,
     changes,
     disk,
+    figures_of_shape,
     fits,
     hours,
     in_units,
@@ -27,6 +30,7 @@ from paced_trl.training.plan import (
     tokens,
     what_would_fit,
     with_changes,
+    with_measured_rates,
 )
 
 
@@ -86,6 +90,12 @@ def test_every_moment_has_what_is_there_then() -> None:
     moments = memory(shape())
     assert set(moments) == {"estimate", "references", "train, a step", "train, the student's completions"}
     assert "optimizer" not in moments["references"] and moments["train, a step"]["optimizer"] > 0
+    run = shape()
+    exact = replace(run, estimation=EstimationArguments(generation_dtype="float32"))
+    assert memory(exact)["estimate"]["weights"] == 2 * moments["estimate"]["weights"]
+    served = replace(run, estimation=EstimationArguments(engine="openai"), train=TrainArguments(teacher_engine="vllm"))
+    assert "estimate" not in memory(served)
+    assert memory(served)["references"]["keys and values"] < moments["references"]["keys and values"]
     whole = moments["train, a step"]["teacher"]
     assert set(memory(shape(kl="forward"))) == {"estimate", "references", "train, a step"}
     assert memory(shape(teacher_load_in_4bit=True))["train, a step"]["teacher"] < 0.45 * whole
@@ -116,6 +126,31 @@ def test_hours_follow_from_measured_rates_only() -> None:
         2 * hours(run)["train (optimizer steps)"]
     )
     assert "Hours, at the rates that were given" in report(run) and "unknown" not in report(run)
+
+
+@pytest.mark.parametrize(
+    ("use_peft", "given", "generating", "training"),
+    [(True, None, 300.0, 70.0), (True, 5.0, 5.0, 70.0), (False, None, 300.0, None)],
+)
+def test_hours_follow_from_the_rates_of_the_self_test(
+    tmp_path: Path, use_peft: bool, given: float | None, generating: float, training: float | None
+) -> None:
+    run = shape(size=SMALL)
+    model = figures_of_shape(run.student)
+    path = tmp_path / "results.json"
+    rates = {"student": model, "generating": {"16": 100.0, "64": 300.0, "256": 900.0}, "training": 70.0}
+    path.write_text(json.dumps({"rates": {**rates, "teacher": model}}))
+    plan = PlanArguments(measured_rates=str(path), tokens_per_second=given)
+    run = replace(run, plan=plan, model_args=ModelConfig(use_peft=use_peft))
+    found = with_measured_rates(run).plan
+    assert (found.tokens_per_second, found.trained_tokens_per_second) == (generating, training)
+    other = replace(run, teacher=shape(size={**SMALL, "num_hidden_layers": 4}).student)
+    assert with_measured_rates(other).plan.trained_tokens_per_second is None
+    with pytest.raises(ValueError, match=r"are of a model with .* this run's student has .*check_gpu"):
+        with_measured_rates(replace(run, student=other.teacher))
+    path.write_text("{}")
+    with pytest.raises(ValueError, match="holds no rates"):
+        with_measured_rates(run)
 
 
 def test_no_size_is_rounded_to_zero() -> None:

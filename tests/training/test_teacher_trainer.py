@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedModel
 
 from helpers.tiny_models import build_tiny_model, build_tiny_tokenizer
 from helpers.training import CPU, hand_made_inputs, problems
 from paced_trl import PacedConfig, PacedTrainer
+from paced_trl.training import teacher_trainer
 
 
 WEIGHTS = torch.tensor([0.0, 2.5, 0.5])
@@ -88,3 +89,21 @@ def test_a_padded_teacher_is_recognised_when_it_is_used_again(tmp_path: Path) ->
 def test_a_token_without_a_row_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"largest token id is 99, .* is 100 \(student\) and 90 \(teacher\)"):
         make_trainer(tmp_path, build_tiny_model(), build_tiny_model("llama", 90))
+
+
+@pytest.mark.parametrize(
+    ("is_sharded", "is_quantized", "moves"), [(False, False, 1), (True, False, 2), (True, True, 1)]
+)
+def test_under_fsdp_the_teacher_is_moved_to_its_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_sharded: bool, is_quantized: bool, moves: int
+) -> None:
+    monkeypatch.setattr(teacher_trainer, "uses_fsdp", lambda args: is_sharded)
+    monkeypatch.setattr(LlamaForCausalLM, "is_quantized", is_quantized, raising=False)
+    moved: list[Any] = []
+    move = LlamaForCausalLM.to
+    monkeypatch.setattr(
+        LlamaForCausalLM, "to", lambda self, *args, **kw: moved.append(self) or move(self, *args, **kw)
+    )
+    trainer = make_trainer(tmp_path, build_tiny_model(seed=0), build_tiny_model(seed=1))
+    # accelerate moves it by itself where nothing is sharded, as here.
+    assert sum(each is trainer.teacher_model for each in moved) == moves

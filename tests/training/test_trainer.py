@@ -162,7 +162,7 @@ def test_weights_of_one_are_exactly_stock_trl(tmp_path: Path, architecture: str,
         **variant,
     }
     names = {coefficient: name for name, coefficient in JSD_COEFFICIENT.items()}
-    settings = {"kl": names[beta], "completion_source": "student", "weighting": "uniform"}
+    settings = {"kl": names[beta], "completion_source": "student", "weighting": "uniform", "rollout_engine": "trl"}
     trainers = []
     for kind, args in (
         (PacedTrainer, PacedConfig(output_dir=str(tmp_path / "paced"), **shared, **settings)),

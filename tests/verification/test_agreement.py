@@ -96,7 +96,7 @@ def test_command_says_what_it_read_from_each_answer_and_gold(capsys: pytest.Capt
     assert read[5] == ("passed", ["5, -6", "5, -6"]) and read[10] == ("passed", ["1011_{2}", "1011_{2}"])
     assert read[14] == ("unparseable", ["18", "(nothing)"]) and read[15] == (
         "unverifiable",
-        ["(nothing)", "(nothing)"],
+        ["(nothing)", "Jupiter"],
     )
 
 

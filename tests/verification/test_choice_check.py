@@ -159,7 +159,7 @@ YES_OR_NO: Table = [
     ("yes", "YES", P),
     ("yes", "The answer is yes.", P),
     ("yes", "No.", F),
-    ("no", "Is it? No, it is not.", U),
+    ("no", "Is it? No, it is not.", P),
     ("no", "No", P),
     ("no", "I have no idea", U),
     ("yes", "Yes or no", U),

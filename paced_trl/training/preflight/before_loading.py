@@ -30,6 +30,7 @@ from .lengths import check_lengths
 from .side import Side, read_side
 from .trainability import (
     check_adapter,
+    check_base_as_teacher,
     check_head,
     check_other_teacher,
     check_quantization,
@@ -38,6 +39,7 @@ from .trainability import (
     check_teacher,
     warn_of_whole_teacher,
 )
+from .vllm import check_vllm
 from .vocabulary import check_same_vocabulary
 
 
@@ -142,6 +144,8 @@ def check_models(
     options = as_mapping(args.model_init_kwargs, "model_init_kwargs")
     quantization_config = quantization_config or options.get("quantization_config")
     check_quantization(args, model, quantization_config, peft_config)
+    check_base_as_teacher(args, model, peft_config, options.get("revision"))
+    check_vllm(args, peft_config)
     check_other_teacher(args, model, teacher_model, options.get("revision"), quantization_config)
     check_trackers(args.report_to)
     for role, loaded in (("student", model), ("teacher", teacher_model)):
@@ -198,9 +202,13 @@ def check_before_loading(
         if isinstance(dataset, Dataset):
             check_training_columns(dataset, needs_reference=False, needs_solution=needs_solution, name=name)
             named[name] = dataset, {"student"}
+    longest = 0
     for name, (dataset, sources) in named.items():
         if student.tokenizer is not None and not {"image", "images"} & set(dataset.column_names):
-            check_lengths(dataset, args, student, teacher, sources=sources, name=name)
+            longest = max(longest, check_lengths(dataset, args, student, teacher, sources=sources, name=name))
+    if args.use_vllm and longest and args.vllm_max_model_length is None:
+        # Without it, vLLM reserves memory for the model's whole context.
+        args.vllm_max_model_length = longest
     if teacher is None:
         return HeadSizes(*[student.vocab_size] * 3)
     shared = min(student.vocab_size, teacher.vocab_size, own_head_size(teacher.config))

@@ -54,16 +54,17 @@ def reference_lengths(dataset: Dataset, student: Side) -> Lengths:
 
 def check_lengths(
     dataset: Dataset, args: PacedConfig, student: Side, teacher: Side | None, *, sources: set[str], name: str
-) -> None:
+) -> int:
     """
     Refuse problems that are too long for one of the models, and warn of references that lose their end.
 
     `sources` says where completions come from, of `{"dataset", "student"}`, and `name` is the caller's for the
-    dataset. Without a `max_completion_length` nothing is checked.
+    dataset. Return the most tokens that the student has of a prompt and its completion; without a
+    `max_completion_length` nothing is checked, and it is 0.
     """
     most = args.max_completion_length
     if most is None:
-        return
+        return 0
     prompts = prompt_lengths(dataset, student, args)
     if not prompts.all():
         raise ValueError(
@@ -92,6 +93,7 @@ def check_lengths(
                 f"{role}; {int((totals > limit).sum())} of {len(totals)} rows are too long. Remove them, or "
                 "lower `max_completion_length`."
             )
+    return int(prompts.max()) + most
 
 
 def warn_of_cut_references(lengths: Lengths, max_completion_length: int) -> None:

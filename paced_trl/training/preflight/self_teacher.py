@@ -20,6 +20,7 @@ from datasets import Dataset
 
 from ...estimation.pass_rates import estimate_pass_rates
 from ...generation.completions import Generator
+from ...generation.engines import closing_generator
 from ...processes import Processes
 from ...run_directory import write_json
 from ...store.store import PassRateStore
@@ -109,17 +110,17 @@ def sample_self_teacher(
     store = store / digest
     if (store / _SAMPLE).exists():
         return SelfTeacherSample(**json.loads((store / _SAMPLE).read_text(encoding="utf-8")))
-    generator = load()
     sides = {"student": (problems, store / "student"), "teacher": (taught, store / "teacher")}
     options: dict[str, Any] = {"num_generations": 1, "seed": seed, "progress": False}
     rates, lengths, first = {}, {}, {}
-    for side, (rows, path) in sides.items():
-        table = estimate_pass_rates(rows, generator, verifier, store=path, **options)
-        rates[side] = pass_rates(table["num_passed"], table["num_valid"])
-        columns = ["problem_id", "completion", "num_tokens"]
-        completions = PassRateStore(path).completions(table["problem_id"], columns=columns).to_pylist()
-        lengths[side] = float(np.mean([row["num_tokens"] for row in completions]))
-        first[side] = next(row["completion"] for row in completions if row["problem_id"] == table["problem_id"][0])
+    with closing_generator(load()) as generator:
+        for side, (rows, path) in sides.items():
+            table = estimate_pass_rates(rows, generator, verifier, store=path, **options)
+            rates[side] = pass_rates(table["num_passed"], table["num_valid"])
+            columns = ["problem_id", "completion", "num_tokens"]
+            completions = PassRateStore(path).completions(table["problem_id"], columns=columns).to_pylist()
+            lengths[side] = float(np.mean([row["num_tokens"] for row in completions]))
+            first[side] = next(row["completion"] for row in completions if row["problem_id"] == table["problem_id"][0])
     if {"num_passed", "num_valid"} <= set(problems.column_names):
         rates["student"] = pass_rates(problems["num_passed"], problems["num_valid"])
     both = ~np.isnan(rates["student"] + rates["teacher"])

@@ -17,7 +17,7 @@ from peft import get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import PreTrainedConfig
 
-from ...generation.models import auto_class, other_than_language
+from ...generation.models import auto_class, check_four_bits, is_adapter, other_than_language
 from ...settings import as_mapping
 from ..config import uses_fsdp
 
@@ -99,12 +99,25 @@ def check_student_dtype(args: PacedConfig, peft_config: Any) -> None:
         )
 
 
+def check_base_as_teacher(args: PacedConfig, model: Any, peft_config: Any, revision: str | None) -> None:
+    """Refuse the base as teacher of an adapter that goes on being trained: it has not learned what that has."""
+    goes_on = args.self_distillation == "base" and peft_config is not None and isinstance(model, str)
+    if goes_on and is_adapter(model, revision):
+        raise ValueError(
+            "`self_distillation` is 'base', which switches the student's adapter off to teach, and the student "
+            f"{model!r} is an adapter that goes on being trained: its base would teach, without what it has learned. "
+            "Set `self_distillation` to 'copy' or 'ema', or merge the adapter into its base and name that."
+        )
+
+
 def check_quantization(args: PacedConfig, model: Any, quantization_config: Any, peft_config: Any) -> None:
     """Refuse quantisation that cannot train, or that would be silently left out."""
     is_object = not isinstance(model, str)
     is_quantized = quantization_config is not None or any(
         getattr(model, f"is_loaded_in_{bits}bit", False) for bits in (4, 8)
     )
+    if quantization_config is not None or args.teacher_load_in_4bit:
+        check_four_bits()
     if quantization_config is not None and is_object:
         raise ValueError(
             "`load_in_4bit` or `load_in_8bit` is set, and the student is a model that is loaded already, so it would "

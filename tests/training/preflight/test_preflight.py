@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -418,3 +419,20 @@ def test_the_base_of_an_adapter_is_looked_at(tmp_path: Path) -> None:
     (tmp_path / "adapter/adapter_config.json").write_text(json.dumps(config))
     side = read_side("student", str(tmp_path / "adapter"))
     assert (side.vocab_size, side.eos_token_ids) == (100, [1]) and side.tokenizer is not None
+
+
+def test_the_base_does_not_teach_an_adapter_that_goes_on_being_trained(tmp_path: Path) -> None:
+    base = save_pair(tmp_path, "base", build_tiny_model())
+    adapter = str(tmp_path / "adapter")
+    get_peft_model(build_tiny_model(), LORA).save_pretrained(adapter)
+    config = json.loads((tmp_path / "adapter/adapter_config.json").read_text())
+    (tmp_path / "adapter/adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": base}))
+    rows = problems().add_column("privileged_context", ["It is 3."] * len(problems()))
+    for name, how, is_refused in ((adapter, "base", True), (adapter, "ema", False), (base, "base", False)):
+        student = ModelConfig(model_name_or_path=name, use_peft=True)
+        with (
+            pytest.raises(ValueError, match="is an adapter that goes on being trained")
+            if is_refused
+            else nullcontext()
+        ):
+            check_run(settings(self_distillation=how, kl="reverse"), student, rows)
