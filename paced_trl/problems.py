@@ -175,6 +175,10 @@ class ProblemSet:
         """Return the columns of some problems, one list per column."""
         return {name: list(values) for name, values in self.dataset[list(indices)].items()}
 
+    def prompts(self, indices: Sequence[int]) -> list[Any]:
+        """Return the prompts of some problems, without reading what else they have."""
+        return list(self.dataset.select_columns("prompt")[list(indices)]["prompt"])
+
 
 def with_problem_ids(problems: Dataset, name: str = "`problems`") -> Dataset:
     """Return problems with `problem_id` as text, made of prompt and solution where it is missing, each id once."""

@@ -51,10 +51,15 @@ class TrainingProgress(ProgressCallback):
             self.training_bar.set_postfix(self._figures)
 
     def on_prediction_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **options: Any
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        eval_dataloader: Any = None,
+        **options: Any,
     ) -> None:
         if self.training_bar is not None:
-            super().on_prediction_step(args, state, control, **options)
+            super().on_prediction_step(args, state, control, eval_dataloader, **options)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self.training_bar is not None:
