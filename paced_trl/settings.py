@@ -223,8 +223,11 @@ class EstimationArguments(Settings):
         "num_generations each.",
         more_than=0,
     )
-    generation_batch_size: int = setting(
-        64, "Completions generated at once; lower it when memory runs out.", at_least=1
+    generation_batch_size: int | None = setting(
+        None,
+        "Completions that the engine transformers generates at once. Default: what fits the card's free memory, at "
+        "most 256; 64 on a CPU. The other engines have a `concurrency` in engine_kwargs.",
+        at_least=1,
     )
     generation_dtype: Literal["auto", "bfloat16", "float16", "float32"] = setting(
         "auto",

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from paced_trl.commands.parsing import parse
-from paced_trl.settings import EstimationArguments, ModelArguments, PlanArguments, ProblemArguments, SamplingArguments
+from paced_trl.settings import EstimationArguments, PlanArguments, ProblemArguments, SamplingArguments
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ from paced_trl.settings import EstimationArguments, ModelArguments, PlanArgument
         (SamplingArguments, "temperature", "warm", "a number"),
         (ProblemArguments, "dataset_name", 3, "text"),
         (ProblemArguments, "max_problems", -1, "it must be at least 1"),
-        (ModelArguments, "dtype", "bf16", "Did you mean 'bfloat16'"),
+        (EstimationArguments, "generation_dtype", "bf16", "Did you mean 'bfloat16'"),
         (PlanArguments, "card", 0, "it must be at least 1"),
         (PlanArguments, "autocast", "yes", "true or false"),
     ],

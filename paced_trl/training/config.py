@@ -252,6 +252,11 @@ def _check_inherited(config: PacedConfig) -> None:
     for name in ("learning_rate", "max_grad_norm", "weight_decay"):
         if getattr(config, name) < 0:
             raise ValueError(f"`{name}` is {getattr(config, name)}, but it must be at least 0.")
+    if config.temperature <= 0:
+        raise ValueError(
+            f"`temperature` is {config.temperature}, and the loss divides the logits of both models by it, so it must "
+            "be above 0. For greedy evaluations set it in `paced-trl evaluate` only."
+        )
     if config.save_total_limit is not None and config.save_total_limit < 1:
         raise ValueError(
             f"`save_total_limit` is {config.save_total_limit}, but it must be at least 1. Leave it out to keep all "
@@ -312,6 +317,8 @@ def why_left_to_trl(config: PacedConfig) -> str | None:
     for name in ("generation_kwargs", "cache_implementation"):
         if getattr(config, name):
             return f"`{name}` is {getattr(config, name)!r}, which is for transformers' `generate`"
+    if config.max_completion_length is None:
+        return "`max_completion_length` is not given"
     sharded_by = shards_weights(config)
     return None if sharded_by is None else f"{sharded_by} shards the student's weights"
 

@@ -40,6 +40,8 @@ class Verifier:
             JSON-able: the name and the options that a verdict depends on. Belongs to a pass-rate store's fingerprint.
     """
 
+    is_thread_safe = True
+
     def __init__(self, name: str, record: dict[str, Any], check: Check, pool: WorkerPool | None) -> None:
         self.name = name
         self.record = record

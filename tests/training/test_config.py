@@ -30,6 +30,7 @@ def config(tmp_path: Path, **settings: Any) -> PacedConfig:
         ({"save_total_limit": 0}, "`save_total_limit` is 0, but it must be at least 1"),
         ({"train_sampling_strategy": "group_by_length"}, "'group_by_length', but which problems a batch holds"),
         ({"train_sampling_strategy": "sequential"}, "so it would have no effect"),
+        ({"temperature": 0.0}, "`temperature` is 0.0, and the loss divides the logits"),
         ({"ddp_timeout": 0}, "`ddp_timeout` is 0, but it must be at least 1"),
         ({"use_vllm": True, "self_distillation": "base", "kl": "reverse"}, "which moves the base that teaches"),
         ({"use_vllm": True, "self_distillation": "ema", "kl": "reverse"}, "which moves the base that teaches"),

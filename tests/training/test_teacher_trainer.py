@@ -99,7 +99,7 @@ def test_under_fsdp_the_teacher_is_moved_to_its_device(
 ) -> None:
     monkeypatch.setattr(teacher_trainer, "uses_fsdp", lambda args: is_sharded)
     teacher = build_tiny_model(seed=1)
-    monkeypatch.setattr(teacher, "is_quantized", is_quantized, raising=False)
+    teacher.is_quantized = is_quantized
     moved: list[Any] = []
     move = LlamaForCausalLM.to
     monkeypatch.setattr(
