@@ -261,6 +261,7 @@ def _with_columns(dataset: Dataset, sources: dict[str, str], name: str) -> Datas
         if sources[target] != target or values != dataset[target][:]:
             dataset = _replaced(dataset, target, values)
     used = {column for target, column in sources.items() if column != target and column not in found}
+    used |= {"solution"} - found.keys()  # `solution_column` is '': nothing is compared with it
     return dataset.remove_columns([column for column in used if column in dataset.column_names])
 
 

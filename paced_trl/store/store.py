@@ -67,6 +67,8 @@ class PassRateStore:
             self._create(record)
         self.record: dict[str, Any] = read_manifest(self._manifest_path)
         if record is not None:
+            if not self.shards() and differing_fields(self.record, as_json(record)):
+                self._begin_again(record)
             self.check_record(record)
 
     def _create(self, record: dict[str, Any] | None) -> None:
@@ -86,6 +88,15 @@ class PassRateStore:
         with self.writing():
             if not self._manifest_path.exists():
                 write_manifest(self._manifest_path, record)
+
+    def _begin_again(self, record: dict[str, Any]) -> None:
+        """Give a store that holds nothing yet, because its first attempt failed, the record of another one."""
+        with self.writing():
+            if not self.shards():
+                for kept in self.path.glob(".*.parquet"):  # what is kept beside shards
+                    kept.unlink()
+                write_manifest(self._manifest_path, record)
+                self.record = read_manifest(self._manifest_path)
 
     def check_record(self, record: dict[str, Any]) -> None:
         """Refuse a record that differs from the store's, naming each field with both values."""
