@@ -35,11 +35,12 @@ def as_mapping(value: dict[str, Any] | str | None, setting: str) -> dict[str, An
     if value is None or isinstance(value, dict):
         return value or {}
     try:
-        return dict(json.loads(value))
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"`{setting}` is {value!r}, which is no JSON object ({error}). Write '{{\"key\": value}}'."
-        ) from error
+        mapping, reason = json.loads(value), ""
+    except (ValueError, RecursionError) as error:
+        mapping, reason = None, f" ({error})"
+    if not isinstance(mapping, dict):
+        raise ValueError(f"`{setting}` is {value!r}, which is no JSON object{reason}. Write '{{\"key\": value}}'.")
+    return mapping
 
 
 def require_model(name_or_path: str | None, setting: str = "model_name_or_path") -> str:
@@ -154,7 +155,7 @@ class SamplingArguments(Settings):
     chat_template_kwargs: dict[str, Any] | str | None = setting(
         None, "Options of the chat template, e.g. '{\"enable_thinking\": false}'."
     )
-    seed: int = setting(42, "Seed of all draws.", at_least=0)
+    seed: int = setting(42, "Seed of all draws.", at_least=0, at_most=2**32 - 1)
 
 
 # The built-in verifiers, and what each compares a completion with. `NAME` is the class `NameCheck` of

@@ -325,7 +325,7 @@ def measuring(model: Any, tokenizer: Any, num_pairs: int) -> dict[str, Any]:
         "estimate, 64 rows": lambda: measuring_on_a_clock(model, tokenizer, 64),
         "estimate, 256 rows": lambda: measuring_on_a_clock(model, tokenizer, 256),
         "100 shared tokens": lambda: shared_beginning(model, tokenizer, num_pairs),
-        "cache with room": lambda: decoding(model, tokenizer, 16, 384, num_pairs),
+        "cache with room": lambda: decoding(model, tokenizer, 16, 256, num_pairs),
     }.items():
         results[name] = run()
         print(f"{name}: {results[name]}", flush=True)

@@ -698,7 +698,7 @@ def test_shares_of_nothing_are_called_none() -> None:
 
 @pytest.mark.parametrize("is_terminal", [True, False])
 def test_progress_shows_rates_and_the_first_completion(is_terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("paced_trl.progress._SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr("paced_trl.progress.SECONDS_BETWEEN_LINES", 0.0)
     monkeypatch.setattr("paced_trl.progress._shown_examples", set())
     output = io.StringIO()
     console = Console(file=output, force_terminal=is_terminal, width=120, color_system=None)

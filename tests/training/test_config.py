@@ -22,7 +22,7 @@ def config(tmp_path: Path, **settings: Any) -> PacedConfig:
     ("settings", "message"),
     [
         ({"resume_from_checkpoint": "/nope"}, "`resume_from_checkpoint` is '/nope', which is no directory"),
-        ({"max_grad_norm": float("nan")}, "`max_grad_norm` is nan, but it must be a finite number"),
+        ({"max_grad_norm": float("nan")}, "`max_grad_norm` is nan, but it must be a number"),
         ({"learning_rate": float("inf")}, "`learning_rate` is inf"),
         ({"max_grad_norm": -1.0}, "`max_grad_norm` is -1.0, but it must be at least 0"),
         ({"learning_rate": -1e-5}, "`learning_rate` is -1e-05, but it must be at least 0"),
