@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import os
 import re
 from collections.abc import Iterable
@@ -64,6 +65,7 @@ def nearest_name(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str
     return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)), None)
 
 
+@functools.cache
 def library_versions() -> dict[str, str]:
     """Return the versions of the libraries that a result depends on, those that are installed."""
     installed = {distribution.metadata["Name"].replace("-", "_") for distribution in metadata.distributions()}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import logging
 import re
 import sys
 import zlib
@@ -315,6 +316,7 @@ def _from_hub(name: str, config: str | None, split: str) -> Dataset:
 
 
 def _without_traceback(name: str, *args: Any, **options: Any) -> Dataset:
+    logging.getLogger("datasets.packaged_modules").setLevel(logging.CRITICAL)  # it says again what is raised
     try:
         return load_dataset(*args, **options)
     except DatasetNotFoundError as error:

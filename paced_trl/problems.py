@@ -175,6 +175,10 @@ class ProblemSet:
         """Return the columns of some problems, one list per column."""
         return {name: list(values) for name, values in self.dataset[list(indices)].items()}
 
+    def prompts(self, indices: Sequence[int]) -> list[Any]:
+        """Return the prompts of some problems, without reading what else they have."""
+        return list(self.dataset.select_columns("prompt")[list(indices)]["prompt"])
+
 
 def with_problem_ids(problems: Dataset, name: str = "`problems`") -> Dataset:
     """Return problems with `problem_id` as text, made of prompt and solution where it is missing, each id once."""
@@ -257,6 +261,7 @@ def _with_columns(dataset: Dataset, sources: dict[str, str], name: str) -> Datas
         if sources[target] != target or values != dataset[target][:]:
             dataset = _replaced(dataset, target, values)
     used = {column for target, column in sources.items() if column != target and column not in found}
+    used |= {"solution"} - found.keys()  # `solution_column` is '': nothing is compared with it
     return dataset.remove_columns([column for column in used if column in dataset.column_names])
 
 

@@ -35,11 +35,12 @@ def as_mapping(value: dict[str, Any] | str | None, setting: str) -> dict[str, An
     if value is None or isinstance(value, dict):
         return value or {}
     try:
-        return dict(json.loads(value))
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"`{setting}` is {value!r}, which is no JSON object ({error}). Write '{{\"key\": value}}'."
-        ) from error
+        mapping, reason = json.loads(value), ""
+    except (ValueError, RecursionError) as error:
+        mapping, reason = None, f" ({error})"
+    if not isinstance(mapping, dict):
+        raise ValueError(f"`{setting}` is {value!r}, which is no JSON object{reason}. Write '{{\"key\": value}}'.")
+    return mapping
 
 
 def require_model(name_or_path: str | None, setting: str = "model_name_or_path") -> str:
@@ -154,7 +155,7 @@ class SamplingArguments(Settings):
     chat_template_kwargs: dict[str, Any] | str | None = setting(
         None, "Options of the chat template, e.g. '{\"enable_thinking\": false}'."
     )
-    seed: int = setting(42, "Seed of all draws.", at_least=0)
+    seed: int = setting(42, "Seed of all draws.", at_least=0, at_most=2**32 - 1)
 
 
 # The built-in verifiers, and what each compares a completion with. `NAME` is the class `NameCheck` of
@@ -223,8 +224,11 @@ class EstimationArguments(Settings):
         "num_generations each.",
         more_than=0,
     )
-    generation_batch_size: int = setting(
-        64, "Completions generated at once; lower it when memory runs out.", at_least=1
+    generation_batch_size: int | None = setting(
+        None,
+        "Completions that the engine transformers generates at once. Default: what fits the card's free memory, at "
+        "most 256; 64 on a CPU. The other engines have a `concurrency` in engine_kwargs.",
+        at_least=1,
     )
     generation_dtype: Literal["auto", "bfloat16", "float16", "float32"] = setting(
         "auto",

@@ -8,6 +8,7 @@ and a logits processor ends it there, and only there. `--variants` measures othe
     OMP_NUM_THREADS=1 python scripts/bench_generation.py --json bench.json
     OMP_NUM_THREADS=1 python scripts/bench_generation.py --variants --num-prompts 20 --batch-size 32 --pairs 1
     OMP_NUM_THREADS=1 python scripts/bench_generation.py --model runs/smollm2/model --num-prompts 16 --pairs 2
+    OMP_NUM_THREADS=1 python scripts/bench_generation.py --measuring --json scripts/results/bench_measuring.json
 
 One run of the first on two cores that were shared with other work (`scripts/results/bench_generation.json`): 315
 tokens/s against 83, a median ratio of 3.78 (3.18 to 4.55 in 5 pairs). Other ways against the engine, one run of the
@@ -15,6 +16,13 @@ second, 3 pairs each: padded batches in order of prompt length 0.22 (0.18 to 0.2
 0.79), transformers' continuous batching 0.58 (0.49 to 0.6), refilling when an eighth of the rows has finished 1.0
 (0.87 to 1.27), when half has 0.91 (0.84 to 1.23). So rows leave and enter at a quarter, each prompt runs once, and
 `generate` runs in segments.
+
+`--measuring` is about what surrounds a forward pass, each result a ratio within one run. (1) Seconds of a whole
+estimation against one call of the engine, on a clock that counts a step of decoding as 20 ms whatever the batch, as
+where memory bounds the speed: 500 prompts, 8 completions each, lengths log-normal (median 400, cut at 2,048), the
+engine's own scheduler; and the same in slices, as version 0.1.0 asked for them. (2) CPU seconds of prefill where
+prompts have 100 tokens in common and about 20 of their own. (3) CPU seconds of decoding with a cache that is copied
+for each token against one with room.
 """
 
 from __future__ import annotations
@@ -22,6 +30,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -40,8 +49,10 @@ from transformers import (
     LogitsProcessorList,
     PreTrainedTokenizerFast,
 )
+from transformers.cache_utils import DynamicLayer
 
-from paced_trl import SamplingParameters, TransformersGenerator
+from paced_trl import SamplingParameters, TransformersGenerator, estimate_pass_rates
+from paced_trl.generation import attention_cache
 from paced_trl.generation import transformers_engine as generation
 from paced_trl.generation.batching import PromptRow
 from paced_trl.generation.continuous_batch import ContinuousBatch
@@ -168,6 +179,159 @@ VARIANTS: dict[str, Callable[[Workload], int]] = {
 }
 
 
+class Clock:
+    """Seconds that nobody waits for."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def measuring_on_a_clock(model: Any, tokenizer: Any, batch_size: int) -> dict[str, Any]:
+    """Estimate pass rates with the engine's scheduler and no model, in one call, as the store is filled, in slices."""
+    num_prompts, num_generations, most, seconds_per_step = 500, 8, 2048, 0.02
+    drawn = np.random.default_rng(0).lognormal(np.log(400), 1.0, (num_prompts, num_generations))
+    lengths = drawn.astype(int).clip(2, most)
+    prompts = [f"w{2 + index // 80} w{2 + index % 80}" for index in range(num_prompts)]
+    number = {tuple(ids): index for index, ids in enumerate(tokenizer(prompts)["input_ids"])}
+    clock = Clock()
+
+    class Timed(ContinuousBatch):
+        def __init__(self, *args: Any):
+            super().__init__(*args)
+            self.ends: dict[tuple[int, int], float] = {}
+
+        def end(self, row: PromptRow) -> float:
+            return self.ends[row.prompt_index, row.first_generation]
+
+        def admit(self, rows: list[PromptRow]) -> None:
+            for row in (single for whole in rows for single in whole.singles()):
+                length = lengths[number[tuple(row.prompt_ids)], row.first_generation]
+                self.ends[row.prompt_index, row.first_generation] = clock.now + seconds_per_step * length
+                self.rows.append(row)
+
+        def advance(self, stop_at: int) -> list[tuple[PromptRow, list[int]]]:
+            clock.now = sorted(map(self.end, self.rows))[min(stop_at, len(self.rows)) - 1]
+            done = [row for row in self.rows if self.end(row) <= clock.now]
+            self.rows = [row for row in self.rows if self.end(row) > clock.now]
+            return [(row, [tokenizer.eos_token_id]) for row in done]
+
+    sampling = SamplingParameters(max_completion_length=most)
+    engine = TransformersGenerator(model, tokenizer, sampling, record={}, batch_size=batch_size, batch_tokens=10**9)
+    engine.context_length = None  # the model does not run
+    problems = [{"prompt": prompt, "solution": prompt} for prompt in prompts]
+
+    def passed(completions: Any, solutions: Any, **columns: Any) -> list[str]:
+        return ["passed"] * len(completions)
+
+    def estimated(generator: Any) -> float:
+        clock.now = 0.0
+        with tempfile.TemporaryDirectory() as store:
+            estimate_pass_rates(
+                problems, generator, passed, store=store, num_generations=num_generations, progress=False
+            )
+        return clock.now
+
+    with (
+        mock.patch.multiple(generation, ContinuousBatch=Timed),
+        mock.patch("paced_trl.estimation.filling.time", clock),
+    ):
+        dict(engine(prompts, num_generations, seed=0))
+        one_call = clock.now
+        at_once = estimated(engine)
+        in_slices = estimated(lambda *args, **options: list(engine(*args, **options)))
+    return {
+        "batch_size": batch_size,
+        "one_call_seconds": round(one_call, 1),
+        "estimate_seconds": round(at_once, 1),
+        "slices_seconds": round(in_slices, 1),
+        "never_idle_seconds": round(float(lengths.sum()) * seconds_per_step / batch_size, 1),
+        "estimate_over_one_call": round(at_once / one_call, 3),
+        "slices_over_one_call": round(in_slices / one_call, 3),
+    }
+
+
+def cpu_seconds(run: Callable[[], Any]) -> float:
+    """Return the CPU seconds of this process, which other work on the machine hardly changes."""
+    started = time.process_time()
+    run()
+    return time.process_time() - started
+
+
+def pairs_of(new: Callable[[], Any], old: Callable[[], Any], num_pairs: int) -> dict[str, Any]:
+    """Alternate two ways of the same work and compare their CPU seconds."""
+    new(), old()
+    pairs = [(cpu_seconds(new), cpu_seconds(old)) for _ in range(num_pairs)]
+    ratios = [before / after for after, before in pairs]
+    return {
+        "seconds": [round(after, 3) for after, _ in pairs],
+        "other_seconds": [round(before, 3) for _, before in pairs],
+        "median_ratio": round(statistics.median(ratios), 2),
+        "interval": [round(min(ratios), 2), round(max(ratios), 2)],
+    }
+
+
+def shared_beginning(model: Any, tokenizer: Any, num_pairs: int) -> dict[str, Any]:
+    """Prefill of 16 prompts that have 100 tokens in common, and 10 to 30 of their own, one token each."""
+    rng = np.random.default_rng(0)
+
+    def words(count: int) -> str:
+        return " ".join(f"w{index}" for index in rng.integers(2, 8000, count))
+
+    beginning = words(100)
+    prompts = [f"{beginning} {words(int(count))}" for count in rng.integers(10, 31, 16)]
+    generator = TransformersGenerator(
+        model, tokenizer, SamplingParameters(max_completion_length=1), batch_size=64, record={}
+    )
+    results = []
+
+    def shared() -> None:
+        results.append(dict(generator(prompts, 1, seed=0)))
+
+    def whole() -> None:
+        with mock.patch.object(ContinuousBatch, "share_beginning", lambda self, rows: None):
+            shared()
+
+    measured = pairs_of(shared, whole, num_pairs)
+    assert all(result == results[0] for result in results)
+    return measured
+
+
+def decoding(model: Any, tokenizer: Any, num_rows: int, num_tokens: int, num_pairs: int) -> dict[str, Any]:
+    """Decoding of rows of one length, the cache with room against one that is copied."""
+    generator = TransformersGenerator(
+        model, tokenizer, SamplingParameters(max_completion_length=num_tokens), batch_size=num_rows, record={}
+    )
+    generator.eos_token_ids = [-1]
+    results = []
+
+    def roomy() -> None:
+        results.append(dict(generator(["w5 w6 w7 w8"], num_rows, seed=0)))
+
+    def copied() -> None:
+        with mock.patch.object(attention_cache, "RoomyLayer", DynamicLayer):
+            roomy()
+
+    measured = pairs_of(roomy, copied, num_pairs)
+    assert all(result == results[0] for result in results)
+    return {"num_rows": num_rows, "num_tokens": num_tokens, **measured}
+
+
+def measuring(model: Any, tokenizer: Any, num_pairs: int) -> dict[str, Any]:
+    """Measure all of `--measuring` and print it."""
+    results: dict[str, Any] = {}
+    for name, run in {
+        "estimate, 64 rows": lambda: measuring_on_a_clock(model, tokenizer, 64),
+        "estimate, 256 rows": lambda: measuring_on_a_clock(model, tokenizer, 256),
+        "100 shared tokens": lambda: shared_beginning(model, tokenizer, num_pairs),
+        "cache with room": lambda: decoding(model, tokenizer, 16, 256, num_pairs),
+    }.items():
+        results[name] = run()
+        print(f"{name}: {results[name]}", flush=True)
+    return results
+
+
 def build_model() -> tuple[Any, Any]:
     """Build a Llama of 6 layers and 25M parameters, and a tokenizer of words."""
     from tokenizers import Tokenizer, models, pre_tokenizers
@@ -226,6 +390,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--variants", action="store_true", help="Measure other ways against the engine too.")
+    parser.add_argument("--measuring", action="store_true", help="Measure what surrounds a forward pass instead.")
     parser.add_argument("--json", type=Path, help="File for the results.")
     args = parser.parse_args()
     if args.model:
@@ -233,6 +398,11 @@ def main() -> None:
         tokenizer = AutoTokenizer.from_pretrained(args.model, padding_side="left")
     else:
         model, tokenizer = build_model()
+    if args.measuring:
+        results = measuring(model, tokenizer, args.pairs)
+        if args.json:
+            args.json.write_text(json.dumps({"pairs": args.pairs, "results": results}, indent=2) + "\n")
+        return
     work = Workload(args, model, tokenizer)
     quantiles = np.quantile(work.lengths, [0.1, 0.5, 0.9, 1]).astype(int).tolist()
     print(

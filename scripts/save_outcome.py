@@ -20,19 +20,18 @@ PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "n
 
 
 def main(*files: str) -> None:
-    counts: Counter[str] = Counter()
-    by_folder: dict[str, Counter[str]] = {}
-    failed: list[str] = []
+    outcomes: dict[tuple[str, str], str] = {}
     for file in files[:-1]:
         for case in ElementTree.parse(file).getroot().iter("testcase"):
             kinds = {child.tag for child in case} & {"failure", "error", "skipped"}
             outcome = "skipped" if kinds == {"skipped"} else "failed" if kinds else "passed"
-            name = str(case.get("classname"))
-            folder = re.sub(r"\.test_.*", "", name).replace(".", "/")
-            counts[outcome] += 1
-            by_folder.setdefault(folder, Counter())[outcome] += 1
-            if outcome == "failed":
-                failed.append(f"{name}::{case.get('name')}")
+            # A test that was run again counts as it came out last.
+            outcomes[str(case.get("classname")), str(case.get("name"))] = outcome
+    counts = Counter(outcomes.values())
+    by_folder: dict[str, Counter[str]] = {}
+    for (module, _), outcome in outcomes.items():
+        by_folder.setdefault(re.sub(r"\.test_.*", "", module).replace(".", "/"), Counter())[outcome] += 1
+    failed = [f"{module}::{name}" for (module, name), outcome in outcomes.items() if outcome == "failed"]
     versions = {name: version(name) for name in PACKAGES}
     outcome_of = {"versions": {"python": sys.version.split()[0], **versions}, **counts}
     write_json(Path(files[-1]), {**outcome_of, "by_folder": by_folder, "failures": failed})

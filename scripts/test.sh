@@ -9,6 +9,6 @@ fi
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
-# Two workers with one thread each; a test that starts processes of its own shares them.
+# Two workers with one thread each; a test that starts processes of its own shares them. Whoever is done takes over.
 export OMP_NUM_THREADS=1
-exec .venv/bin/python -m pytest -n "${PACED_TRL_TEST_WORKERS:-2}" "$@"
+exec .venv/bin/python -m pytest -n "${PACED_TRL_TEST_WORKERS:-2}" --dist worksteal "$@"

@@ -39,27 +39,6 @@ def test_accelerate_reads_what_the_file_means(name: str, kind: str, num_processe
     assert (config.deepspeed_config or {}).get("zero_stage") == (2 if name == "zero2" else None)
 
 
-@pytest.mark.multiprocess
-def test_the_cpu_file_trains_in_two_processes(tmp_path: Path) -> None:
-    run = ["--weighting", "uniform", "--reference_column", "solution", "--kl", "forward", "--max_steps", "2"]
-    run += ["--per_device_train_batch_size", "4", "--max_problems", "32", "--output_dir", str(tmp_path / "run")]
-    finished = subprocess.run(
-        [
-            *(sys.executable, "-m", "accelerate.commands.launch"),
-            *("--config_file", "recipes/accelerate/cpu.yaml", "-m", "paced_trl.commands.train"),
-            *("--config", "recipes/demo/recipe.yaml", "--use_cpu", "true", "--disable_tqdm", "true", *run),
-        ],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert finished.returncode == 0, finished.stderr[-3000:]
-    # Two steps of 4 in each of two processes are half of 32 problems; in one process they were a quarter.
-    assert json.loads((tmp_path / "run/trainer_state.json").read_text())["epoch"] == 0.5
-
-
 def launch(name: str, output: Path, settings: dict[str, Any]) -> tuple[dict[str, Any], str]:
     """Train in two processes on a CPU with a file of recipes/accelerate; return what was measured, and said."""
     finished = subprocess.run(

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +11,7 @@ import pytest
 import yaml
 
 from helpers.paths import ROOT
+from helpers.processes import run_forked
 from paced_trl.commands import COMMANDS
 from paced_trl.commands.early_checks import known_settings
 from paced_trl.commands.recipe import Recipe
@@ -45,9 +43,7 @@ def named(page: Path) -> str:
 def test_python_blocks_run_on_the_demo(page: Path, tmp_path: Path) -> None:
     (tmp_path / "recipes").symlink_to(ROOT / "recipes")
     (tmp_path / "blocks.py").write_text("\n".join(blocks(page, "python")))
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
-    command = [sys.executable, "-W", "ignore", "blocks.py"]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=200)
+    result = run_forked("blocks.py", cwd=tmp_path, timeout=200)
     assert result.returncode == 0, result.stderr[-2000:]
 
 

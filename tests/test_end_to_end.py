@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from helpers.paths import ROOT
+from helpers.processes import run_forked, start_forked
 from paced_trl import Evaluation, PassRateStore
 from paced_trl.commands import compare, diagnose, estimate, evaluate, report, train
 from paced_trl.commands.recipe import Recipe, named_sets
@@ -141,26 +139,6 @@ def test_compare_is_resumable_arm_by_arm(
     assert {path.stem for path in (run / "figures").glob("*.png")} >= {"learning_curves", "accuracy_retention"}
 
 
-def launch(command: str, *more: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "paced_trl", command, *more],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment,
-    )
-
-
-def interrupt(process: subprocess.Popen[str], ready: Callable[[], bool]) -> str:
-    deadline = time.monotonic() + 200
-    while not ready() and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    return process.communicate(timeout=120)[0]
-
-
 def test_a_student_teaches_itself_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     few = ["--weighting", "uniform", "--max_steps", "1", "--per_device_train_batch_size", "4", "--kl", "reverse"]
     own = [
@@ -211,21 +189,27 @@ def test_ctrl_c_ends_training_with_a_checkpoint_and_the_next_run_continues(tmp_p
     run = tmp_path / "run"
     estimate.run(arguments(run))
     training = arguments(
-        run, "--max_steps", "400", "--kl", "forward", "--logging_steps", "1", "--save_strategy", "steps"
+        run, "--max_steps", "120", "--kl", "forward", "--logging_steps", "1", "--save_strategy", "steps"
     )
-    process = launch("train", *training, "--save_steps", "10", "--save_total_limit", "1", "--disable_tqdm", "true")
-    printed = interrupt(process, lambda: any(run.glob("checkpoint-*")))
-    assert process.returncode == 130, printed
+    training += ["--save_steps", "10", "--save_total_limit", "1", "--disable_tqdm", "true"]
+    output, deadline = tmp_path / "output", time.monotonic() + 200
+    process = start_forked("-m", "paced_trl", "train", *training, stdout=output, stderr=output)
+    while not any(run.glob("checkpoint-*")) and process.is_alive():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    os.kill(process.pid, signal.SIGINT)
+    process.join(120)
+    printed = output.read_text()
+    assert process.exitcode == 130, printed
     assert "the same command continues" in printed and "Traceback" not in printed
     stopped_at = max(int(path.name.split("-")[1]) for path in run.glob("checkpoint-*"))
     assert stopped_at % 10 or stopped_at >= 10
     assert not (run / "model.safetensors").exists()
-    process = launch("train", *training, "--save_steps", "10", "--save_total_limit", "1", "--disable_tqdm", "true")
-    printed = process.communicate(timeout=200)[0]
-    assert process.returncode == 0, printed
+    finished = run_forked("-m", "paced_trl", "train", *training)
+    assert finished.returncode == 0, finished.stderr
     history = json.loads((run / "trainer_state.json").read_text())["log_history"]
     steps = [entry["step"] for entry in history if "loss" in entry]
-    assert steps == list(range(1, 401))
+    assert steps == list(range(1, 121))
 
 
 def test_training_without_pass_rates_or_verifier_says_what_to_do(tmp_path: Path) -> None:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+import tomllib
 
 import pytest
+from packaging.requirements import Requirement
+
+from helpers.paths import ROOT
 
 
 DOORS = {
@@ -45,3 +49,18 @@ def test_every_room_offers_its_names(room: str) -> None:
         assert getattr(door, name) is not None
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = door.nothing
+
+
+@pytest.mark.parametrize("file", ["constraints.txt", "constraints-newest.txt", "constraints-vllm.txt"])
+def test_every_set_of_pins_is_one_that_the_package_takes(file: str) -> None:
+    def pins(name: str) -> dict[str, str]:
+        lines = (ROOT / name).read_text().splitlines()
+        return dict(line.lower().replace("-", "_").split("==") for line in lines if not line.startswith("#"))
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = [text for extra in project["optional-dependencies"].values() for text in extra]
+    found = pins(file)
+    assert found.keys() - {"vllm"} == pins("constraints.txt").keys()
+    for requirement in map(Requirement, [*project["dependencies"], *extras]):
+        pinned = found.get(requirement.name.lower().replace("-", "_"))
+        assert pinned is None or pinned in requirement.specifier, (requirement, pinned)

@@ -233,6 +233,8 @@ def test_dotted_columns(tmp_path: Path) -> None:
 
 
 def test_data_without_golds_say_so(tmp_path: Path) -> None:
+    with_gold = lines(tmp_path / "gold.jsonl", [{"prompt": "a", "reference": "b", "solution": "c"}])
+    assert "solution" not in load_problems(with_gold, solution_column="").column_names
     path = lines(tmp_path / "p.jsonl", [{"prompt": "a", "reference": "b"}])
     assert "solution" not in load_problems(path, solution_column="").column_names
     with pytest.raises(ValueError, match="Data without golds have `--solution_column ''`"):

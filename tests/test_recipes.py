@@ -153,7 +153,7 @@ def at_data(data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def tiny(config: Path, *more: str) -> list[str]:
     """The arguments that replace the student of a recipe, and let its steps take seconds."""
-    arguments = ["--config", str(config.relative_to(ROOT)), "--model_name_or_path", "student", "--dtype", "float32"]
+    arguments = ["--config", str(config.relative_to(ROOT)), "--model_name_or_path", "student"]
     arguments += ["--max_problems", "10", "--max_completion_length", "8", "--num_generations", "2"]
     return [*arguments, "--generation_batch_size", "32", *more]
 
@@ -162,7 +162,7 @@ def tiny_training(config: Path) -> list[str]:
     settings = read_settings(config)
     arguments = ["--max_steps", "2", "--disable_tqdm", "true", "--logging_steps", "1", "--save_strategy", "no"]
     arguments += ["--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "1"]
-    arguments += ["--activation_checkpointing", "false", "--lora_r", "2"]
+    arguments += ["--activation_checkpointing", "false", "--lora_r", "2", "--dtype", "float32"]
     if "teacher_model_name_or_path" in settings:
         arguments += ["--num_reference_attempts", "2"]
         arguments += ["--teacher_model_name_or_path", "teacher"]

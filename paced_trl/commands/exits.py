@@ -25,7 +25,7 @@ def clean_exit(command: str, arguments: Sequence[str] = ()) -> Iterator[None]:
         _let_first_process_speak()
         print(f"paced-trl {command}: stopped. What is on disk is kept; the same command continues.", file=sys.stderr)
         _exit(130)
-    except (ValueError, OSError, ImportError, TypeError, FloatingPointError, StoreLockedError) as error:
+    except (ValueError, OSError, ImportError, TypeError, FloatingPointError, OverflowError, StoreLockedError) as error:
         if os.environ.get("PACED_TRL_TRACEBACK"):
             raise
         _let_first_process_speak()

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
+from ..setting_checks import Settings, check_settings
 from .config_files import take_config
 from .early_checks import check_file, refuse_unknown
 
@@ -29,6 +30,9 @@ def parse(command: str, dataclasses: Sequence[type], arguments: Sequence[str], *
     _set_environment(environment)
     parser.set_defaults_with_config(**{key: value for key, value in settings.items() if key in own})
     *parsed, _, unknown = parser.parse_args_into_dataclasses(args=rest, return_remaining_strings=True)
+    for section in parsed:
+        if not isinstance(section, Settings):  # TRL's own, which do not check themselves
+            check_settings(section)
     flags = [argument for argument in unknown if argument.startswith("-")]
     if flags:
         refuse_unknown(flags[0].lstrip("-").split("=")[0].replace("-", "_"), own, f"The flag {flags[0]!r} was given")

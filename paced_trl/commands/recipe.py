@@ -347,7 +347,8 @@ class Recipe:
         from ..generation.models import load_config, load_tokenizer
         from ..generation.prompts import PromptRenderer
 
-        named, revision = (self.model.model_name_or_path, self.model.model_revision)
+        named = self.model.model_name_or_path
+        revision: str | None = self.model.model_revision
         if of_teacher:
             named, revision = self.training.teacher_model_name_or_path, self.training.teacher_model_revision
         setting = "teacher_model_name_or_path" if of_teacher else "model_name_or_path"
@@ -380,8 +381,8 @@ class Recipe:
             model_name_or_path=require_model(name_or_path, setting),
             sampling=SamplingParameters.of(self.sampling),
             chat_template_kwargs=self.chat_template_kwargs,
-            **model_options(engine, options),
-            **{"batch_size": self.estimation.generation_batch_size} | as_mapping(engine_kwargs, "engine_kwargs"),
+            **model_options(engine, options | {"batch_size": self.estimation.generation_batch_size})
+            | as_mapping(engine_kwargs, "engine_kwargs"),
         )
 
     @property

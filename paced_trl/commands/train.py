@@ -30,12 +30,14 @@ def run(arguments: Sequence[str]) -> None:
     """Parse, join the data, distill, print."""
     recipe = Recipe.parse("train", arguments, description=_DESCRIPTION)
     from ..processes import Processes
+    from ..publishing.hub import check_license
     from ..publishing.publish import check_before_training, publish_run
     from ..training.preflight.before_loading import check_run
     from .training_steps import check_self_distillation, check_teacher_gate, train_student, training_problems
 
     args, processes = recipe.training, Processes.current()
     repositories = None
+    check_license(recipe.publishing.license)
     if args.push_to_hub and processes.is_main:
         repositories = check_before_training(args, recipe.model_config, recipe.publishing)
     with recipe.verifier_if_named() as verifier:

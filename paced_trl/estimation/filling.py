@@ -1,8 +1,9 @@
 """
 Fill a pass-rate store up to a wanted number of generations per problem: the loop under estimation and references.
 
-Problems whose gold is unusable are left out; the rest is generated in slices, each slice verified and appended as one
-shard. A kill loses the slice in flight and nothing else; who calls again gets the rest, and never a completion twice.
+Problems whose gold is unusable are left out. The generator is asked for the rest at once; while it goes on, what it
+has completed is verified and appended as a shard every few seconds. A kill loses what is newer than the last shard and
+nothing else; who calls again gets the rest, and never a completion twice.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import os
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,7 +30,7 @@ from ..processes import Processes
 from ..progress import GenerationProgress
 from ..store.store import VERDICTS, PassRateStore
 from ..text import shortened
-from .protocols import checked_verdicts, generate_all, verify_all
+from .protocols import checked_verdicts, generate_stream, verify_all, yields_as_it_goes
 from .stored_problems import check_prompt_settings, keep_problems
 
 
@@ -37,10 +40,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# A slice is what a kill can cost: long enough that batches stay full, short enough not to hurt.
-_SECONDS_PER_SLICE = 15.0
-_MAX_SLICE = 8192
-_DEFAULT_BATCH = 64
+# What a kill can cost of what is completed.
+_SECONDS_PER_SHARD = 10.0
+# Completions that generators which give all at the end are asked for.
+_DEFAULT_SLICE, _MAX_SLICE = 64, 8192
 _NUM_LISTED, _MAX_SHOWN = 5, 80
 
 
@@ -75,7 +78,7 @@ class StoreFiller:
     ):
         if slice_size is not None and slice_size < 1:
             raise ValueError(
-                f"`slice_size` is {slice_size}: a slice holds at least 1 completion, or None to adapt it."
+                f"`slice_size` is {slice_size}: a shard holds at least 1 completion; None for what 10 seconds bring."
             )
         self.problems = problems
         self.generator = generator
@@ -86,10 +89,15 @@ class StoreFiller:
         self.processes = processes
         self.is_usable = np.ones(len(problems), dtype=bool)
         self._is_checked = np.zeros(len(problems), dtype=bool)
-        # Smaller slices would leave batches partly empty.
-        self._batch_size: int = getattr(generator, "batch_size", _DEFAULT_BATCH)
-        self._is_slice_fixed = slice_size is not None
-        self._slice_size: int = self._batch_size if slice_size is None else slice_size
+        self._is_streaming = yields_as_it_goes(generator)
+        self._slice_limit = slice_size
+        self._is_slice_adapted = slice_size is None and not self._is_streaming
+        self._slice_size: int = _DEFAULT_SLICE if slice_size is None else slice_size
+        self._finished: list[tuple[int, list[Completion]]] = []
+        self._num_finished = 0
+        self._judged_at = 0.0
+        self._thread: ThreadPoolExecutor | None = None
+        self._judging: Future[list[tuple[int, int]]] | None = None
         self._has_shown_example = False
         self._count_stored()
 
@@ -124,12 +132,19 @@ class StoreFiller:
             self.processes.wait()
             done = int(self.num_generations.sum())
             self.progress.start(completed=done, total=total or done + int(missing.sum()))
-            for indices in self._slices(missing):
-                self._run_slice(indices, missing)
+            with ExitStack() as stack:
+                # Of the user's own verifiers, some work in the main thread only.
+                if getattr(self.verifier, "is_thread_safe", False):
+                    self._thread = stack.enter_context(ThreadPoolExecutor(1))
+                for indices in self._calls(missing):
+                    self._run_call(indices, missing)
+                self._note_stored()
             if self.processes.count > 1:
                 self.processes.wait()
                 self._count_stored()
         except KeyboardInterrupt:
+            with suppress(Exception):
+                self._note_stored()
             self._say_what_is_kept()
             raise
         return int(missing.sum())
@@ -201,17 +216,19 @@ class StoreFiller:
             stacklevel=4,
         )
 
-    def _slices(self, missing: npt.NDArray[np.int64]) -> Iterator[list[int]]:
-        """Yield this process's share of the problems in slices, each with one next generation index."""
-        # A call has one seed, so its problems begin at the same index. Longest prompts come first: batches of similar
-        # lengths waste little, and what does not fit into memory fails at once.
+    def _calls(self, missing: npt.NDArray[np.int64]) -> Iterator[list[int]]:
+        """Yield this process's share of the problems in parts, each of which is one call of the generator."""
+        # Longest prompts come first: batches of similar lengths waste little, and what does not fit into memory fails
+        # at once. A generator that takes one seed can only be asked for problems that begin at the same index.
+        takes_seeds = getattr(self.generator, "takes_seeds", False)
+        begins = np.zeros_like(self._next_index) if takes_seeds else self._next_index
         rows = np.flatnonzero(missing).tolist()
-        rows.sort(key=lambda row: (self._next_index[row], -self.problems.prompt_lengths[row], row))
+        rows.sort(key=lambda row: (begins[row], -self.problems.prompt_lengths[row], row))
         indices: list[int] = []
         size = 0
         for row in self.processes.share(rows):
-            is_other_group = indices and self._next_index[row] != self._next_index[indices[0]]
-            if indices and (is_other_group or size + missing[row] > self._slice_size):
+            is_full = not self._is_streaming and size + missing[row] > self._slice_size
+            if indices and (is_full or begins[row] != begins[indices[0]]):
                 yield indices
                 indices, size = [], 0
             indices.append(row)
@@ -219,44 +236,94 @@ class StoreFiller:
         if indices:
             yield indices
 
-    def _run_slice(self, indices: list[int], missing: npt.NDArray[np.int64]) -> None:
-        started = time.monotonic()
-        columns = self.problems.columns(indices)
+    def _run_call(self, indices: list[int], missing: npt.NDArray[np.int64]) -> None:
+        """Let the generator complete some problems, and verify and store what it gives while it goes on."""
+        started = self._judged_at = time.monotonic()
         counts = [int(missing[index]) for index in indices]
-        # Seeded by the next index: a continued run repeats no draw and ends as an uninterrupted one.
-        digest = hashlib.sha256(f"{self.seed}|{self._next_index[indices[0]]}".encode()).digest()
-        seed = int.from_bytes(digest[:4], "little")
-        generated = generate_all(self.generator, columns["prompt"], counts, seed, self.progress)
-        owners = [(position, number) for position, count in enumerate(counts) for number in range(count)]
-        completions = [generated[position][number] for position, number in owners]
-        verdicts = verify_all(
-            self.verifier,
-            completions,
-            {name: [values[position] for position, _ in owners] for name, values in columns.items()},
+        seeds = [self._seed(int(self._next_index[index])) for index in indices]
+        for position, completions in self._answers(self.problems.prompts(indices), counts, seeds):
+            self._finished.append((indices[position], completions))
+            self._num_finished += len(completions)
+            if self._is_streaming and self._is_shard_due():
+                self._judge_finished()
+            elif self._judging is not None and self._judging.done():
+                self._note_stored()
+        # Also where more calls follow: these are of another seed, or of a generator that gives all at the end.
+        self._judge_finished()
+        if self._is_slice_adapted:
+            self._note_stored()
+            rate = sum(counts) / max(time.monotonic() - started, 1e-3)
+            # At most fourfold: the first slice may hold what is not typical.
+            largest = max(_DEFAULT_SLICE, min(4 * self._slice_size, _MAX_SLICE))
+            self._slice_size = int(np.clip(rate * _SECONDS_PER_SHARD, _DEFAULT_SLICE, largest))
+
+    def _answers(
+        self, prompts: list[Any], counts: list[int], seeds: list[int]
+    ) -> Iterator[tuple[int, list[Completion]]]:
+        """Yield the generator's completions; where it fails, those that it gave before are stored first."""
+        try:
+            yield from generate_stream(self.generator, prompts, counts, seeds, self.progress)
+        except Exception:
+            if self._is_streaming:
+                self._judge_finished()
+                self._note_stored()
+            raise
+
+    def _seed(self, next_index: int) -> int:
+        # By the next index: a continued run repeats no draw and ends as an uninterrupted one.
+        digest = hashlib.sha256(f"{self.seed}|{next_index}".encode()).digest()
+        return int.from_bytes(digest[:4], "little")
+
+    def _is_shard_due(self) -> bool:
+        if self._slice_limit is not None:
+            return self._num_finished >= self._slice_limit
+        return time.monotonic() - self._judged_at >= _SECONDS_PER_SHARD
+
+    def _judge_finished(self) -> None:
+        """Begin to verify and store what is finished, one shard; wait for the shard before, so that none piles up."""
+        self._note_stored()
+        self._judged_at = time.monotonic()
+        finished, self._finished, self._num_finished = self._finished, [], 0
+        if not finished:
+            return
+        if self._thread is None:
+            self._judging = Future()
+            self._judging.set_result(self._judge_and_store(finished))
+            self._note_stored()
+        else:
+            self._judging = self._thread.submit(self._judge_and_store, finished)
+
+    def _judge_and_store(self, finished: list[tuple[int, list[Completion]]]) -> list[tuple[int, int]]:
+        """Return how many completions were stored of which problems."""
+        owners = [(index, number) for index, completions in finished for number in range(len(completions))]
+        completions = [completion for _, completions in finished for completion in completions]
+        columns = self.problems.columns([index for index, _ in owners])
+        verdicts = verify_all(self.verifier, completions, columns)
+        self.store.append(
+            [
+                {
+                    "problem_id": self.problems.ids[index],
+                    "generation_index": int(self._next_index[index]) + number,
+                    "completion": completion.text,
+                    "num_tokens": completion.num_tokens,
+                    "finish_reason": completion.finish_reason,
+                    "verdict": verdict,
+                    "problem_hash": self.problems.hashes[index],
+                }
+                for (index, number), completion, verdict in zip(owners, completions, verdicts, strict=True)
+            ]
         )
-        rows = [
-            {
-                "problem_id": self.problems.ids[indices[position]],
-                "generation_index": int(self._next_index[indices[position]]) + number,
-                "completion": completion.text,
-                "num_tokens": completion.num_tokens,
-                "finish_reason": completion.finish_reason,
-                "verdict": verdict,
-                "problem_hash": self.problems.hashes[indices[position]],
-            }
-            for (position, number), completion, verdict in zip(owners, completions, verdicts, strict=True)
-        ]
-        self.store.append(rows)
-        self.num_generations[indices] += counts
-        self._next_index[indices] += counts
         if not self._has_shown_example:
             self._has_shown_example = True
             self._show_example(columns["prompt"][0], completions[0], verdicts[0])
-        if not self._is_slice_fixed:
-            rate = len(rows) / max(time.monotonic() - started, 1e-3)
-            # At most fourfold: the first slice may hold what is not typical.
-            largest = max(self._batch_size, min(4 * self._slice_size, _MAX_SLICE))
-            self._slice_size = int(np.clip(rate * _SECONDS_PER_SLICE, self._batch_size, largest))
+        return [(index, len(completions)) for index, completions in finished]
+
+    def _note_stored(self) -> None:
+        """Count what has been verified and stored, waiting for it; raise what went wrong there."""
+        judging, self._judging = self._judging, None
+        for index, count in judging.result() if judging is not None else ():
+            self.num_generations[index] += count
+            self._next_index[index] += count
 
     def _show_example(self, prompt: Any, completion: Completion, verdict: str) -> None:
         render = getattr(self.generator, "render", None)
@@ -290,6 +357,8 @@ def filling(
     if isinstance(store, PassRateStore):
         store.check_record(record)
     else:
+        if processes.is_main and Path(store, "manifest.json").exists():
+            PassRateStore(store).begin_again(record)
         store = PassRateStore(store, record)
     with (
         store.writing() if processes.is_main else store.joining(),

@@ -52,7 +52,7 @@ def estimate_pass_rates(
     pass_rate_i = num_passed_i / num_valid_i
 
     Every completion is on disk with its verdict before it counts. A call that finds completions in the store generates
-    only what is missing: after a kill at most one slice is lost, and nothing is generated twice.
+    only what is missing: after a kill what was completed in the last seconds is lost, and nothing is generated twice.
 
     Example:
 
@@ -91,8 +91,8 @@ def estimate_pass_rates(
             Seed of all draws. An interrupted and continued run has the completions of an uninterrupted one, up to what
             the generator promises.
         slice_size (`int`, *optional*):
-            Completions that are generated, verified and stored at a time: the most that a kill can cost. `None` aims
-            at 15 seconds.
+            Completions that are verified and stored at a time: the most that a kill can cost beside what is being
+            generated. `None`: what 10 seconds bring.
         progress (`bool`, *optional*, defaults to `True`):
             Whether to show a bar, and the first prompt with its completion, on stderr.
 

@@ -6,7 +6,9 @@ Every prompt once, with as many completions as asked for; one verdict per comple
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from ..store.shards import VERDICTS
@@ -23,31 +25,54 @@ if TYPE_CHECKING:
     VerifierLike = Callable[..., Sequence[Any]]
 
 
-def generate_all(
-    generator: Generator, prompts: Sequence[Any], counts: Sequence[int], seed: int, progress: GenerationProgress
-) -> dict[int, list[Completion]]:
-    """Let a generator complete B prompts, `counts[i]` times each; return the completions by index of their prompt."""
+def yields_as_it_goes(generator: Generator) -> bool:
+    """Whether a generator gives prompts as they are completed, as generator functions do, and not all at the end."""
+    return inspect.isgeneratorfunction(generator) or inspect.isgeneratorfunction(type(generator).__call__)
+
+
+def generate_stream(
+    generator: Generator,
+    prompts: Sequence[Any],
+    counts: Sequence[int],
+    seeds: Sequence[int],
+    progress: GenerationProgress,
+) -> Iterator[tuple[int, list[Completion]]]:
+    """
+    Let a generator complete B prompts, `counts[i]` times each; yield the index of each and its completions as it ends.
+
+    `seeds`, one per prompt, may differ where the generator `takes_seeds`.
+    """
     num_generations = counts[0] if len(set(counts)) == 1 else list(counts)
-    generated: dict[int, list[Completion]] = {}
-    for index, completions in generator(prompts, num_generations, seed=seed):
-        if not 0 <= index < len(prompts):
-            raise ValueError(f"The generator yielded prompt index {index}, but it was given {len(prompts)} prompts.")
-        if index in generated:
-            raise ValueError(f"The generator yielded prompt index {index} twice; each prompt must come once.")
-        if len(completions) != counts[index]:
-            raise ValueError(
-                f"The generator yielded {len(completions)} completions for prompt index {index}, but was asked for "
-                f"{counts[index]}."
-            )
-        generated[index] = completions
-        progress.advance(len(completions), sum(completion.num_tokens for completion in completions))
-    if len(generated) < len(prompts):
-        missing = next(index for index in range(len(prompts)) if index not in generated)
+    seed: Any = seeds[0] if len(set(seeds)) == 1 else list(seeds)
+    answers = generator(prompts, num_generations, seed=seed)
+    done = set[int]()
+    # Who stops in the middle ends the engine's work on the rest.
+    with ExitStack() as stack:
+        if inspect.isgenerator(answers):
+            stack.callback(answers.close)
+        for index, completions in answers:
+            _check_answer(index, completions, counts, done)
+            done.add(index)
+            progress.advance(len(completions), sum(completion.num_tokens for completion in completions))
+            yield index, completions
+    if len(done) < len(prompts):
+        missing = next(index for index in range(len(prompts)) if index not in done)
         raise ValueError(
-            f"The generator yielded nothing for {len(prompts) - len(generated)} of {len(prompts)} prompts, the first "
-            f"with index {missing}."
+            f"The generator yielded nothing for {len(prompts) - len(done)} of {len(prompts)} prompts, the first with "
+            f"index {missing}."
         )
-    return generated
+
+
+def _check_answer(index: int, completions: Sequence[Completion], counts: Sequence[int], done: set[int]) -> None:
+    if not 0 <= index < len(counts):
+        raise ValueError(f"The generator yielded prompt index {index}, but it was given {len(counts)} prompts.")
+    if index in done:
+        raise ValueError(f"The generator yielded prompt index {index} twice; each prompt must come once.")
+    if len(completions) != counts[index]:
+        raise ValueError(
+            f"The generator yielded {len(completions)} completions for prompt index {index}, but was asked for "
+            f"{counts[index]}."
+        )
 
 
 def verify_all(verifier: VerifierLike, completions: Sequence[Completion], columns: dict[str, list[Any]]) -> list[str]:

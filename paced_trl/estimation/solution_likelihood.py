@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 
+from ..generation.device_memory import DEFAULT_ROWS
 from ..generation.padded_batch import attention_mask, left_padded
 from ..progress import GenerationProgress
 from ..weighting.counts import Floats
@@ -57,7 +58,8 @@ def solution_log_probabilities(
     with GenerationProgress("Solutions", enabled=progress) as display:
         display.start(completed=0, total=len(prompts))
         while waiting:
-            size = min(generator.batch_size, max(1, _MAX_LOGITS // (vocabulary * (len(solutions[waiting[0]]) + 1))))
+            most = max(1, _MAX_LOGITS // (vocabulary * (len(solutions[waiting[0]]) + 1)))
+            size = min(generator.batch_size or DEFAULT_ROWS, most)
             rows, waiting = waiting[:size], waiting[size:]
             result[rows] = _batch_log_probabilities(
                 generator, [prompts[row] for row in rows], [solutions[row] for row in rows]

@@ -30,7 +30,7 @@ _SETTINGS = b"prompt_settings"
 def keep_problems(store: PassRateStore, problems: ProblemSet) -> None:
     """Write what a store does not know of problems yet; a disk that refuses it ends nothing."""
     path = store.path / _FILE
-    known = pq.read_table(path) if path.exists() else None
+    known = pq.read_table(path) if path.exists() and store.shards() else None
     ids = pa.array(problems.ids, pa.string())
     if known is not None and pc.all(pc.is_in(ids, known["problem_id"].combine_chunks())).as_py():
         return
@@ -73,9 +73,10 @@ def read_problems(store: PassRateStore, problem_ids: Collection[str]) -> dict[st
 
 
 def stored_prompt_settings(path: Path) -> dict[str, Any] | None:
-    """Return the settings that shaped the prompts of a store, None where it does not say."""
+    """Return the settings that shaped the prompts of a store, None where it does not say or holds nothing yet."""
     file = path / _FILE
-    metadata = pq.read_schema(file).metadata or {} if file.exists() else {}
+    is_begun = (path / "manifest.json").exists() and bool(PassRateStore(path).shards())
+    metadata = pq.read_schema(file).metadata or {} if file.exists() and is_begun else {}
     return json.loads(metadata[_SETTINGS]) if _SETTINGS in metadata else None
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..names import check_plain_name, nearest_name
 from ..setting_checks import Settings
+from ..settings import setting
 
 
 if TYPE_CHECKING:
@@ -96,56 +97,41 @@ class ComparisonArguments(Settings):
 
     _argument_group_name: ClassVar[str] = "comparison"
 
-    arms: list[str] = field(
-        default_factory=list,
-        metadata={
-            "help": "Names of presets, e.g. `uniform paced`, or name and the settings it changes, e.g. "
-            '\'{"mine": {"weight_beta": 2.0}, "uniform": {}}\'. The base student, `base`, is always one. '
-            f"Default: {', '.join(DEFAULT_ARMS)}.",
-            "unchecked": True,
-        },
+    arms: list[str] = setting(
+        [],
+        "Names of presets, e.g. `uniform paced`, or name and the settings it changes, e.g. "
+        '\'{"mine": {"weight_beta": 2.0}, "uniform": {}}\'. The base student, `base`, is always one. '
+        f"Default: {', '.join(DEFAULT_ARMS)}.",
+        unchecked=True,
     )
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Seeds each arm is trained with."})
-    learning_rates: list[float] = field(
-        default_factory=list,
-        metadata={"help": "Train every arm with each of these rates, as arms ARM@RATE: a grid to choose a rate from."},
+    seeds: list[int] = setting([0, 1, 2], "Seeds each arm is trained with.", at_least=0, at_most=2**32 - 1)
+    learning_rates: list[float] = setting(
+        [], "Train every arm with each of these rates, as arms ARM@RATE: a grid to choose a rate from.", more_than=0
     )
-    select_on: str | None = field(
-        default=None,
-        metadata={
-            "help": "With several learning_rates, the name of one of eval_sets on which each arm's best rate is "
-            "chosen; the tables compare these on the other sets."
-        },
+    select_on: str | None = setting(
+        None,
+        "With several learning_rates, the name of one of eval_sets on which each arm's best rate is chosen; the "
+        "tables compare these on the other sets.",
     )
-    count_estimation: bool = field(
-        default=False,
-        metadata={
-            "help": "Whether the tokens of estimating pass rates are part of the token_budget, and of the curves, of "
-            "arms that use them."
-        },
+    count_estimation: bool = setting(
+        False,
+        "Whether the tokens of estimating pass rates are part of the token_budget, and of the curves, of arms that "
+        "use them.",
     )
-    control: str = field(default="uniform", metadata={"help": "Arm that the others are compared with."})
-    curve_points: int = field(
-        default=4,
-        metadata={
-            "help": "Evaluations of each arm while it trains, evenly spaced, for learning curves; 0 for none. They "
-            "are not part of an arm's time and tokens."
-        },
+    control: str = setting("uniform", "Arm that the others are compared with.")
+    curve_points: int = setting(
+        4,
+        "Evaluations of each arm while it trains, evenly spaced, for learning curves; 0 for none. They are not part "
+        "of an arm's time and tokens.",
+        at_least=0,
     )
-    num_curve_generations: int = field(
-        default=2, metadata={"help": "Completions per held-out problem in those evaluations."}
-    )
+    num_curve_generations: int = setting(2, "Completions per held-out problem in those evaluations.", at_least=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         by_name = named_arms(self.arms)
         if len(set(self.seeds)) != len(self.seeds) or not self.seeds:
             raise ValueError(f"`seeds` is {self.seeds}; give at least one, and each once.")
-        if self.curve_points < 0 or self.num_curve_generations < 1:
-            raise ValueError(
-                f"`curve_points` is {self.curve_points} and `num_curve_generations` is {self.num_curve_generations}; "
-                "give 0 or more points with 1 or more generations each."
-            )
         if self.learning_rates:
             by_name = {
                 f"{name}@{rate:g}": {**settings, "learning_rate": rate}
@@ -193,14 +179,25 @@ def named_arms(given: Sequence[str] | Mapping[str, dict[str, Any] | None] | str)
     one, or that mapping as JSON, alone or as the only element.
     """
     given = [given] if isinstance(given, str) else given
-    if not isinstance(given, Mapping):
-        if len(given) == 1 and given[0].lstrip().startswith("{"):
-            given = _from_json(given[0])
-        else:
-            for name in given:
-                if list(given).count(name) > 1:
-                    raise ValueError(f"`arms` has {name!r} more than once. Name each arm once.")
-            given = dict.fromkeys(given or DEFAULT_ARMS)
+    if isinstance(given, (list, tuple)) and len(given) == 1 and str(given[0]).lstrip().startswith("{"):
+        try:
+            given = json.loads(given[0])
+        except ValueError as error:
+            raise ValueError(
+                f"`arms` is {given[0]!r}, which is no JSON object ({error}). Write names, or '{{\"name\": {{}}}}'."
+            ) from error
+    if isinstance(given, (list, tuple)) and all(isinstance(name, str) for name in given):
+        for name in given:
+            if given.count(name) > 1:
+                raise ValueError(f"`arms` has {name!r} more than once. Name each arm once.")
+        given = dict.fromkeys(given or DEFAULT_ARMS)
+    if not isinstance(given, Mapping) or not all(
+        isinstance(name, str) and isinstance(settings, (dict, type(None))) for name, settings in given.items()
+    ):
+        raise ValueError(
+            f"`arms` is {str(given)[:200]}, which is neither a list of names nor a mapping of names to settings. "
+            "Write `[uniform, paced]`, or `{mine: {weight_beta: 2.0}, uniform: {}}`."
+        )
     arms = {name: PRESETS.get(name, {}) | (settings or {}) for name, settings in given.items() if name != BASE}
     for name, settings in arms.items():
         check_plain_name(name, "arms")
@@ -212,15 +209,6 @@ def named_arms(given: Sequence[str] | Mapping[str, dict[str, Any] | None] | str)
                 'settings, e.g. \'{"my_arm": {"weight_beta": 2.0}}\'.'
             )
     return arms
-
-
-def _from_json(text: str) -> dict[str, dict[str, Any] | None]:
-    try:
-        return dict(json.loads(text))
-    except ValueError as error:
-        raise ValueError(
-            f"`arms` is {text!r}, which is no JSON object ({error}). Write names, or '{{\"name\": {{}}}}'."
-        ) from error
 
 
 def arm_config(args: PacedConfig, settings: dict[str, Any], output_dir: str) -> PacedConfig:

@@ -37,7 +37,7 @@ class CurveSettings:
     sampling: SamplingParameters
     chat_template_kwargs: dict[str, Any]
     num_generations: int
-    batch_size: int
+    batch_size: int | None
     seed: int
     # Of sets that have another than `verifier`.
     verifier_by_set: Mapping[str, Verifier] = field(default_factory=dict)

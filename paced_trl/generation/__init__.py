@@ -8,7 +8,8 @@ Prompt -> completions, and the models that write them.
     transformers_engine.py  generation in this process with transformers
     padded_batch.py         a batch that runs until its longest row has ended: every model
     continuous_batch.py     a batch that finished rows leave and waiting ones enter
-    attention_cache.py      keys and values as rows: copied, widened, cut, appended
+    attention_cache.py      keys and values as rows: copied, widened, cut, appended; what prompts begin with once
+    device_memory.py        how large a batch the free memory allows
     seeded_sampling.py      one random stream per completion
     vllm_engine.py          generation in this process with vLLM
     openai_engine.py        generation on OpenAI-compatible servers

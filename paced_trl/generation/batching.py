@@ -19,6 +19,7 @@ class PromptRow:
     prompt_ids: list[int]
     first_generation: int
     num_generations: int
+    own_seed: int | None = None  # in place of the seed of the call
 
     def singles(self) -> list[PromptRow]:
         """Return one row per generation."""
@@ -38,6 +39,7 @@ class PromptRow:
 
     def seed_digest(self, seed: int) -> bytes:
         """Return 32 bytes that depend on the seed of a call, the prompt, and the number of the first generation."""
+        seed = seed if self.own_seed is None else self.own_seed
         text = f"{seed}|{self.first_generation}|{','.join(map(str, self.prompt_ids))}"
         return hashlib.sha256(text.encode()).digest()
 
@@ -55,6 +57,30 @@ def per_prompt(num_generations: int | Sequence[int], num_prompts: int) -> list[i
             "none below 0."
         )
     return counts
+
+
+class RowLimit:
+    """
+    How many rows a batch may have: half of those with which memory ran out, later more again.
+
+    What lacked memory once may fit later, when prompts are shorter or other work has ended. After some steps at the
+    limit it grows by a quarter, up to `most`; each time memory runs out again, twice as many steps are waited.
+    """
+
+    def __init__(self, most: int):
+        self.most = self.now = most
+        self._patience, self._num_calm = 4, 0
+
+    def ran_out(self, num_rows: int) -> None:
+        """Note that memory ran out with so many rows, at least 2."""
+        self.now, self._num_calm = num_rows // 2, 0
+        self._patience *= 2
+
+    def went_well(self, num_rows: int) -> None:
+        """Note a step with so many rows for which there was memory."""
+        self._num_calm += 4 * num_rows >= 3 * self.now
+        if self.now < self.most and self._num_calm >= self._patience:
+            self.now, self._num_calm = min(self.most, self.now + max(1, self.now // 4)), 0
 
 
 def capacity(rows: Sequence[PromptRow], batch_size: int, batch_tokens: int, max_completion_length: int) -> int:

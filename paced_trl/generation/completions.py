@@ -94,9 +94,12 @@ class Generator(Protocol):
     allowed), it yields (index of the prompt, its completions) once for every prompt with a number above 0, in any
     order.
 
-    Three attributes are used where they exist: `record`, a dict of JSON values that says everything the completions
+    A generator function is asked for everything that is missing at once, and should yield each prompt as soon as it is
+    completed: what it has not yielded is lost in a kill. Any other callable is asked for slices of about 10 seconds.
+
+    Four attributes are used where they exist: `record`, a dict of JSON values that says everything the completions
     depend on; `check_prompts(prompts)`, which raises before hours are spent on a set that holds an impossible prompt;
-    and `render(prompt)`, the text that the model sees.
+    `render(prompt)`, the text that the model sees; and `takes_seeds`, whether `seed` may be a list, one per prompt.
     """
 
     def __call__(

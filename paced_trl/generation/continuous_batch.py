@@ -8,15 +8,27 @@ there. Rows are aligned on the right, and padding that no row needs any more is 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList
 
-from .attention_cache import append_rows, cache_argument, prefill_once, set_width
+from .attention_cache import (
+    append_rows,
+    cache_argument,
+    can_share_beginning,
+    prefill_beginning,
+    prefill_once,
+    set_width,
+)
 from .batching import PromptRow
 from .padded_batch import PaddedBatch, attention_mask, left_padded
+
+
+# Tokens that prompts begin with alike, fewer of which are not worth another forward pass.
+_SHORTEST_BEGINNING = 16
 
 
 class EnoughRowsFinished(StoppingCriteria):
@@ -77,6 +89,26 @@ class ContinuousBatch(PaddedBatch):
     """Rows that are being generated, of a model for which [`can_cut_cache`] holds; made as a [`PaddedBatch`]."""
 
     _tensors: _Tensors | None = None
+    _beginning: Sequence[int] = ()
+    _beginning_cache: DynamicCache | None = None
+
+    def share_beginning(self, rows: list[PromptRow]) -> None:
+        """Run what all of these prompts begin with once for all, if that is worth it; only they may enter."""
+        prompts = [row.prompt_ids for row in rows]
+        first, last = min(prompts), max(prompts)
+        shared = next((n for n, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
+        # Two tokens are left: the last one runs with the completion, and what is run before it shall not be empty.
+        length = min(shared, min(map(len, prompts)) - 2)
+        if len(rows) > 1 and length >= _SHORTEST_BEGINNING:
+            self._beginning = first[:length]
+
+    def _cache_of_beginning(self, width: int) -> DynamicCache | None:
+        """Return the keys and values of what prompts of `width` positions begin with, None if they are run whole."""
+        if not self._beginning or not can_share_beginning(self.base_model, width):
+            return None
+        if self._beginning_cache is None:
+            self._beginning_cache = prefill_beginning(self.model, self.base_model, list(self._beginning))
+        return self._beginning_cache
 
     @torch.no_grad()
     def admit(self, rows: list[PromptRow]) -> None:
@@ -87,12 +119,20 @@ class ContinuousBatch(PaddedBatch):
         owner = torch.repeat_interleave(torch.arange(len(rows)), torch.tensor([row.num_generations for row in rows]))
         ids, padding, owner = (tensor.to(self.model.device) for tensor in (ids, padding, owner))
         singles = [single for row in rows for single in row.singles()]
+        beginning = self._cache_of_beginning(width)
+        remaining = ids
+        if beginning is not None:
+            # The padding stays what it is: all rows become shorter by the same number of tokens.
+            rest = [row.prompt_ids[len(self._beginning) :] for row in rows]
+            remaining = left_padded(rest, self.pad_token_id)[0].to(ids.device)
         entering = _Tensors(
             ids=ids[owner],
             padding=padding[owner],
             starts=torch.full_like(owner, width),
             uniforms=self.uniforms(singles),
-            cache=prefill_once(self.model, self.base_model, ids, attention_mask(padding, width), owner),
+            cache=prefill_once(
+                self.model, self.base_model, remaining, attention_mask(padding, remaining.shape[1]), owner, beginning
+            ),
         )
         if self._tensors is None:
             self._tensors = entering

@@ -36,6 +36,7 @@ def load_generator(engine: str = "transformers", **options: Any) -> Generator:
             `"transformers"` generates in this process, `"vllm"` too, with vLLM's engine, `"openai"` on servers.
         **options (`Any`):
             Those of [`load_transformers_generator`], [`load_vllm_generator`] or [`load_openai_generator`].
+            `batch_size` is the first's; the others, which have a `concurrency`, ignore it.
 
     Returns:
         `Generator`
@@ -47,6 +48,9 @@ def load_generator(engine: str = "transformers", **options: Any) -> Generator:
         listed = ", ".join(repr(name) for name in _LOADERS)
         raise ValueError(f"`engine` is {engine!r}, which does not exist. The engines are: {listed}.")
     module, loader = _LOADERS[engine]
+    if engine != "transformers":
+        # Before version 0.2, how much was asked of it at a time.
+        options.pop("batch_size", None)
     generator: Generator = getattr(importlib.import_module(f".{module}", __package__), loader)(**options)
     return generator
 

@@ -74,12 +74,11 @@ class OpenAIGenerator(PromptGenerator):
         *,
         model_record: dict[str, Any] | None = None,
         chat_template_kwargs: dict[str, Any] | None = None,
-        batch_size: int = 256,
         context_length: int | None = None,
         **options: Any,
     ):
         renderer = PromptRenderer(tokenizer, chat_template_kwargs)
-        super().__init__(renderer, sampling, batch_size=batch_size, context_length=context_length)
+        super().__init__(renderer, sampling, context_length=context_length)
         of_requests = {
             field.name: options.pop(field.name) for field in fields(RequestOptions) if field.name in options
         }

@@ -46,6 +46,9 @@ class PaddedBatch:
         self.pad_token_id: int = generation_config.pad_token_id
         self.rows: list[PromptRow] = []
 
+    def share_beginning(self, rows: list[PromptRow]) -> None:
+        """Say which rows may enter; here each prompt runs whole."""
+
     def admit(self, rows: list[PromptRow]) -> None:
         """Let rows enter."""
         self.rows += [single for row in rows for single in row.singles()]

@@ -107,20 +107,14 @@ def with_one_bos(prompt_ids: list[int], bos_token_id: int | None) -> list[int]:
 
 class PromptGenerator(ABC):
     """
-    A [`Generator`] that renders prompts itself.
-
-    `batch_size` says how many completions the caller should ask for at once, at least; `context_length` how many
-    tokens the model handles, None if no limit is known here.
+    A [`Generator`] that renders prompts itself; `context_length` is how many tokens the model handles, if it is known.
     """
 
-    def __init__(
-        self, renderer: PromptRenderer, sampling: SamplingParameters, *, batch_size: int, context_length: int | None
-    ):
-        if batch_size < 1:
-            raise ValueError(f"`batch_size` is {batch_size}: it must be at least 1.")
+    takes_seeds = True
+
+    def __init__(self, renderer: PromptRenderer, sampling: SamplingParameters, *, context_length: int | None):
         self.renderer = renderer
         self.sampling = sampling
-        self.batch_size = batch_size
         self.context_length = context_length
 
     @property
@@ -141,10 +135,12 @@ class PromptGenerator(ABC):
         self._checked_ids(prompts, range(len(prompts)))
 
     def __call__(
-        self, prompts: Sequence[Prompt], num_generations: int | Sequence[int], *, seed: int
+        self, prompts: Sequence[Prompt], num_generations: int | Sequence[int], *, seed: int | Sequence[int]
     ) -> Iterator[tuple[int, list[Completion]]]:
         """
         Complete P prompts (text or messages), each as often as `num_generations` says (one number, or one per prompt).
+
+        `seed` is one number, or one per prompt, whose completions are those of a call with that one.
 
         Yields the index of a prompt and its completions, as prompts are completed. Longest prompts are begun first:
         what does not fit into memory fails at once. Raises as `check_prompts`, or where `num_generations` is negative
@@ -155,13 +151,15 @@ class PromptGenerator(ABC):
         prompt_ids = self._checked_ids([prompts[index] for index in wanted], wanted)
         # Greedy completions of a prompt are all the same: one is enough.
         limit = 1 if self.sampling.temperature == 0 else max(counts, default=0)
+        own_seeds: Sequence[int | None] = seed if isinstance(seed, Sequence) else [None] * len(prompts)
         rows = [
-            PromptRow(index, ids, 0, min(counts[index], limit)) for index, ids in zip(wanted, prompt_ids, strict=True)
+            PromptRow(index, ids, 0, min(counts[index], limit), own_seeds[index])
+            for index, ids in zip(wanted, prompt_ids, strict=True)
         ]
         rows.sort(key=lambda row: (-len(row.prompt_ids), row.prompt_index))
         missing = {row.prompt_index: row.num_generations for row in rows}
         made: dict[int, dict[int, Completion]] = {index: {} for index in missing}
-        for row, completion in self._generate_rows(rows, seed):
+        for row, completion in self._generate_rows(rows, 0 if isinstance(seed, Sequence) else seed):
             index = row.prompt_index
             made[index][row.first_generation] = completion
             if len(made[index]) == missing[index]:

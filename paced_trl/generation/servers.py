@@ -76,7 +76,8 @@ class _Request:
 class ServerOptions:
     """How servers are asked, and when one counts as failed."""
 
-    concurrency: int = 16  # requests in flight per server
+    # Requests in flight per server: with 8 completions each, the 256 sequences that vLLM runs at once by default.
+    concurrency: int = 32
     timeout: float = 600.0  # seconds until an attempt counts as failed
     max_failures: int = 6  # attempts of a request at a server
     api_key_variable: str | None = None  # environment variable that holds the API key; None to send none

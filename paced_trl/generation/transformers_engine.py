@@ -11,16 +11,17 @@ import functools
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import GenerationConfig
 
 from .attention_cache import why_cache_cannot_be_cut
-from .batching import PromptRow, capacity, split_off
+from .batching import PromptRow, RowLimit, capacity, split_off
 from .completions import Completion, SamplingParameters
 from .continuous_batch import ContinuousBatch
+from .device_memory import BatchLimits, bytes_per_token, free_memory, limits_of
 from .identity import eos_token_ids, memory_checksum, model_name, weights_fingerprint
 from .models import base_model_of, load_model, load_tokenizer
 from .padded_batch import PaddedBatch
@@ -61,11 +62,12 @@ class TransformersGenerator(PromptGenerator):
             How completions are drawn.
         chat_template_kwargs (`dict`, *optional*):
             Further variables of the chat template, such as `{"enable_thinking": False}`.
-        batch_size (`int`, *optional*, defaults to `64`):
-            Most completions that are generated at once. Halved when the device runs out of memory.
-        batch_tokens (`int`, *optional*, defaults to `65536`):
+        batch_size (`int`, *optional*):
+            Most completions that are generated at once. Halved when the device runs out of memory, and grown again.
+            `None`: 256 where `batch_tokens` follows the free memory, else 64.
+        batch_tokens (`int`, *optional*):
             Most tokens in a batch, counting for every completion its padded prompt and `max_completion_length`:
-            bounds the key-value cache.
+            bounds the key-value cache. `None`: what fits the free memory of the device; 65,536 on a CPU.
         record (`dict`, *optional*):
             What identifies the model in a store's record, such as `{"model": "Qwen/Qwen3-1.7B", "weights": "..."}`.
             `None` takes the model's name and a checksum of its weights in memory.
@@ -81,22 +83,25 @@ class TransformersGenerator(PromptGenerator):
         sampling: SamplingParameters,
         *,
         chat_template_kwargs: dict[str, Any] | None = None,
-        batch_size: int = 64,
-        batch_tokens: int = 65536,
+        batch_size: int | None = None,
+        batch_tokens: int | None = None,
         record: dict[str, Any] | None = None,
     ):
-        if batch_tokens < 1:
-            raise ValueError(f"`batch_tokens` is {batch_tokens}: it must be at least 1.")
+        for name, limit in (("batch_size", batch_size), ("batch_tokens", batch_tokens)):
+            if limit is not None and limit < 1:
+                raise ValueError(f"`{name}` is {limit}: it must be at least 1.")
         self.model: Any = model
         self._base_model: Any = base_model_of(model)
         super().__init__(
             PromptRenderer(tokenizer, chat_template_kwargs),
             sampling,
-            batch_size=batch_size,
             context_length=getattr(self._base_model.config.get_text_config(), "max_position_embeddings", None),
         )
         self.tokenizer = tokenizer
+        self.batch_size = batch_size
         self.batch_tokens = batch_tokens
+        self._bytes_per_token: int | None = None
+        self._row_limit: RowLimit | None = None
         self.eos_token_ids = eos_token_ids(self._base_model, tokenizer)
         self.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.eos_token_ids[0]
         self._identity = record
@@ -131,9 +136,15 @@ class TransformersGenerator(PromptGenerator):
 
         `rows` enter in their order, longest prompts first. Where memory runs out, unfinished ones begin anew.
         """
+        if not rows:
+            return
         waiting, batch = rows, self._new_batch(seed)
+        batch.share_beginning(rows)
+        limits = self._limits()
+        if self._row_limit is None:
+            self._row_limit = RowLimit(limits.rows)
         while waiting or batch.rows:
-            entering, waiting = self._next_rows(waiting, batch)
+            entering, waiting = self._next_rows(waiting, batch, replace(limits, rows=self._row_limit.now))
             num_rows = len(batch.rows) + sum(row.num_generations for row in entering)
             finished: list[tuple[PromptRow, list[int]]] | None = None
             try:
@@ -149,31 +160,43 @@ class TransformersGenerator(PromptGenerator):
             if finished is None:
                 waiting = sorted([*batch.rows, *entering, *waiting], key=lambda row: -len(row.prompt_ids))
                 batch = self._new_batch(seed)
-                self._halve_batch_size(num_rows)
+                batch.share_beginning(waiting)
+                self._row_limit.ran_out(num_rows)
+                torch.cuda.empty_cache()
+                self._warn_of_little_memory(num_rows, self._row_limit.now)
                 continue
+            self._row_limit.went_well(num_rows)
             yield from ((row, self._cut(ids)) for row, ids in finished)
 
     def _new_batch(self, seed: int) -> PaddedBatch:
         kind = ContinuousBatch if self._can_cut_cache else PaddedBatch
         return kind(self.model, self._base_model, self._generation_config(), self.sampling, seed)
 
-    def _next_rows(self, waiting: list[PromptRow], batch: PaddedBatch) -> tuple[list[PromptRow], list[PromptRow]]:
+    def _limits(self) -> BatchLimits:
+        """Return how large a batch may be by the memory that is free now."""
+        is_open = self.batch_tokens is None and self._bytes_per_token is None and self._can_cut_cache
+        if is_open and free_memory(self.model.device) is not None:
+            with _prepared_for_generation(self.model, self._base_model):
+                self._bytes_per_token = bytes_per_token(self.model, self._base_model)
+        vocab_size = self._base_model.config.get_text_config().vocab_size
+        return limits_of(self.model.device, self._bytes_per_token, vocab_size, self.batch_size, self.batch_tokens)
+
+    def _next_rows(
+        self, waiting: list[PromptRow], batch: PaddedBatch, limits: BatchLimits
+    ) -> tuple[list[PromptRow], list[PromptRow]]:
         """Split off the rows that enter a batch; none while there is room for less than one prompt's generations."""
         if not waiting:
             return [], []
-        most = capacity(
-            [waiting[0], *batch.rows], self.batch_size, self.batch_tokens, self.sampling.max_completion_length
-        )
+        per_row = self.sampling.max_completion_length + limits.tokens_per_row
+        most = capacity([waiting[0], *batch.rows], limits.rows, limits.tokens, per_row)
         room = most - len(batch.rows)
         worthwhile = max(1, min(waiting[0].num_generations, int(_FINISHED_PART * most)))
         return split_off(waiting, room) if room >= worthwhile or not batch.rows else ([], waiting)
 
-    def _halve_batch_size(self, num_rows: int) -> None:
-        self.batch_size = num_rows // 2
-        torch.cuda.empty_cache()
+    def _warn_of_little_memory(self, num_rows: int, num_following: int) -> None:
         warnings.warn(
-            f"Out of memory with {num_rows} completions at once: going on with {self.batch_size}. Set `batch_size` to "
-            "that to avoid the detour.",
+            f"Out of memory with {num_rows} completions at once: going on with {num_following}, and with more again "
+            "while that goes well. Set `generation_batch_size` lower to avoid the detour.",
             UserWarning,
             stacklevel=2,
         )
@@ -207,8 +230,8 @@ def load_transformers_generator(
     trust_remote_code: bool = False,
     sampling: SamplingParameters | None = None,
     chat_template_kwargs: dict[str, Any] | None = None,
-    batch_size: int = 64,
-    batch_tokens: int = 65536,
+    batch_size: int | None = None,
+    batch_tokens: int | None = None,
     **model_options: Any,
 ) -> TransformersGenerator:
     """

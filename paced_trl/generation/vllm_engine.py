@@ -58,14 +58,12 @@ class VLLMGenerator(PromptGenerator):
         eos_token_ids: list[int],
         record: dict[str, Any],
         chat_template_kwargs: dict[str, Any] | None = None,
-        batch_size: int = 256,
         send_seed: bool = True,
         context_length: int | None = None,
     ):
         super().__init__(
             PromptRenderer(tokenizer, chat_template_kwargs),
             sampling,
-            batch_size=batch_size,
             context_length=context_length or llm.llm_engine.model_config.max_model_len,
         )
         self.llm = llm
@@ -155,7 +153,7 @@ def load_vllm_generator(
     trust_remote_code: bool = False,
     sampling: SamplingParameters | None = None,
     chat_template_kwargs: dict[str, Any] | None = None,
-    batch_size: int = 256,
+    concurrency: int | None = None,
     send_seed: bool = True,
     llm_kwargs: dict[str, Any] | None = None,
     prompts: Sequence[Prompt] = (),
@@ -165,8 +163,10 @@ def load_vllm_generator(
 
     The model is a Hub id or a directory, not an adapter: merge that first. `llm_kwargs` are further arguments of
     `vllm.LLM`, such as `{"tensor_parallel_size": 2, "gpu_memory_utilization": 0.8}`; `sampling=None` takes the
-    defaults of [`SamplingParameters`]. With the `prompts` that will be asked, the engine reserves memory for the
-    longest of them and its completion (`max_model_len`) rather than for the model's whole context.
+    defaults of [`SamplingParameters`]. `concurrency` is how many completions are generated at once (vLLM's
+    `max_num_seqs`); `None` leaves that to vLLM, which goes by the card. With the `prompts` that will be asked, the
+    engine reserves memory for the longest of them and its completion (`max_model_len`) rather than for the model's
+    whole context.
 
     Raises:
         ImportError: If vLLM is not installed, or a version that does not go with what else is installed.
@@ -188,6 +188,8 @@ def load_vllm_generator(
     tokenizer = load_tokenizer(model_name_or_path, revision=revision, trust_remote_code=trust_remote_code)
     sampling = sampling or SamplingParameters()
     options = {"enable_prefix_caching": True, "seed": 0, **(llm_kwargs or {})}
+    if concurrency is not None:
+        options["max_num_seqs"] = concurrency
     if prompts and "max_model_len" not in options:
         longest = max(map(len, PromptRenderer(tokenizer, chat_template_kwargs).tokenize(prompts)))
         context = load_config(model_name_or_path, revision=revision, trust_remote_code=trust_remote_code)
@@ -216,7 +218,6 @@ def load_vllm_generator(
         eos_token_ids=declared_eos_token_ids(resolved, revision, tokenizer, trust_remote_code=trust_remote_code),
         record=record,
         chat_template_kwargs=chat_template_kwargs,
-        batch_size=batch_size,
         send_seed=send_seed,
     )
 

@@ -55,7 +55,10 @@ _TOKEN = r"(?=[\w.-]*\d)[\w.-]{20,}"
 _KEYS = (
     rf"\b(?:sk-|xai-|pplx-|nvapi-){_TOKEN}",
     rf"\b(?:github_pat|gsk|r8|npm|dckr_pat|tgp_v1|wandb_v1|dop_v1|rpa|rk_live|whsec|ntn|lin_api|api_org)_{_TOKEN}",
-    r"(?i)wandb.{0,40}?\b[0-9a-f]{40}\b",
+    r"(?i)(?:wandb.{0,40}?|\bpassword\s+)\b[0-9a-f]{40}\b",
+    r"\bhf_(?:oauth|jwt)_[\w.-]{20,}|\bfw_[A-Za-z0-9]{24}\b|\bxapp-\d-[\w-]{20,}",
+    r"""["']key["']\s*:\s*["'][0-9a-f]{32}["']""",
+    r"://:[^\s/@:]{6,}@|[?&;]X-Amz-Signature=[0-9a-f]{32,}",
     r"\bAIza[\w-]{35}",
     rf"\b(?:ya29\.|GOCSPX-|hvs\.){_TOKEN}",
     r"\bdapi[0-9a-f]{32}\b",
@@ -71,7 +74,7 @@ _KEYS = (
 _START = r"(?:(?<![\w.:/<~}$\\^])|(?<=\\n)|(?<=\\t)|(?<=[\w ]:)(?<!://))"
 _PERSONAL = (
     "(?:home|Users|root|mnt|p?scratch|workspace|data|lustre|gpfs|nfs|fsx|efs|pfs|afs|beegfs|ceph(?:fs)?|dbfs|Volumes|"
-    "nobackup|ptmp|raid|nvme|dev/shm)"
+    "nobackup|ptmp|raid|nvme|dev/shm|vast|p/(?:p?scratch|project|home)|private/var/folders)"
 )
 # Placeholders of documentation.
 _NOBODY = r"(?:user(?:name)?|you|your[-_]?name|your[-_]?user(?:name)?|name|me|USER(?:NAME)?)\b"
@@ -86,6 +89,8 @@ _PATHS = (
     # scp and ssh; machines behind a firewall
     r"\b[\w.-]+@[\w.-]+:[/~][\w./-]+|\bssh (?:-\w+ \S+ )*[\w.-]+@[\w.-]+",
     r"\b(?:[\w-]+\.)+(?:internal|corp|lan|intranet)\b(?![\w.(])",
+    r"://(?:10|192\.168|172\.(?:1[6-9]|2\d|3[01]))(?:\.\d{1,3}){2,3}\b",
+    rf"(?:^|(?<=[\s\"'=(]))~(?!{_NOBODY})[a-z][\w.-]+/[\w.-]+",
 )
 # Ends in a domain; `q@k.to(` and `icon@2x.png` do not, and the user of a git remote is nobody.
 _ADDRESS = (

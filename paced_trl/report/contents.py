@@ -169,8 +169,14 @@ def _add_single_run(contents: RunContents) -> None:
 def _baselines(directory: Path) -> list[Path]:
     """Return where the evaluations lie that `paced-trl evaluate` compared this one with, if they are still there."""
     file = directory / BASELINES
-    found = [Path(path) for path in _read_json(file)] if file.exists() else []
+    found = [_located(directory, path) for path in _read_json(file)] if file.exists() else []
     return [path for path in found if path.is_dir()]
+
+
+def _located(directory: Path, name: str) -> Path:
+    """Return where a directory lies that a run's record names as seen from where its command was run."""
+    seen_from = [Path(), *directory.resolve().parents]
+    return next((each / name for each in seen_from if (each / name).is_dir()), Path(name))
 
 
 def _store_of(contents: RunContents, setting: str) -> Path:
@@ -178,7 +184,7 @@ def _store_of(contents: RunContents, setting: str) -> Path:
     own = contents.path / setting
     named = [settings[setting] for settings in contents.settings.values() if settings.get(setting)]
     found = own.exists() or own.with_suffix(".parquet").exists() or not named
-    return own if found else Path(named[0])
+    return own if found else _located(contents.path, named[0])
 
 
 def _add_settings(contents: RunContents, manifest: Path) -> None:

@@ -170,8 +170,13 @@ def _svg(figure: Figure, name: str, alt: str) -> Markup:
     # The style of all lines is in the page's own style; text is escaped, so every tag is matplotlib's.
     drawn = re.sub(r"<style.*?</style>", "", inner[1], flags=re.DOTALL)
     drawn = re.sub(r"<[^<>]+>", lambda tag: _restyled(tag[0]), drawn)
-    whole = Markup('<svg class="whole" viewBox="{}" role="img" aria-label="{}"><g id="figure-{}">{}</g></svg>')
-    svg = whole.format(_view_box(figure.bbox, figure), alt, name, Markup(drawn))
+    # No wider than it was drawn: its text would be larger than the page's.
+    whole = Markup(
+        '<svg class="whole" viewBox="{}" style="max-width: {:.0f}px" role="img" aria-label="{}">'
+        '<g id="figure-{}">{}</g></svg>'
+    )
+    width = 96 * figure.get_figwidth()
+    svg = whole.format(_view_box(figure.bbox, figure), width, alt, name, Markup(drawn))
     boxes = _panel_boxes(figure)
     part = Markup('<svg viewBox="{}" width="{:.0f}"><use href="#figure-{}"/></svg>')
     parts = Markup("").join(part.format(_view_box(box, figure), box.width * 96 / DPI, name) for box in boxes)

@@ -87,6 +87,17 @@ class PassRateStore:
             if not self._manifest_path.exists():
                 write_manifest(self._manifest_path, record)
 
+    def begin_again(self, record: dict[str, Any]) -> None:
+        """Give a store that holds nothing yet, because its first attempt failed, another record."""
+        if self.shards() or not differing_fields(self.record, as_json(record)):
+            return
+        with self.writing():
+            if not self.shards():
+                for kept in self.path.glob(".*.parquet"):  # what is kept beside shards
+                    kept.unlink()
+                write_manifest(self._manifest_path, record)
+                self.record = read_manifest(self._manifest_path)
+
     def check_record(self, record: dict[str, Any]) -> None:
         """Refuse a record that differs from the store's, naming each field with both values."""
         differing = differing_fields(self.record, as_json(record))

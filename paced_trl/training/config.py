@@ -7,9 +7,8 @@ before any model loads; what depends on data or models is checked in `preflight/
 
 from __future__ import annotations
 
-import math
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -245,13 +244,11 @@ def check_precision(*, bf16: bool | None, fp16: bool, use_cpu: bool) -> None:
 
 def _check_inherited(config: PacedConfig) -> None:
     """Refuse values of settings of TRL and transformers that these accept and that mean nothing, or something else."""
-    for each in fields(config):
-        value = getattr(config, each.name)
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"`{each.name}` is {value}, but it must be a finite number.")
-    for name in ("learning_rate", "max_grad_norm", "weight_decay"):
-        if getattr(config, name) < 0:
-            raise ValueError(f"`{name}` is {getattr(config, name)}, but it must be at least 0.")
+    if config.temperature <= 0:
+        raise ValueError(
+            f"`temperature` is {config.temperature}, and the loss divides the logits of both models by it, so it must "
+            "be above 0. For greedy evaluations set it in `paced-trl evaluate` only."
+        )
     if config.save_total_limit is not None and config.save_total_limit < 1:
         raise ValueError(
             f"`save_total_limit` is {config.save_total_limit}, but it must be at least 1. Leave it out to keep all "
@@ -312,6 +309,8 @@ def why_left_to_trl(config: PacedConfig) -> str | None:
     for name in ("generation_kwargs", "cache_implementation"):
         if getattr(config, name):
             return f"`{name}` is {getattr(config, name)!r}, which is for transformers' `generate`"
+    if config.max_completion_length is None:
+        return "`max_completion_length` is not given"
     sharded_by = shards_weights(config)
     return None if sharded_by is None else f"{sharded_by} shards the student's weights"
 

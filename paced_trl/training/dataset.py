@@ -14,7 +14,7 @@ import numpy as np
 from datasets import Dataset
 
 from ..problems import Messages
-from ..weighting.prior_features import fit_feature_prior, problem_features
+from ..weighting.prior_features import SOLUTION_LOG_PROBABILITY, check_features, fit_feature_prior, problem_features
 from ..weighting.weights import problem_weights
 
 
@@ -95,6 +95,8 @@ def problem_weights_of(dataset: Dataset, *, prior_features: Sequence[str] = (), 
     `prior_features` and `weighting` are as in [`problem_features`] and [`problem_weights`].
     """
     columns = dataset.column_names
+    # Also where the weights do not follow them: a misspelt name would go unnoticed.
+    check_features(dataset, [name for name in prior_features if name != SOLUTION_LOG_PROBABILITY])
     if weighting["kind"] == "teacher_gate":
         return _teacher_gate(dataset)
     if "problem_weight" in columns:

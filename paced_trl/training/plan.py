@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .config import PacedConfig
 
 GIB = 2**30
+_FEW_ROWS = 8
 # Assumed: what the driver and its libraries take, and the share of a card that an allocator can use.
 CONTEXT_BYTES, USABLE = 1.0 * GIB, 0.95
 
@@ -89,6 +90,13 @@ class RunShape:
         return 1.0 - (switch if switch <= 1.0 else min(1.0, switch / self.num_steps))
 
     @property
+    def writes_references_in_4bit(self) -> bool:
+        """Whether the teacher has 4 bits already while it writes references."""
+        kwargs = as_mapping(self.train.teacher_engine_kwargs, "teacher_engine_kwargs")
+        in_4bit = kwargs.get("load_in_4bit", self.args.teacher_load_in_4bit)
+        return bool(in_4bit and self.writes_references and self.train.teacher_engine == "transformers")
+
+    @property
     def generation_dtype(self) -> torch.dtype:
         """Number format in which the student generates for `estimate`."""
         name = self.estimation.generation_dtype
@@ -109,14 +117,15 @@ class RunShape:
 
 def memory(shape: RunShape) -> dict[str, dict[str, int]]:
     """Return what lies in a card's memory, in bytes, by moment of the run and item."""
-    # Servers generate elsewhere; vLLM fills what memory it is given, and needs a sequence's.
-    batch = {"transformers": shape.estimation.generation_batch_size, "vllm": 1}
+    # Servers generate elsewhere; vLLM fills what memory it is given, and needs a sequence's. The engine transformers
+    # does that too where no batch size is set, and should have a few rows.
+    batch = {"transformers": shape.estimation.generation_batch_size or _FEW_ROWS, "vllm": 1}
     moments = {}
     if shape.estimation.engine in batch:
         rows = batch[shape.estimation.engine]
         moments["estimate"] = _generating(shape, shape.student, shape.generation_dtype, False, rows)
     if shape.teacher is not None and shape.writes_references and shape.train.teacher_engine in batch:
-        rows, in_4bit = batch[shape.train.teacher_engine], shape.args.teacher_load_in_4bit
+        rows, in_4bit = batch[shape.train.teacher_engine], shape.writes_references_in_4bit
         moments["references"] = _generating(shape, shape.teacher, shape.teacher_dtype, in_4bit, rows)
     moments |= _training(shape)
     return {name: {"driver and libraries": int(CONTEXT_BYTES), **items} for name, items in moments.items()}
@@ -197,8 +206,8 @@ def changes(shape: RunShape) -> list[Change]:
             ("activation_checkpointing: true", "args", {"activation_checkpointing": True}),
         ),
         (
-            shape.estimation.generation_batch_size > 8,
-            ("generation_batch_size: 8", "estimation", {"generation_batch_size": 8}),
+            (shape.estimation.generation_batch_size or 0) > _FEW_ROWS,
+            (f"generation_batch_size: {_FEW_ROWS}", "estimation", {"generation_batch_size": _FEW_ROWS}),
         ),
         (
             shape.teacher is not None and not args.teacher_load_in_4bit,
@@ -360,6 +369,14 @@ def report(shape: RunShape) -> str:
         lines.append(f"Does not fit {card} GB. It would with: {'; '.join(made)}.")
     else:
         lines.append(f"Fits {card} GB.")
+    if shape.teacher is not None and shape.writes_references_in_4bit:
+        items = _generating(shape, shape.teacher, shape.teacher_dtype, False, _FEW_ROWS)
+        if sum(items.values()) + CONTEXT_BYTES <= card * GIB * USABLE:
+            lines.append(
+                "The teacher writes references in 4 bits, which are unpacked for every token. Alone on the card it "
+                f"also fits in its own format ({in_units(sum(items.values()), _GIBIBYTES, 1024)} with {_FEW_ROWS} "
+                "completions): `teacher_engine_kwargs: {load_in_4bit: false}`."
+            )
     lines.append("Disk")
     lines += [f"    {in_units(size, _GIGABYTES, 1000):>9}  {item}" for item, size in disk(shape).items()]
     lines.append("Tokens generated")

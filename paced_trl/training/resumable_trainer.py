@@ -19,8 +19,6 @@ from trl import DistillationTrainer
 from .checkpoints import SAVING, full_disk_in_words, newest_whole, publish_checkpoint, remove_old
 
 
-# Set on the trainer's state where a run is to go on later from the checkpoint with which it stops now.
-INTERRUPTED = "paced_interrupted"
 # In a checkpoint's state: whether the run has ended with it, before its last step, as at forgetting or a token budget.
 _ENDED = "paced_ended"
 
@@ -86,7 +84,8 @@ class ResumableTrainer(DistillationTrainer):
                 if self.args.should_save:
                     self._save_state(written)
                     self._name_best(run)
-                    self.state.stateful_callbacks[_ENDED] = self._has_ended_early()  # type: ignore
+                    has_ended = self.control.should_training_stop and self.state.global_step < self.state.max_steps
+                    self.state.stateful_callbacks[_ENDED] = has_ended  # type: ignore
                     self.state.save_to_json(str(written / "trainer_state.json"))
                     publish_checkpoint(run, name)
                     self._remove_old(run)
@@ -100,10 +99,6 @@ class ResumableTrainer(DistillationTrainer):
         self._name_best(run)
         if pushes:
             self._push_from_checkpoint(str(run / name))
-
-    def _has_ended_early(self) -> bool:
-        is_last = self.state.global_step >= self.state.max_steps
-        return self.control.should_training_stop and not is_last and not getattr(self.state, INTERRUPTED, False)
 
     def _remove_old(self, run: Path) -> None:
         """Delete what `save_total_limit` leaves no room for beside the checkpoint of this step and the best one."""

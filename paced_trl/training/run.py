@@ -51,7 +51,6 @@ from .monitoring.training_progress import TrainingProgress
 from .monitoring.validation import VALIDATION
 from .preflight.before_loading import models_of
 from .refresh import refresh_in_force
-from .resumable_trainer import INTERRUPTED
 from .schedule import stages, switch_step
 from .trainer import PacedTrainer
 
@@ -319,7 +318,7 @@ class StopCleanly(TrainerCallback):
 
     def __init__(self) -> None:
         self.stopped = False
-        self._requested = False
+        self._requested = self._is_stopping = False
         self._previous: dict[int, Any] = {}
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
@@ -340,10 +339,12 @@ class StopCleanly(TrainerCallback):
             torch.distributed.all_reduce(flag)
             requested = flag.item() > 0
         if requested and state.global_step < state.max_steps:
-            self.stopped = True
-            setattr(state, INTERRUPTED, True)
-            control.should_save = True
-            control.should_training_stop = True
+            self._is_stopping = control.should_save = True
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        # Only now: the checkpoint says whether the run has ended by itself with this step, as at a token budget.
+        if self._is_stopping:
+            self.stopped = control.should_training_stop = True
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         for signum in list(self._previous):

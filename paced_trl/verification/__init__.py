@@ -13,6 +13,7 @@ Completion + solution -> verdict. No torch, and no numpy in the workers.
 
     math_check.py   numbers exactly, other expressions by math-verify
     expressions.py  what math-verify is given to read
+    math_values.py  whether two values have the same numbers
     math_limits.py  what nobody can read in reasonable time
 
     python_tests_check.py   a program against its tests

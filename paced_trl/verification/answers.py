@@ -44,7 +44,7 @@ _IS_NOT = (
     r"n[’']est pas|no es|não é|non è"
 )
 # The word for an answer and what joins it to the answer itself.
-_WORD_FOR_ANSWER = r"(?:answers?|ans|réponse|antwort|respuesta|resposta|risposta|ответ)"
+_WORD_FOR_ANSWER = r"(?:(?:final_)?answers?|ans|réponse|antwort|respuesta|resposta|risposta|ответ)"
 _JOINED = r"[\"*_\s#]{0,4}(?:[:=→]|\s[-–—](?=\s))"
 _IN_ASIAN = (
     r"(?:答案|答え|正解|解答|정답|답|答)[^。\n0-9A-Z]{0,8}?(?:应该是|"
@@ -81,7 +81,7 @@ _CORRECTION = re.compile(
 NEGATION = re.compile(
     r"(?i)(?:\b(?:not|never|nor|neither|cannot|no longer|isn[’']t|"
     r"aren[’']t|wasn[’']t|won[’']t|don[’']t|didn[’']t|doesn[’']t|"
-    r"can[’']t|couldn[’']t|doubts?|rather than|"
+    r"can[’']t|couldn[’']t|(?:i|we|you|they) doubt|rather than|"
     r"instead of|(?:anything|all|any) but|other than|different from|except|unlike|excluding|rul(?:e|ed|es|ing) out|"
     r"(?:eliminat|exclud|reject|discard|dismiss)(?:e|es|ed|ing|s)?|whether|if (?:it|this|that|the)|"
     r"(?:might|may|could|would) (?:think|guess|assume|expect)|(?:might|may|could) say|"
@@ -113,7 +113,7 @@ _RETRACTION = re.compile(
 # All that may stand between two boxes which together are one answer.
 _BETWEEN_BOXES = re.compile(
     r"(?i)(?:[\s$,;&*.]|\\[()\[\],;! ]|\\quad|\\text\s?\{[^{}\w]{0,3}(?:and|or)[^{}\w]{0,3}\}|and|or|und|oder|et|ou|y|"
-    r"和|或|、){1,24}"
+    r"和|或|、){0,24}"
 )
 
 
@@ -136,10 +136,11 @@ def without_retracted(text: str) -> str:
     pieces: list[str] = []
     done = 0
     for match in _RETRACTION.finditer(text):
-        sentence = text[done : match.start()]
+        start = max(done, match.start() - 300)
+        sentence = text[start : match.start()]
         begin = max((end.end() for end in _SENTENCE_START.finditer(sentence)), default=0)
         if re.search(r"\w", sentence[begin:]):
-            pieces.append(sentence[:begin])
+            pieces.append(text[done : start + begin])
             done = match.end()
     return "".join(pieces) + text[done:]
 
@@ -214,7 +215,7 @@ def boxed_answer(text: str) -> str | None:
 
 def stated_answer(text: str) -> str | None:
     """Return the rest of the line after the last "answer is", "Answer:" or "A:", up to the end of its sentence."""
-    for anchor in reversed(list(_ANSWER_IS.finditer(text))):
+    for anchor in reversed(list(_ANSWER_IS.finditer(text))[-20:]):
         line = text[anchor.end() :].partition("\n")[0]
         if anchor[0].count('"') == 1:  # JSON: {"answer": 18}
             line = re.split(r'(?<!^)["}]', line, maxsplit=1)[0]

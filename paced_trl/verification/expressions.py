@@ -91,7 +91,7 @@ _SET_BUILDER = re.compile(
     r"\A\s*\\?(?:left\s*)?\\?\{\s*([A-Za-z])\s*(?:\\in\s*\\mathbb\{R\}\s*)?(?:\\,|\s)*(?:\||\\mid|\\vert|:|\\colon|\\;\|)\s*(.{1,200}?)\s*\\?(?:right\s*)?\\?\}\s*\Z"
 )
 _SET_OF = re.compile(
-    r"\A\s*\\?(?:left\s*)?\\?\{\s*((?![A-Za-z]\s*(?:\||\\mid|:|\\in))[^|:{}]{2,60}?)\s*(?:\||\\mid|:)\s*(.{1,100}?)\s*"
+    r"\A\s*\\?(?:left\s*)?\\?\{\s*+((?![A-Za-z]\s*(?:\||\\mid|:|\\in))[^|:{}]{2,60}?)\s*(?:\||\\mid|:)\s*(.{1,100}?)\s*"
     r"\\?(?:right\s*)?\\?\}\s*\Z"
 )
 _IN_NUMBERS = re.compile(r"(?<![A-Za-z\\])([A-Za-z])\s*\\in\s*\\mathbb\s?\{?([NZQC])\}?(?![A-Za-z])")
@@ -130,7 +130,9 @@ _OTHER |= {"\\setminus": "\\cup", "\\notin": "="}
 
 def readable(text: str) -> str:
     """Return a text without notations that math-verify misreads, such as `10\\,000`, `√5` and `0.\\overline{3}`."""
-    text = _ROOT.sub(lambda match: f"\\sqrt{{{match[1] or match[2] or match[3]}}}", text.replace("**", "^"))
+    text = _ROOT.sub(
+        lambda match: f"\\sqrt{{{match[1] or match[2] or match[3]}}}", text.replace("**", "^").replace("^*", "^{*}")
+    )
     text = _MULTI_DIGIT_EXPONENT.sub(r"^{\1}", _PLAIN_PI.sub(r"\\pi ", _STYLE.sub("", text)))
     text = _LETTER_FRACTION.sub(lambda m: f"{m[1]}{{{m[2] or m[3] or m[4]}}}{{{m[5] or m[6]}}}", text)
     text = _BLACKBOARD.sub(lambda match: f"\\mathbb{{{match[1] or match[2]}}}", text)
@@ -193,18 +195,19 @@ def is_mathematics(text: str) -> bool:
 
 def _rewritten(text: str) -> str:
     """Return an expression with bases, dots and set builders as math-verify can read all of them."""
-    text = _SPECIAL_NUMBERS.sub(_set_of_numbers, _IN_BASE.sub(_in_base, text))
+    text = _SPECIAL_NUMBERS.sub(_set_of_numbers, _IN_BASE.sub(_in_base, re.sub(r"\A\((\d+)\)_", r"\1_", text)))
+    text = re.sub(r"\\mathbb\{([A-Z])\}\s?\^\s?\{?\s?([\dmn])\s?\}?", r"\\Psi_{\1}^{\2}", text)
     text = text.replace("\\ldots", "\\Lambda")
     text = re.sub(r"\A\s*[A-Za-z]\s*\\in(?![A-Za-z])\s*", "", text)
     text = _IN_NUMBERS.sub(lambda match: f"{match[1]} = \\Psi_{{{match[2]}}}", text)
     text = _MODULO.sub(lambda match: f" + \\Xi_{{m}} \\cdot {match[1] or match[2]}", text).replace("\\bmod", "\\mod")
     text = text.replace("\\equiv", "=") if "\\Xi_{m}" in text else text
     text = re.sub(r"\A\s*\\?\{\s*(\([^(){}]{1,60}\))\s*\\?\}\s*\Z", r"\1", text)
-    text = _LIST_WORD.sub(", ", _without_same_name(text))
-    text = _SET_OF.sub(r"\1, \2", text)
+    text = _SET_OF.sub(lambda match: f"{match[1]}, {match[2]}" if "\\Psi_" in match[2] else match[0], text)
     builder = _SET_BUILDER.match(text)
     if builder is not None and builder[1] in builder[2]:
         text = builder[2].rstrip("\\ ")
+    text = _LIST_WORD.sub(", ", _without_same_name(text))
     between = _BETWEEN.match(text)
     if between is not None and builder is not None:
         low, left, _, right, high = between.groups()
@@ -264,6 +267,7 @@ def as_written(text: str) -> str:
     text = re.sub(r"((?:\d\d)+)\\Xi_\{1(\d\d)\}", lambda m: _letters(m[1]) + f"_{{{int(m[2])}}}", text)
     text = re.sub(r"\\Psi_\{(\w)\} \{\\Xi_\{(\w)\}\}", lambda m: f"\\mathbb{{{m[1]}}}_{{{_MARKS[m[2]]}}}", text)
     text = re.sub(r"(\d)\\Xi_\{(\w{1,8})\}", r"\1_{\2}", text).replace("\\Lambda", "\\ldots")
+    text = re.sub(r"\\Psi_\{(\w)\}\^\{(\w)\}", r"\\mathbb{\1}^{\2}", text)
     text = re.sub(r"= \\Psi_\{(\w)\}", r"\\in \\mathbb{\1}", text)
     return re.sub(r" = (.*) \+ \\Xi_\{m\} \\cdot (\w+)", r" \\equiv \1 \\pmod{\2}", text)
 
@@ -330,7 +334,11 @@ def with_one_part_changed(text: str, most: int = 16) -> Iterator[tuple[str, str]
     parts = [
         part
         for part in parts
-        if not (part.lastgroup == "letter" and re.match(r"(?:_\{?\w\}?|\([a-z]\))?\s?=", text[part.end() :]))
+        if not (
+            part.lastgroup == "letter"
+            and re.match(r"(?:_\{?\w\}?|\([a-z]\))?\s?=", text[part.end() :])
+            and not re.search(r"=\s*\Z", text[: part.start()])
+        )
     ]
     parts = [
         part

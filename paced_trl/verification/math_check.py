@@ -41,6 +41,7 @@ from .expressions import (
     with_one_part_changed,
 )
 from .math_limits import BEYOND, bounded, last_part
+from .math_values import is_read, plain, same_numbers, values
 from .numbers import (
     StatedNumber,
     equal_numbers,
@@ -57,16 +58,20 @@ from .verdict import Verdict
 
 
 _WRONG_ANSWER = "-90817263.5"
-_RELATIVE_TOLERANCE = 1e-6  # where a number is irrational
 _PLAIN_FRACTION = re.compile(r"-?\d{1,300}(?:\.\d{0,300}|/[1-9]\d{0,299})?")
 _WORDS = re.compile(r"\$?\\(?:text|textbf|mathrm|mbox)\s?\{([^{}\d\\]{1,100})\}\$?")
-_OPENING = re.compile(
-    r"(?i)\A(?:(?:so|thus|hence)\b[\s:,]{0,4})?(?:(?:[=-]{1,2}>|→|⇒|∴|\\(?:implies|therefore)(?![a-z]))\s{0,4})?"
+_OPENING = re.compile(  # a list's mark, "so", an arrow
+    r"(?i)\A(?:(?:[•▪●]|\(?[a-z]\)|\d{1,2}[.)])[ \t]{1,3}(?=\S))?(?:(?:so|thus|hence)\b[\s:,]{0,4})?"
+    r"(?:(?:[=-]{1,2}>|→|⇒|∴|\\(?:implies|therefore)(?![a-z]))\s{0,4})?"
 )
 _APPROXIMATED = re.compile(r"(?<=[\d})])\s*(?:\\approx|\\simeq|≈).{0,60}\Z")
 _FORMULA = re.compile(r"\$[^$]{1,300}\$|\\\(.{1,300}?\\\)|\\\[.{1,300}?\\\]", re.DOTALL)
 _TAIL = re.compile(r"(?i)\A.{0,200}\b(?:is|are|equals)\s(?!not\b)|\A(?:for\s)?(?:all|every|any)\s")
 _SUM_AT_THE_END = re.compile(r"[-\d.,\s+*/×·÷=()$€£%^]*\Z")
+_LETTER_AND_WORDS = re.compile(  # n \text{ odd}, \text{all } p
+    r"(?:\s|\\[ ,;])*[A-Za-z](?:\\text\s?\{[^{}]*[A-Za-z]{3}[^{}]*\}|\s|\\[ ,;])+"
+    r"|\\text\s?\{[^{}]*[A-Za-z]{3}[^{}]*\}\s*[A-Za-z]"
+)
 _NEGATED = re.compile(r"\\neq?(?![A-Za-z])|≠|!=|\\not(?![A-Za-z])|\bnot\b")
 
 
@@ -223,7 +228,7 @@ class MathCheck(Check):
         return self._golds[key]
 
     def _read_gold(self, text: str | None) -> _Gold | None:
-        if text is None:
+        if text is None or _LETTER_AND_WORDS.fullmatch(text) or re.search(r"=[^=,]*=\s*[A-Za-z]\s*\Z", text):
             return None
         number = None if DECIMAL_COMMA.fullmatch(text) else read_number(text)
         if number is not None:
@@ -246,7 +251,7 @@ class MathCheck(Check):
         found = expression(statement.text)
         if gold.number is None and (found is None or not is_mathematics(found)):
             found = expression(re.sub(r"(?<=[\w$)}])\s(?:and|or)\s(?=[-\w$(\\])", ", ", statement.text))
-        is_same = found is not None and _plain(found) == _plain(gold.text)
+        is_same = found is not None and plain(found) == plain(gold.text)
         is_prose = found is None or (statement.where != "box" and not is_mathematics(found) and not is_same)
         if gold.number is not None:
             if statement.where != "box":
@@ -271,7 +276,7 @@ class MathCheck(Check):
         return Verdict.UNPARSEABLE if verdict is None and statement.where == "box" else verdict
 
     def _judge_expression(self, text: str, gold: _Gold) -> Verdict | None:
-        if _plain(text) == _plain(gold.text):
+        if plain(text) == plain(gold.text):
             return Verdict.PASSED
         sets = factors(gold.text)
         if sets:
@@ -282,7 +287,7 @@ class MathCheck(Check):
             )
             return Verdict.PASSED if same else Verdict.FAILED
         answer = self._parse(f"${text}$")
-        if not _is_read(answer):
+        if not is_read(answer):
             return None
         verdict = self._compare(self._parse(f"${gold.text}$"), answer)
         return Verdict.FAILED if verdict is Verdict.PASSED and not self._is_read_whole(text) else verdict
@@ -327,7 +332,7 @@ class MathCheck(Check):
         answer = self._parse(text)
         if any(isinstance(value, str) and BEYOND in value for value in answer):
             return Verdict.FAILED
-        if not _is_read(answer):
+        if not is_read(answer):
             return Verdict.UNPARSEABLE
         texts = [value for value in answer if isinstance(value, str)]
         if gold.number is not None and any(is_to_be_computed(value) for value in texts):
@@ -343,14 +348,14 @@ class MathCheck(Check):
         if text not in self._read_whole:
             if len(self._read_whole) >= MAX_CACHED_GOLDS:
                 self._read_whole.clear()
-            value = _values(self._parse(f"${text}$"))
+            value = values(self._parse(f"${text}$"))
             sets = factors(text)
             self._read_whole[text] = (
                 all(map(self._is_read_whole, sets))
                 if sets
                 else bool(value)
                 and all(
-                    any(_values(self._parse(f"${changed}$")) != value for changed in pair)
+                    any(values(self._parse(f"${changed}$")) != value for changed in pair)
                     for pair in with_one_part_changed(text)
                 )
             )
@@ -394,7 +399,7 @@ class MathCheck(Check):
         # Pair by pair: an error in one pair must not keep another from matching.
         for gold_value, value in ((gold_value, value) for gold_value in gold for value in answer):
             try:
-                if self._equal(gold_value, value) and _same_numbers(gold_value, value):
+                if self._equal(gold_value, value) and same_numbers(gold_value, value):
                     return Verdict.PASSED
             except self._timeout_exception:
                 verdict = Verdict.TIMEOUT
@@ -418,64 +423,3 @@ def _compared(answer: StatedNumber, gold: StatedNumber) -> Verdict:
 def _unread(number: bool | None) -> Verdict | None:
     """Return the verdict on a statement that is not one number: wrong, or none where it holds no number at all."""
     return None if number is False else Verdict.FAILED
-
-
-def _plain(text: str) -> str:
-    return re.sub(r"\s|\\(?:left|right|,|!|;|:)", "", text).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
-
-
-def _is_read(parsed: list[Any]) -> bool:
-    return any(not isinstance(value, str) for value in parsed)  # a string is what SymPy could not read
-
-
-def _values(parsed: list[Any]) -> list[str]:
-    return [str(value) for value in parsed if not isinstance(value, str)]
-
-
-def _same_numbers(gold: Any, answer: Any) -> bool:
-    """
-    Return whether the numbers of two values that math-verify takes for equal are: it compares six decimals.
-
-    Rational ones must be the same, irrational ones within 1e-6 of the gold.
-    """
-    golds, answers = _numbers(gold), _numbers(answer)
-    if golds is None or answers is None or len(golds) != len(answers):
-        return True
-    for one, other in zip(golds, answers, strict=True):
-        if isinstance(one, Fraction) and isinstance(other, Fraction):
-            # 25\\% is 0.25 and 25 to math-verify.
-            if one not in (other, other * 100, other / 100):
-                return False
-        elif not math.isclose(one, other, rel_tol=_RELATIVE_TOLERANCE, abs_tol=0.0):
-            return False
-    return True
-
-
-def _numbers(value: Any) -> list[Fraction | float] | None:
-    """Return the numbers that a value is or is made of, a set's in their order; `None` if it is something else."""
-    import sympy
-
-    if isinstance(value, str):
-        return None
-    if isinstance(value, sympy.MatrixBase):
-        parts = list(value)
-    elif isinstance(value, sympy.Interval):
-        parts = [value.start, value.end]
-    elif isinstance(value, sympy.FiniteSet | sympy.Tuple):
-        parts = list(value.args)
-    else:
-        parts = [value]
-    found: list[Fraction | float] = []
-    for part in parts:
-        if not getattr(part, "is_number", False) or not part.is_finite or not part.is_real:
-            return None
-        part = part.doit()
-        rational = (
-            sympy.Rational(str(part))
-            if isinstance(part, sympy.Float)
-            else sympy.nsimplify(part, rational=None)
-            if part.is_Rational
-            else None
-        )
-        found.append(float(part) if rational is None else Fraction(int(rational.p), int(rational.q)))
-    return sorted(found) if isinstance(value, sympy.FiniteSet) else found

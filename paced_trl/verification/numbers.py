@@ -114,6 +114,7 @@ _REASON_BEHIND = re.compile(
     r"(?P<tail>(?:(?!=|\b(?:so|thus|hence|therefore|get|answer|total)\b).){0,200})\Z"
 )
 _OR = re.compile(r"[,;]?\s{0,3}(?:\\text\s?\{\s{0,3}or\s{0,3}\}|\bor\b)\s{0,3}")
+_MAX_END = 2000  # characters at the end in which remarks are looked for
 _REMARK = re.compile(r"(?<=[\w.%$€£*}])\s{1,2}[(\[]([^()\[\]\n\\]{1,80})[)\]]")
 _NUMBER_AND_UNIT = re.compile(r"\d[\d.,/%*$€£]*(?:\s?[A-Za-z°€$£%*²³]{1,20}){0,3}\Z")
 
@@ -265,7 +266,7 @@ def read_one_number(text: str) -> StatedNumber | bool | None:
     if re.search(r"\\[A-Za-z]+|√|[-|]\s?\(?\Z", _TEXT.sub(" ", _DELIMITERS.sub("", text[: matches[0].start()]))):
         return None  # \sqrt{2}, \binom{5}{2}, --3
     if _RELATION.search(text) or re.match(
-        r"\s{0,3}(?:[*×·^!√_|]|\\(?:times|cdot|div|sqrt|pi|pm)|[-+/]\s?[\d(\\√])", text[matches[0].end() :]
+        r"\s{0,3}(?:[*×·^!√_|±]|\+/-|\\(?:times|cdot|div|sqrt|pi|pm)|[-+/]\s?[\d(\\√])", text[matches[0].end() :]
     ):
         return None
     if re.match(r"[A-Za-z(]", text[matches[0].end() :][:1]) and not _UNIT.match(text, matches[0].end()):
@@ -282,15 +283,16 @@ def without_remarks(text: str) -> str:
     """Return a text without the brackets that explain the number before them: "18 (9 + 9)", "42 eggs (in 3 boxes)"."""
 
     def without(remark: re.Match[str]) -> str:
-        before = text[max(0, remark.start() - 60) : remark.start()]
+        before = end[max(0, remark.start() - 60) : remark.start()]
         if _NUMBER_AND_UNIT.search(before) is None:
             return remark[0]
         if re.search(r"[A-Za-z]{3}|%|\A\s?=|\bor\b", remark[1]):
             return ""
-        numbers = read_numbers(before)
-        return "" if numbers[-1] is not None and _computed(remark[1]) == numbers[-1].value else remark[0]
+        last = next(reversed(read_numbers(before)), None)
+        return "" if last is not None and _computed(remark[1]) == last.value else remark[0]
 
-    return _REMARK.sub(without, text)
+    end = text[-_MAX_END:]
+    return text[: -len(end)] + _REMARK.sub(without, end) if end else text
 
 
 def without_explanation(text: str) -> str:

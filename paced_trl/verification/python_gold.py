@@ -68,7 +68,8 @@ def read_tests(
             inputs, outputs = [inputs], [outputs]
         if not isinstance(inputs, list) or not isinstance(outputs, list) or len(inputs) != len(outputs):
             return None
-        is_call = any(solution.get(name) for name in _FUNCTION_NAMES)
+        is_call = any(solution.get(name) or columns.get(name) for name in ("fn_name", "func_name", "function_name"))
+        is_call = is_call or bool(solution.get("entry_point"))
         return _calls(function, inputs, outputs, float_tolerance) if is_call else _pairs(inputs, outputs)
     if isinstance(solution, Sequence) and not isinstance(solution, str) and solution:
         if all(isinstance(item, str) for item in solution):
@@ -178,7 +179,9 @@ def _read_source(source: str, entry_point: str | None) -> Tests | None:
         return None
     names = {node.id for statement in body for node in ast.walk(statement) if isinstance(node, ast.Name)}
     names |= {entry_point} if calls and entry_point is not None and entry_point.isidentifier() else set()
-    return Tests(source + "".join(calls), tuple(sorted(names - set(definitions))), function=entry_point)
+    names -= set(definitions)
+    # Assertions that name nothing of the program say nothing about it.
+    return Tests(source + "".join(calls), tuple(sorted(names)), function=entry_point) if names else None
 
 
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -191,8 +194,12 @@ def _decides(run: list[ast.AST], definitions: Mapping[str, ast.AST]) -> bool:
         for node in ast.walk(waiting.pop()):
             if isinstance(node, ast.Raise):
                 return True
-            if isinstance(node, ast.Assert) and not (isinstance(node.test, ast.Constant) and node.test.value):
-                return True  # not `assert True`
+            always = isinstance(node, ast.Assert) and (
+                (isinstance(node.test, ast.Constant) and node.test.value)
+                or (isinstance(node.test, ast.Tuple) and node.test.elts)
+            )
+            if isinstance(node, ast.Assert) and not always:  # `assert True`, `assert (f(1) == 2, "message")`
+                return True
             if not isinstance(node, ast.Call):
                 continue
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")

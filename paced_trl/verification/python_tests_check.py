@@ -20,6 +20,9 @@ _SECONDS_AROUND_A_RUN = 30.0
 _FENCE = re.compile(
     r"(?m)^([ \t]{0,24})(?:[-*+]|\d{1,3}[.)])?[ \t]{0,8}(`{3,6}|~{3,6})[ \t]{0,8}\{?\.?([\w+-]{0,20})[^\n`]{0,100}$"
 )
+_TAGGED = re.compile(
+    r"(?is)(\[PYTHON\]|\[BEGIN\]|<code>|<python>)(.{1,100000}?)(?:\[/PYTHON\]|\[DONE\]|</code>|</python>|\Z)"
+)
 _CODE_LINE = re.compile(
     r"(?m)^(?:(?:async )?def \w|class \w+\s{0,4}[(:]|import \w|from \w[\w.]{0,80} import |print\(|@\w|"
     r"(?:for|while|if|with) [^\n]{1,200}:[ \t]{0,8}(?:#|$)|\w{1,80} ?= ?\S)"
@@ -39,6 +42,9 @@ def candidate_program(completion: str, names: Collection[str] = ()) -> str | Non
     """
     text = final_text(completion)
     blocks = _blocks(text)
+    tagged = None if blocks else _TAGGED.search(text)
+    if tagged is not None:
+        return tagged[2].strip("\n") or None
     if not blocks:
         return text if _CODE_LINE.search(text) or _is_code(text) else None
     in_python = [block for language, block in blocks if language in ("python", "py", "python3")]

@@ -14,9 +14,10 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ..names import nearest_name
+from ..setting_checks import check_value
 from ..settings import VERIFIERS
 from .check import Check, Messages, Row, completion_text
 from .verdict import Verdict
@@ -39,6 +40,8 @@ class Verifier:
         record (`dict`):
             JSON-able: the name and the options that a verdict depends on. Belongs to a pass-rate store's fingerprint.
     """
+
+    is_thread_safe = True
 
     def __init__(self, name: str, record: dict[str, Any], check: Check, pool: WorkerPool | None) -> None:
         self.name = name
@@ -241,6 +244,9 @@ def load_verifier(
     ['passed', 'failed', 'unparseable']
     ```
     """
+    check_value("num_workers", num_workers, int | None)
+    if not isinstance(timeout, float):
+        check_value("timeout", timeout, float | None)
     if num_workers is not None and num_workers < 1:
         raise ValueError(f"`num_workers` must be at least 1, not {num_workers}.")
     if timeout is not None and not timeout > 0:
@@ -323,10 +329,19 @@ def _unknown(name: str) -> str:
 def _option_defaults(name: str, check_class: type[Check], options: Mapping[str, Any]) -> dict[str, Any]:
     defaults = {key: option.default for key, option in inspect.signature(check_class).parameters.items()}
     defaults.pop("path", None)
-    for option in options:
+    hints = get_type_hints(check_class.__init__)
+    for option, value in options.items():
         if option not in defaults:
             known = ", ".join(f"`{option}`" for option in defaults) or "none"
             nearest = nearest_name(option, defaults)
             hint = f"; did you mean `{nearest}`?" if nearest else "."
             raise ValueError(f"The verifier '{name}' has no option `{option}`{hint} Its options: {known}.")
+        # Of numbers the check itself says the range, and of choices which there are.
+        kinds = {hints.get(option), *get_args(hints.get(option))}
+        if (
+            option in hints
+            and not (isinstance(value, float) and float in kinds)
+            and get_origin(hints[option]) is not Literal
+        ):
+            check_value(option, value, hints[option])
     return defaults

@@ -56,14 +56,22 @@ def problem_features(problems: Dataset, names: Sequence[str]) -> Floats:
     Raises:
         ValueError: If a column does not exist, or is neither of numbers nor of text.
     """
+    check_features(problems, names)
     columns: list[Floats] = []
     for name in names:
         if name in problems.column_names:
             columns += _columns_of(name, problems[name])
-        elif name == PROMPT_LENGTH:
+        else:
             lengths = [len(prompt if isinstance(prompt, str) else json.dumps(prompt)) for prompt in problems["prompt"]]
             columns += _hinges(np.log1p(np.array(lengths, dtype=np.float64)))
-        else:
+    varying = [column for column in map(_standardised, columns) if column is not None]
+    return np.column_stack(varying) if varying else np.zeros((len(problems), 0))
+
+
+def check_features(problems: Dataset, names: Sequence[str]) -> None:
+    """Refuse a feature that is no column of the problems."""
+    for name in names:
+        if name not in (*problems.column_names, PROMPT_LENGTH):
             advice = f"Name one of them, or `{PROMPT_LENGTH}`."
             if name == SOLUTION_LOG_PROBABILITY:
                 advice = "Add it with `solution_log_probabilities`, as `paced-trl estimate` does."
@@ -71,8 +79,6 @@ def problem_features(problems: Dataset, names: Sequence[str]) -> Floats:
                 f"`prior_features` has {name!r}, which is no column of the problems: they have "
                 f"{', '.join(problems.column_names)}. {advice}"
             )
-    varying = [column for column in map(_standardised, columns) if column is not None]
-    return np.column_stack(varying) if varying else np.zeros((len(problems), 0))
 
 
 def fit_feature_prior(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, features: Floats) -> Prior:

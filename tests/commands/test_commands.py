@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -77,3 +78,12 @@ def test_what_is_missing_is_named_before_any_model_loads(call, arguments: list[s
     assert status == 2
     assert message in error and error.count("\n") == 1
     assert "Traceback" not in error
+
+
+def test_a_module_in_the_working_directory_hides_no_library(tmp_path: Path) -> None:
+    program = Path(sys.executable).with_name("paced-trl")
+    (tmp_path / "json.py").write_text("raise SystemExit('executed')")
+    (tmp_path / "yaml.py").write_text("raise SystemExit('executed')")
+    command = [program, "estimate", "--config", "none.yaml"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 2 and "'none.yaml', which does not exist" in ended.stderr

@@ -13,7 +13,7 @@ from helpers import commands_in_processes
 from helpers.fake_hub import TOKEN, FakeHub
 from helpers.fakes import FakeGenerator, exact_verifier, make_problems
 from helpers.paths import ROOT
-from helpers.processes import ENVIRONMENT, TORCHRUN, threads_left
+from helpers.processes import ENVIRONMENT, run_forked, threads_left
 from helpers.published_runs import make_settings
 from helpers.report_runs import make_comparison, make_store
 from helpers.tiny_models import build_tiny_model, build_tiny_tokenizer
@@ -66,7 +66,11 @@ def test_what_two_processes_do_is_done_once_and_what_one_would_have_done(tmp_pat
     build_tiny_tokenizer().save_pretrained(tmp_path / "teacher")
     gap = [*leave_problems(tmp_path, 80), "--teacher_model_name_or_path", f"{tmp_path}/teacher", "--bf16", "false"]
     gap += ["--num_gap_references", "5", "--max_completion_length", "16"]
-    called = {"evaluate_model": [], "teacher-gap": [*gap, "--output_dir", f"{tmp_path}/two"], **commands}
+    train = ["--config", "recipes/demo/recipe.yaml", "--use_cpu", "true", "--disable_tqdm", "true"]
+    train += ["--weighting", "uniform", "--reference_column", "solution", "--kl", "forward", "--max_steps", "2"]
+    train += ["--per_device_train_batch_size", "4", "--max_problems", "32", "--output_dir", f"{tmp_path}/run"]
+    called = {"evaluate_model": [], "teacher-gap": [*gap, "--output_dir", f"{tmp_path}/two"], "train": train}
+    called |= commands
     with FakeHub().serving() as hub:
         environment = {**ENVIRONMENT, "HF_ENDPOINT": hub.endpoint, "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "0"}
         finished = subprocess.run(
@@ -89,6 +93,9 @@ def test_what_two_processes_do_is_done_once_and_what_one_would_have_done(tmp_pat
     one, two = ((tmp_path / name / "teacher_gap.json").read_text() for name in ("one", "two"))
     assert two == one and json.loads(one)["num_references"] == 5
     assert first.pop("teacher-gap").count("KL(full || 4 bits)") == 1
+    assert first.pop("train").count("Student saved") == 1
+    # Two steps of 4 in each of two processes are half of 32 problems; in one process they were a quarter.
+    assert json.loads((tmp_path / "run/trainer_state.json").read_text())["epoch"] == 0.5
 
     # Not divided: the first process does all of it, and says so.
     assert set(second.values()) == {""} and all(first.values())
@@ -106,14 +113,7 @@ def test_the_train_command_runs_on_two_processes(tmp_path: Path) -> None:
     settings = ["--config", "recipes/demo/recipe.yaml", "--dataset_name", str(tmp_path / "train.jsonl")]
     settings += ["--output_dir", str(tmp_path / "run"), "--weighting", "uniform", "--max_steps", "4"]
     settings += ["--per_device_train_batch_size", "4", "--use_cpu", "true", "--disable_tqdm", "true"]
-    finished = subprocess.run(
-        [*TORCHRUN, "--nproc_per_node=2", "-m", "paced_trl.commands.train", *settings],
-        env=ENVIRONMENT,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    finished = run_forked("-m", "paced_trl.commands.train", *settings, num_processes=2)
     assert finished.returncode == 0, finished.stderr[-3000:]
     assert finished.stdout.count("Student saved") == 1
     assert (tmp_path / "run" / "model.safetensors").exists()
@@ -132,17 +132,8 @@ def test_compare_gives_the_table_of_one_process(tmp_path: Path) -> None:
     comparisons = []
     for num_processes in (1, 2):
         output_dir = tmp_path / str(num_processes)
-        finished = subprocess.run(
-            [
-                *(*TORCHRUN, f"--nproc_per_node={num_processes}", "-m", "paced_trl.commands.compare", *settings),
-                *("--output_dir", str(output_dir), "--per_device_train_batch_size", str(8 // num_processes)),
-            ],
-            env=ENVIRONMENT,
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=280,
-        )
+        run = ["--output_dir", str(output_dir), "--per_device_train_batch_size", str(8 // num_processes)]
+        finished = run_forked("-m", "paced_trl.commands.compare", *settings, *run, num_processes=num_processes)
         assert finished.returncode == 0, finished.stderr[-3000:]
         assert finished.stdout.count("Report:") == finished.stdout.count("paced, seed 0: trained") == 1
         comparisons.append(Comparison.load(output_dir))
@@ -166,17 +157,8 @@ def test_two_processes_estimate_what_one_does(tmp_path: Path, allocation: str) -
     settings += ["--allocation", allocation, "--num_generations", "4"]
     outputs = []
     for num_processes in (1, 2):
-        finished = subprocess.run(
-            [
-                *(*TORCHRUN, f"--nproc_per_node={num_processes}", "-m", "paced_trl.commands.estimate"),
-                *(*settings, "--output_dir", str(tmp_path / str(num_processes))),
-            ],
-            env=ENVIRONMENT,
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=240,
-        )
+        run = [*settings, "--output_dir", str(tmp_path / str(num_processes))]
+        finished = run_forked("-m", "paced_trl.commands.estimate", *run, num_processes=num_processes)
         assert finished.returncode == 0, finished.stderr[-3000:]
         outputs.append(finished.stdout.rpartition("Pass rates of")[0])
     assert outputs[0] == outputs[1]

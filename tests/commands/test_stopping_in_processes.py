@@ -66,8 +66,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("interrupted", ["launcher", "1"])
-@pytest.mark.parametrize("command", ["estimate", "train"])
+@pytest.mark.parametrize(("command", "interrupted"), [("estimate", "1"), ("train", "1"), ("train", "launcher")])
 def test_ctrl_c_ends_all_processes(
     command: str, interrupted: str, tmp_path: Path, start: Callable[..., subprocess.Popen[bytes]]
 ) -> None:

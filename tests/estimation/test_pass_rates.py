@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import io
 import math
 import random
@@ -9,10 +10,12 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -248,17 +251,181 @@ def test_a_lost_first_shard_does_not_repeat_later_draws(tmp_path: Path) -> None:
     assert set(PassRateStore(tmp_path / "store").num_generations().values()) == {8}
 
 
-def test_slices_bound_what_is_at_stake(tmp_path: Path) -> None:
+def test_shards_bound_what_is_at_stake(tmp_path: Path) -> None:
     estimate(tmp_path / "store", slice_size=12)
     sizes = [len(part) for part in map(_rows, PassRateStore(tmp_path / "store").shards())]
     assert sizes == [12] * 6 + [8]
     generator = FakeGenerator(RATES)
     estimate(tmp_path / "single", generator, slice_size=1)
-    assert [len(prompts) for prompts, _, _ in generator.calls] == [1] * 20
-    # Without a size a fast generator gets larger and larger slices, at most fourfold.
+    assert [len(prompts) for prompts, _, _ in generator.calls] == [20]
+    assert [len(part) for part in map(_rows, PassRateStore(tmp_path / "single").shards())] == [4] * 20
+    # What gives all at the end is asked for larger and larger parts, at most fourfold, or as many as is said.
+    for slice_size, expected in ((None, [16, 64, 256, 64]), (40, [10] * 40)):
+        generator = FakeGenerator()
+        in_parts = _gives_all_at_the_end(generator)
+        estimate(tmp_path / f"{slice_size}", in_parts, problems=make_problems(400), slice_size=slice_size)
+        assert [len(prompts) for prompts, _, _ in generator.calls] == expected
+
+
+def _gives_all_at_the_end(generator: FakeGenerator) -> Callable[..., list[Any]]:
+    return lambda prompts, num_generations, *, seed: list(generator(prompts, num_generations, seed=seed))
+
+
+def test_what_came_before_a_failure_is_stored(tmp_path: Path) -> None:
+    """A server refuses some prompts, and says so when all others are answered."""
+
+    def generator(prompts: Sequence[str], num_generations: int, *, seed: int) -> Iterator[Any]:
+        for index, completions in FakeGenerator(RATES)(prompts, num_generations, seed=seed):
+            if prompts[index] not in ("p3", "p7"):
+                yield index, completions
+        raise ValueError("2 requests were refused and all others were answered.")
+
+    with pytest.raises(ValueError, match="2 requests were refused"):
+        estimate(tmp_path / "store", generator)
+    expected = {f"id-{i}": 4 for i in range(20) if i not in (3, 7)}
+    assert Counter(problem_id for problem_id, _ in contents(tmp_path / "store")) == expected
+    rerun = FakeGenerator(RATES, record={})
+    estimate(tmp_path / "store", lambda *args, **options: list(rerun(*args, **options)))
+    assert sorted(rerun.calls[0][0]) == ["p3", "p7"]
+
+
+def test_verification_goes_on_beside_generation(tmp_path: Path) -> None:
+    is_answering = threading.Event()
+
+    class Verifier:
+        record = {"name": "beside"}
+        is_thread_safe = True
+
+        def __call__(self, completions: list[str], solutions: list[str], **columns: Any) -> list[str]:
+            # The generator goes on only if nobody waits for these verdicts.
+            assert is_answering.wait(60)
+            return exact_verifier(completions, solutions)
+
+    def answer(answered: int) -> None:
+        if answered == 1:
+            is_answering.set()
+
+    estimate(tmp_path / "store", FakeGenerator(RATES, before_prompt=answer), Verifier(), slice_size=4)
+    assert set(PassRateStore(tmp_path / "store").num_generations().values()) == {4}
+    estimate(tmp_path / "inline", FakeGenerator(RATES))
+    assert contents(tmp_path / "store") == contents(tmp_path / "inline")
+
+
+def test_what_is_being_verified_when_ctrl_c_comes_is_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Verifier:
+        record = {"name": "slow"}
+        is_thread_safe = True
+
+        def __call__(self, completions: list[str], solutions: list[str], **columns: Any) -> list[str]:
+            time.sleep(0.2)
+            return exact_verifier(completions, solutions)
+
+    def interrupt(answered: int) -> None:
+        if answered == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        estimate(tmp_path / "store", FakeGenerator(before_prompt=interrupt), Verifier(), slice_size=8)
+    assert "8 completions are kept" in caplog.text and len(contents(tmp_path / "store")) == 8
+
+
+def test_what_fails_beside_generation_ends_it(tmp_path: Path) -> None:
+    class Verifier:
+        record = {"name": "broken"}
+        is_thread_safe = True
+
+        def __call__(self, completions: list[str], solutions: list[str], **columns: Any) -> list[str]:
+            raise RuntimeError("no worker starts")
+
     generator = FakeGenerator()
-    estimate(tmp_path / "adaptive", generator, problems=make_problems(400))
-    assert [len(prompts) for prompts, _, _ in generator.calls] == [16, 64, 256, 64]
+    with pytest.raises(RuntimeError, match="no worker starts"):
+        estimate(tmp_path / "store", generator, Verifier(), slice_size=4)
+    assert generator.answered < 20 and contents(tmp_path / "store") == {}
+
+
+class TimedGenerator:
+    """
+    Rows of log-normal lengths, some at a time, a token each per tick of a clock of its own; what ends makes room.
+
+    Says how often it was asked and how long it took.
+    """
+
+    record = {"model": "timed"}
+
+    def __init__(self, num_rows: int, seconds_per_token: float):
+        self.num_rows, self.seconds_per_token = num_rows, seconds_per_token
+        self.now = 0.0
+        self.num_calls = 0
+
+    def __call__(self, prompts: Sequence[str], num_generations: int, *, seed: int) -> Iterator[Any]:
+        self.num_calls += 1
+        lengths = [
+            [min(2048, int(random.Random(f"{prompt}-{n}").lognormvariate(math.log(400), 1))) for n in range(8)]
+            for prompt in prompts
+        ]
+        waiting = [(index, length) for index, own in enumerate(lengths) for length in reversed(own)][::-1]
+        running: list[tuple[float, int]] = []
+        left = [num_generations] * len(prompts)
+        while waiting or running:
+            while waiting and len(running) < self.num_rows:
+                index, length = waiting.pop()
+                heapq.heappush(running, (self.now + length * self.seconds_per_token, index))
+            self.now, index = heapq.heappop(running)
+            left[index] -= 1
+            if not left[index]:
+                yield index, [Completion("", length, "stop") for length in lengths[index]]
+
+
+@pytest.mark.parametrize("num_rows", [64, 256])
+def test_measuring_takes_as_long_as_one_call_and_seconds_are_at_stake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_rows: int
+) -> None:
+    problems = make_problems(250)
+    alone = TimedGenerator(num_rows, seconds_per_token=0.02)
+    finished_at = [alone.now for _ in alone([problem["prompt"] for problem in problems], 8, seed=0)]
+    generator = TimedGenerator(num_rows, seconds_per_token=0.02)
+    monkeypatch.setattr("paced_trl.estimation.filling.time", SimpleNamespace(monotonic=lambda: generator.now))
+    stored: list[tuple[float, int]] = []
+    append = PassRateStore.append
+
+    def note(self: PassRateStore, rows: Any) -> None:
+        append(self, rows)
+        stored.append((generator.now, len(rows)))
+
+    monkeypatch.setattr(PassRateStore, "append", note)
+    estimate(tmp_path / "store", generator, problems=problems, num_generations=8)
+    assert generator.num_calls == 1 and generator.now <= 1.1 * alone.now
+    # Nothing that is completed waits for longer than a shard, and the moment until the next completion.
+    longest_pause = max(np.diff([0.0, *finished_at]))
+    kept = np.cumsum([number for _, number in stored]) // 8
+    waited = [at - finished_at[previous] for (at, _), previous in zip(stored, [0, *kept[:-1]], strict=True)]
+    assert max(waited) <= 10.0 + longest_pause
+    assert 0.5 * alone.now / 10 < len(stored) <= alone.now / 10 + 2
+    # The test can fail: who gets slices takes longer.
+    slices = TimedGenerator(num_rows, seconds_per_token=0.02)
+    generator = slices
+    monkeypatch.setattr(PassRateStore, "append", append)
+    in_parts = _gives_all_at_the_end(slices)  # type: ignore[arg-type]
+    estimate(tmp_path / "slices", in_parts, problems=problems, num_generations=8)
+    assert slices.num_calls > 10 and slices.now > 2 * alone.now
+
+
+def test_generators_that_take_a_seed_per_prompt_are_asked_once(tmp_path: Path) -> None:
+    class Seeded(FakeGenerator):
+        takes_seeds = True
+
+        def __call__(self, prompts: Sequence[Any], num_generations: Any, *, seed: Any) -> Iterator[Any]:
+            self.calls.append((list(prompts), num_generations, seed))
+            counts = [num_generations] * len(prompts) if isinstance(num_generations, int) else num_generations
+            for index, prompt in enumerate(prompts):
+                own = seed if isinstance(seed, int) else seed[index]
+                yield index, [self.complete(prompt, own, number) for number in range(counts[index])]
+
+    for store, make in ((tmp_path / "one", FakeGenerator), (tmp_path / "per prompt", Seeded)):
+        estimate(store, make(RATES), problems=PROBLEMS[:10], num_generations=3)
+        estimate(store, generator := make(RATES), num_generations=8)
+        assert len(generator.calls) == (1 if make is Seeded else 2)
+    assert contents(tmp_path / "one") == contents(tmp_path / "per prompt")
 
 
 def _rows(shard: Path) -> list[Any]:
@@ -531,7 +698,7 @@ def test_shares_of_nothing_are_called_none() -> None:
 
 @pytest.mark.parametrize("is_terminal", [True, False])
 def test_progress_shows_rates_and_the_first_completion(is_terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("paced_trl.progress._SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr("paced_trl.progress.SECONDS_BETWEEN_LINES", 0.0)
     monkeypatch.setattr("paced_trl.progress._shown_examples", set())
     output = io.StringIO()
     console = Console(file=output, force_terminal=is_terminal, width=120, color_system=None)

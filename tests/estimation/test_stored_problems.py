@@ -116,3 +116,19 @@ def test_a_disk_that_takes_no_problems_ends_nothing(tmp_path: Path, monkeypatch:
         fill(path, make_problems(1))
     monkeypatch.undo()
     assert len(fill(path, make_problems(1)).completions()) == 1
+
+
+def test_a_store_whose_first_attempt_failed_takes_other_settings(tmp_path: Path) -> None:
+    def fail(answered: int) -> None:
+        raise RuntimeError("no memory")
+
+    first, second = ProblemSet(TEXT, prompt_settings("Be brief.", None)), ProblemSet(TEXT, prompt_settings(None, None))
+    failing = FakeGenerator(record={"model": "another"}, before_prompt=fail)
+    with pytest.raises(RuntimeError, match="no memory"):
+        estimate_pass_rates(first, failing, exact_verifier, store=tmp_path / "store", progress=False)
+    assert PassRateStore(tmp_path / "store").record["generator"] == failing.record
+    store = fill(tmp_path / "store", second)
+    assert store.record["generator"] == FakeGenerator().record and len(store.completions()) == 4
+    assert stored_prompt_settings(store.path) == {"as_chat": False, "system_prompt": None, "few_shot": None}
+    with pytest.raises(ValueError, match="written with other settings"):
+        estimate_pass_rates(second, failing, exact_verifier, store=store.path, progress=False)

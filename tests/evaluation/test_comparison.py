@@ -95,6 +95,9 @@ def test_settings_change_the_preset_of_that_name() -> None:
     assert arms == {"sqrt": PRESETS["sqrt"] | {"weight_alpha": 0.3}, "mine": {"weight_beta": 2.0}}
 
 
+NO_ARMS: list[Any] = [1.5, None, 3, [1], [["uniform"]], {"mine": 3}, {"mine": [1]}, {1: {}}, ['{"mine": [1]}']]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -102,9 +105,12 @@ def test_settings_change_the_preset_of_that_name() -> None:
         ({"arms": {"mine": {}}, "control": "mine"}, "'mine' changes no setting and is no preset"),
         ({"arms": ["uniform", "uniform"]}, "`arms` has 'uniform' more than once"),
         ({"arms": ['{"uniform": ']}, "which is no JSON object"),
+        *(({"arms": arms}, "`arms` is .*neither a list of names nor a mapping") for arms in NO_ARMS),
+        ({"curve_points": -1}, "`curve_points` is -1, but it must be at least 0"),
+        ({"learning_rates": [0.0]}, "`learning_rates` is .*, but it must be more than 0"),
+        ({"seeds": [-1]}, "`seeds` is .*, but it must be at least 0"),
         ({"seeds": [0, 1, 0]}, r"`seeds` is \[0, 1, 0\]; give at least one, and each once"),
         ({"seeds": []}, "`seeds` is"),
-        ({"curve_points": -1}, "`curve_points` is -1"),
         ({"select_on": "dev"}, "`select_on` is 'dev' without `learning_rates`"),
     ],
 )

@@ -75,6 +75,7 @@ def make_trainer(student: Path, teacher: Path, output_dir: Path, use_peft: bool)
 
 # PEFT's own settings for experts meet its own list of all linear layers.
 @pytest.mark.filterwarnings("ignore:The following .*_pattern keys:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:.* generates in batches that run until:UserWarning")
 @pytest.mark.parametrize("use_peft", [True, False], ids=["lora", "full"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_trained_model_is_the_one_that_loads(
@@ -219,7 +220,7 @@ def test_models_by_name_lose_what_trl_loses_bit_by_bit(use_peft: bool, checkpoin
     losses = []
     for trainer_class, config_class, further in (
         (DistillationTrainer, DistillationConfig, {}),
-        (PacedTrainer, PacedConfig, {"weighting": "uniform", "kl": "reverse"}),
+        (PacedTrainer, PacedConfig, {"weighting": "uniform", "kl": "reverse", "rollout_engine": "trl"}),
     ):
         trainer = trainer_class(
             model=student,

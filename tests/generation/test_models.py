@@ -143,6 +143,19 @@ def test_load_model_puts_an_adapter_on_its_base(adapter_directory: Path, model_d
     assert load_tokenizer(adapter_directory).get_vocab() == make_tokenizer().get_vocab()
 
 
+def test_an_adapter_goes_where_its_base_is(adapter_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    devices: list[str | None] = []
+    load = PeftModel.from_pretrained
+
+    def from_pretrained(*args: Any, **options: Any) -> Any:
+        devices.append(options.get("torch_device"))
+        return load(*args, **options)
+
+    monkeypatch.setattr(PeftModel, "from_pretrained", from_pretrained)
+    load_model(adapter_directory, device="cpu")
+    assert devices == ["cpu"]  # by itself, PEFT takes the first GPU in every process
+
+
 def test_an_adapter_without_its_base_is_refused(adapter_directory: Path, model_directory: Path) -> None:
     shutil.rmtree(model_directory)
     with pytest.raises(FileNotFoundError, match="was trained on"):

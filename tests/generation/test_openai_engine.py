@@ -511,7 +511,7 @@ def test_impossible_options_and_prompts_are_refused(serve: Callable[..., StubSer
     server = serve()
     with pytest.raises(ValueError, match="There is no server"):
         make_generator()
-    for options in ({"concurrency": 0}, {"max_failures": 0}, {"batch_size": 0}):
+    for options in ({"concurrency": 0}, {"max_failures": 0}):
         with pytest.raises(ValueError, match="at least 1"):
             make_generator(server, **options)
     # A setting of version 0.1 is accepted, and said to do nothing.
@@ -551,7 +551,6 @@ def test_estimate_goes_through_servers_and_goes_on_after_a_kill(
             "base_urls": [url],
             "tokenizer_name_or_path": str(tmp_path / "tokenizer"),
             "max_failures": 2,
-            "batch_size": 8,
             "concurrency": 2,
         }
         options = json.dumps(engine_kwargs, separators=(",", ":"))

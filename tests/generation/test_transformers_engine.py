@@ -17,13 +17,15 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from scipy.stats import chi2_contingency, chisquare
+from transformers.cache_utils import DynamicLayer
 
 from helpers.tiny_models import build_tiny_model, build_tiny_tokenizer
-from paced_trl.generation import transformers_engine
-from paced_trl.generation.attention_cache import cache_argument
-from paced_trl.generation.batching import PromptRow, capacity, per_prompt, split_off
+from paced_trl.generation import attention_cache, transformers_engine
+from paced_trl.generation.attention_cache import cache_argument, can_share_beginning
+from paced_trl.generation.batching import PromptRow, RowLimit, capacity, per_prompt, split_off
 from paced_trl.generation.completions import Completion, SamplingParameters
-from paced_trl.generation.continuous_batch import _Tensors
+from paced_trl.generation.continuous_batch import ContinuousBatch, _Tensors
+from paced_trl.generation.device_memory import bytes_per_token
 from paced_trl.generation.engines import load_generator
 from paced_trl.generation.seeded_sampling import DrawFromRowStream, row_uniforms
 from paced_trl.generation.transformers_engine import TransformersGenerator
@@ -551,7 +553,6 @@ def test_out_of_memory_halves_the_batch(
     monkeypatch.setattr(generator.model, "generate", generate_in_little_memory)
     with pytest.warns(UserWarning, match=r"Out of memory with (32|16) completions"):
         assert dict(generator(PROMPTS, 4, seed=0)) == expected
-    assert generator.batch_size == 8
     largest = 0
     with pytest.warns(UserWarning, match="Out of memory"), pytest.raises(torch.OutOfMemoryError):
         list(generator(PROMPTS, 4, seed=0))
@@ -575,6 +576,141 @@ def test_out_of_memory_while_finished_rows_leave_loses_none(
     with pytest.warns(UserWarning, match="Out of memory with"):
         assert dict(make_generator(**options)(PROMPTS, 6, seed=0)) == expected
     assert num_calls > 2
+
+
+def test_batches_grow_again_after_memory_ran_out() -> None:
+    limit = RowLimit(64)
+    limit.ran_out(50)
+    assert limit.now == 25
+    sizes, steps = [], 0
+    while limit.now < 64:
+        limit.went_well(limit.now)
+        steps += 1
+        sizes.append(limit.now)
+    assert sorted(sizes) == sizes and steps == 8 * len(set(sizes) - {25})
+    # Memory for 40 only: it runs out less and less often.
+    num_failed = 0
+    for _ in range(1000):
+        if limit.now > 40:
+            limit.ran_out(limit.now)
+            num_failed += 1
+        else:
+            limit.went_well(limit.now)
+    assert 3 <= num_failed <= 8 and 20 <= limit.now <= 40
+    few = RowLimit(64)
+    few.ran_out(20)
+    for _ in range(100):
+        few.went_well(3)  # says nothing of more
+    assert few.now == 10
+
+
+def test_batches_are_sized_to_the_free_memory(
+    make_generator: Callable[..., TransformersGenerator], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = build_tiny_model()
+    config = model.config
+    per_token = 2 * 4 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
+    assert bytes_per_token(model, model) == per_token
+    rows: list[int] = []
+    advance = ContinuousBatch.advance
+    monkeypatch.setattr(
+        ContinuousBatch, "advance", lambda self, stop_at: (rows.append(len(self.rows)), advance(self, stop_at))[1]
+    )
+    prompts = make_prompts(270)
+    list(make_generator(model, max_completion_length=1)(prompts, 1, seed=0))
+    assert max(rows) == 64  # nothing tells how much is free
+    # A row: the longest prompt, its completion, room, and scores.
+    row_bytes = (30 + 1 + 64) * per_token + 32 * config.vocab_size + per_token
+    free = 0
+    monkeypatch.setattr("paced_trl.generation.device_memory.free_memory", lambda device: free)
+    monkeypatch.setattr("paced_trl.generation.transformers_engine.free_memory", lambda device: free)
+    for num_rows, options in ((10, {}), (40, {}), (5, {"batch_size": 5}), (64, {"batch_tokens": 10**6})):
+        free, rows[:] = int(max(num_rows, 10) * row_bytes / 0.7), []
+        list(make_generator(model, max_completion_length=1, **options)(prompts[:100], 1, seed=0))
+        assert num_rows - 1 <= rows[0] <= num_rows
+    free, rows[:] = 10**12, []
+    list(make_generator(model, max_completion_length=1)(prompts, 1, seed=0))
+    assert max(rows) == 256
+
+
+@pytest.mark.parametrize("sampling", [{"temperature": 0}, {"repetition_penalty": 1.3}], ids=str)
+@pytest.mark.parametrize(
+    ("architecture", "options", "longest_run"),
+    [
+        ("llama", {}, 30),
+        ("gpt2", {}, 30),
+        ("bloom", {}, 30),
+        ("mistral", {"sliding_window": 100}, 30),
+        ("mistral", {"sliding_window": 30}, 53),  # but for the last token, which runs with the completion
+        ("gemma3_text", {"sliding_window": 100, "layer_types": ["sliding_attention", "full_attention"]}, 30),
+        ("mamba", {}, 54),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:MambaForCausalLM generates:UserWarning")
+def test_what_prompts_begin_with_alike_runs_once(
+    make_generator: Callable[..., TransformersGenerator],
+    monkeypatch: pytest.MonkeyPatch,
+    architecture: str,
+    options: dict[str, Any],
+    longest_run: int,
+    sampling: dict[str, Any],
+) -> None:
+    beginning = "1+2=3 4+5=9 2+2=4 6+1=7 "
+    prompts = [beginning + prompt for prompt in [*make_prompts(7, seed=2), "a", "a"]]
+    model = build_tiny_model(architecture, **options)
+    generator = make_generator(model, batch_size=6, **sampling)
+    widths: list[tuple[int, ...]] = []
+    hook = model.get_input_embeddings().register_forward_hook(lambda module, args, out: widths.append(args[0].shape))
+    generated = dict(generator(prompts, [3, 1, 2, 0, 5, 1, 1, 2, 1], seed=0))
+    hook.remove()
+    assert widths.count((1, 23)) == (architecture != "mamba")
+    assert max(shape[1] for shape in widths) == longest_run
+    monkeypatch.setattr(ContinuousBatch, "share_beginning", lambda self, rows: None)
+    assert dict(generator(prompts, [3, 1, 2, 0, 5, 1, 1, 2, 1], seed=0)) == generated
+    assert len({c.text for completions in generated.values() for c in completions}) > 3
+
+
+def test_rescaled_positions_are_not_shared() -> None:
+    rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
+    assert not can_share_beginning(build_tiny_model(rope_parameters=rope), 50)
+    assert can_share_beginning(build_tiny_model(), 50)
+
+
+def test_tokens_are_written_into_room_and_nothing_is_copied(
+    make_generator: Callable[..., TransformersGenerator], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"temperature": 3.0, "max_completion_length": 150, "batch_size": 8}
+    copies = 0
+    with_room = attention_cache._with_room
+
+    def count(held: torch.Tensor, num_new: int) -> torch.Tensor:
+        nonlocal copies
+        copies += 1
+        return with_room(held, num_new)
+
+    monkeypatch.setattr(attention_cache, "_with_room", count)
+    model = build_tiny_model()
+    steps = 0
+
+    def step(module: Any, args: Any, out: Any) -> None:
+        nonlocal steps
+        steps += 1
+
+    hook = model.get_input_embeddings().register_forward_hook(step)
+    generated = dict(make_generator(model, **options)(PROMPTS, 4, seed=0))
+    hook.remove()
+    assert copies < 0.4 * steps * 2 * model.config.num_hidden_layers
+    # The definition: transformers' own layers.
+    monkeypatch.setattr(attention_cache, "RoomyLayer", DynamicLayer)
+    assert dict(make_generator(model, **options)(PROMPTS, 4, seed=0)) == generated
+
+
+def test_a_call_with_a_seed_per_prompt_is_as_many_calls(make_generator: Callable[..., TransformersGenerator]) -> None:
+    generator = make_generator()
+    together = dict(generator(PROMPTS[:4], [2, 0, 3, 1], seed=[7, 7, 8, 9]))
+    for index, count, seed in ((0, 2, 7), (2, 3, 8), (3, 1, 9)):
+        assert dict(generator([PROMPTS[index]], count, seed=seed)) == {0: together.pop(index)}
+    assert together == {}
 
 
 def test_batches_keep_to_their_budget() -> None:

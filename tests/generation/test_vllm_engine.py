@@ -95,6 +95,8 @@ def test_vllm_is_given_everything(fake_vllm: type[FakeLLM], student: Path) -> No
         dtype="float32",
         sampling=sampling,
         llm_kwargs={"max_model_len": 128, "enable_prefix_caching": True},
+        concurrency=512,
+        batch_size=64,  # of another engine
     )
     prompts = ["2+2=", "abc", [{"role": "user", "content": "hi"}]]
     generated = dict(generator(prompts, [2, 1, 3], seed=0))
@@ -113,6 +115,7 @@ def test_vllm_is_given_everything(fake_vllm: type[FakeLLM], student: Path) -> No
         "enable_prefix_caching": True,
         "seed": 0,
         "max_model_len": 128,
+        "max_num_seqs": 512,
     }
     asked = {tuple(prompt["prompt_token_ids"]): vars(params) for prompt, params in llm.seen}
     assert set(asked) == {tuple(ids) for ids in generator.renderer.tokenize(prompts)}

@@ -10,7 +10,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
+from accelerate.state import AcceleratorState
 
 from helpers.fakes import FakeGenerator, exact_verifier, make_problems
 from helpers.processes import list_threads
@@ -32,7 +32,7 @@ def main(directory: str, commands: str) -> None:
             else:
                 run_command(name, arguments)
                 # A command ends its process, and with it what accelerate knows of the others.
-                PartialState._reset_state()
+                AcceleratorState._reset_state(reset_partial_state=True)
         written[name] = output.getvalue()
     (Path(directory) / f"printed-{environment['RANK']}.json").write_text(json.dumps(written))
     list_threads(f"{directory}/printed", environment["RANK"])

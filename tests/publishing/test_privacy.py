@@ -1,4 +1,4 @@
-"""What must not be published: found in 45 texts, and not seen in 25 harmless ones."""
+"""What must not be published: found in 70 texts, and not seen in 35 harmless ones."""
 
 from __future__ import annotations
 
@@ -75,6 +75,33 @@ SECRETS = {
     "address": "Jane <jane.doe+x@example.co.uk>",
     "copied by scp": "jane@login1:/lustre/team/run",
 }
+FURTHER_SECRETS = {
+    "Hub OAuth": made("hf", "_oauth_", LETTERS[:40]),
+    "AWS, for a session": made("ASI", "AIOSFODNN7EXAMPLF"),
+    "GitHub refresh": made("gh", "r_", LETTERS[:76]),
+    "OpenAI, service account": made("sk", "-svcacct-", LETTERS[:60]),
+    "OpenRouter": made("sk", "-or-v1-", HEX),
+    "Fireworks": made("f", "w_", LETTERS[:24]),
+    "Kaggle": made('{"username":"jane","key":"', HEX[:32], '"}'),
+    "wandb, a line of netrc": made("  pass", "word ", HEX[:40]),
+    "Mistral": made("MISTRAL_API", "_KEY=", LETTERS[:32]),
+    "Gemini": made("GEMINI_API", "_KEY=AIz", "a", LETTERS[:35]),
+    "MLflow": made("MLFLOW_TRACKING_PASS", "WORD=Tr4cking-", LETTERS[:8]),
+    "Slack app": made("xa", "pp-1-A0123456789-1234567890123-", HEX),
+    "Stripe, restricted": made("rk_", "live_", LETTERS[:24]),
+    "PGP key": made("-----BEGIN PGP PRIV", "ATE KEY BLOCK-----"),
+    "Redis": made("redis://:", "p4ssw0rd9", "@cache:6379/0"),
+    "signed URL": made("https://b.s3.amazonaws.com/x?X-Amz-Sig", "nature=", HEX),
+    "basic authorization": made("Authorization: Bas", "ic ", LETTERS[:32], "="),
+    "a second disk": "/data2/jdoe/x",
+    "vast": "/vast/jdoe/data",
+    "a national centre": "/p/scratch/ccstao/jdoe",
+    "another's home": "see ~jdoe/models",
+    "macOS, temporary": "/private/var/folders/zz/abc/T/tmpx",
+    "network address": "http://10.12.0.7:8000/v1",
+    "machine behind a firewall": "http://gpu-17.example.internal:8000/v1",
+    "ssh": "ssh jdoe@login.hpc.uni-x.edu",
+}
 
 HARMLESS = [
     r"The length is $\sqrt[3]{x}/root/2$.",
@@ -103,6 +130,18 @@ HARMLESS = [
     "-----BEGIN PUBLIC KEY-----",
     "num_tokens: 12345678, temperature=0.7, learning_rate: 3.0e-5, K=8, secret_number = 48151623",
 ]
+FURTHER_HARMLESS = [
+    r"Find \data{x}/root/3 of it, and \begin{align} x &= y/home \end{align}",
+    r"use \texttt{/usr/bin/python3} and /usr/local/lib, C:\Windows\System32",
+    "for key in keys: token = key; if password == secret: pass",
+    "The password is a 4-digit number with sum 10; the key: 5.",
+    "The secret key of RSA is d = e^{-1} mod 55",
+    "uuid 123e4567-e89b-12d3-a456-426614174000, md5 d41d8cd98f00b204e9800998ecf8427e",
+    "bearer of 20 gifts; basic arithmetic 12345678901234567890",
+    "export HF_TOKEN=<your token>; API_KEY=your_api_key_here; password: ********",
+    "the time is ~5/6 of an hour, x ~ y/z, ~/.cache/huggingface",
+    "ratio 10.5.3:2, version 10.0.0.1, https://10times.com/x",
+]
 
 
 def is_refused(text: str, directory: Path) -> bool:
@@ -115,16 +154,17 @@ def is_refused(text: str, directory: Path) -> bool:
 
 
 def test_the_lists_are_as_long_as_promised() -> None:
-    assert (len(SECRETS), len(HARMLESS), len(set(HARMLESS))) == (45, 25, 25)
+    assert (len({**SECRETS, **FURTHER_SECRETS}), len({*HARMLESS, *FURTHER_HARMLESS})) == (70, 35)
 
 
-@pytest.mark.parametrize("name", SECRETS)
+@pytest.mark.parametrize("name", [*SECRETS, *FURTHER_SECRETS])
 def test_secrets_are_found(name: str, tmp_path: Path) -> None:
-    for text in (SECRETS[name], f"before {SECRETS[name]} after"):
+    secret = (SECRETS | FURTHER_SECRETS)[name]
+    for text in (secret, f"before {secret} after"):
         assert is_refused(text, tmp_path)
 
 
-@pytest.mark.parametrize("text", HARMLESS)
+@pytest.mark.parametrize("text", [*HARMLESS, *FURTHER_HARMLESS])
 def test_harmless_texts_are_not_stopped(text: str, tmp_path: Path) -> None:
     assert not is_refused(text, tmp_path)
 

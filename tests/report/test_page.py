@@ -343,16 +343,19 @@ def test_what_the_run_names_elsewhere_is_found(tmp_path: Path) -> None:
     num_passed = make_store(store)
     make_pass_rates(rates, num_passed)
     problems = {"dataset_name": "questions.jsonl", "as_chat": False, "few_shot": "few.json", "system_prompt": None}
-    named = {"problems": problems, "pass_rates": {"pass_rates": str(store), "num_generations": 8}}
+    # Names are relative to where the command was run, which is not where the report is made.
+    named = {"problems": problems, "pass_rates": {"pass_rates": "estimate/pass_rates", "num_generations": 8}}
+    named["references"] = {"references": "estimate/pass_rates"}
     (run / "provenance.json").write_text(json.dumps(named))
     assert BASELINES == "baselines.json" and PROVENANCE == "provenance.json"
     evaluation = run / "evaluation" / "mine"
     make_evaluation("test", 0.7, model="mine").save(evaluation / "test.json")
     elsewhere = tmp_path / "before/evaluation/tiny"
     make_evaluation("test", 0.4, seed=3).save(elsewhere / "test.json")
-    (evaluation / BASELINES).write_text(json.dumps([str(elsewhere), str(tmp_path / "gone")]))
+    (evaluation / BASELINES).write_text(json.dumps(["before/evaluation/tiny", str(tmp_path / "gone")]))
     contents = read_run(run)
     assert contents.store is not None and contents.store.path == store
+    assert contents.references is not None and contents.references.path == store
     assert contents.pass_rates is not None and contents.pass_rates["num_passed"].to_pylist() == num_passed.tolist()
     assert list(contents.evaluations["test"]) == [BASE, "mine"]
     page = Page(write_report(run))

@@ -29,6 +29,7 @@ from paced_trl import PacedConfig
 from paced_trl.run_directory import MANIFEST
 from paced_trl.training import checkpoints
 from paced_trl.training.checkpoints import FILES, SAVING, defect, newest_whole, remove_old
+from paced_trl.training.monitoring.costs import total_tokens
 from paced_trl.training.run import Distilled, distill
 
 
@@ -211,14 +212,35 @@ class EndAtStep(TrainerCallback):
         control.should_training_stop = state.global_step == 2
 
 
+class TerminateAtStep(TrainerCallback):
+    """Sends the scheduler's signal after a step, and the launcher's that passes it on."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == self.step - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize("ended_by", ["callback", "token budget"])
+@pytest.mark.parametrize("killed_by", ["SIGKILL", "SIGTERM"])
 def test_a_run_that_ended_early_takes_no_further_step_after_a_kill(
-    tmp_path: Path, train: Callable[..., Distilled]
+    tmp_path: Path, train: Callable[..., Distilled], ended_by: str, killed_by: str
 ) -> None:
-    train(tmp_path / "run", EndAtStep())
-    run = interrupted_copy(tmp_path / "run", tmp_path / "killed", last=2)
-    distilled = train(run, EndAtStep())
+    run, ends = tmp_path / "run", [EndAtStep()] if ended_by == "callback" else []
+    # One token more than the first step takes.
+    budget = {} if ends else {"token_budget": int(total_tokens(train(tmp_path / "one", max_steps=1).costs)) + 1}
+    train(tmp_path / "whole", *ends, **budget)
+    if killed_by == "SIGKILL":
+        interrupted_copy(tmp_path / "whole", run, last=2)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            train(run, *ends, TerminateAtStep(2), **budget)
+    distilled = train(run, *ends, **budget)
     assert [entry["step"] for entry in distilled.log_history if "loss" in entry] == [1, 2]
-    assert same_student(run, tmp_path / "run")
+    assert same_student(run, tmp_path / "whole")
 
 
 def test_without_a_whole_checkpoint_the_run_begins_anew(
@@ -411,16 +433,9 @@ def test_the_best_checkpoint_is_named_where_it_lies_also_after_a_move(
 def test_sigterm_ends_training_with_a_checkpoint_from_which_it_goes_on_exactly(
     finished: Path, tmp_path: Path, train: Callable[..., Distilled]
 ) -> None:
-    class Terminate(TrainerCallback):
-        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if state.global_step == 1:
-                # The scheduler's, and the launcher's that passes it on.
-                os.kill(os.getpid(), signal.SIGTERM)
-                os.kill(os.getpid(), signal.SIGTERM)
-
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "run", Terminate(), save_steps=3)
+        train(tmp_path / "run", TerminateAtStep(2), save_steps=3)
     assert signal.getsignal(signal.SIGTERM) is before
     assert [path.name for path in checkpoints.checkpoints_of(tmp_path / "run")] == ["checkpoint-2"]
     train(tmp_path / "run", save_steps=3)

@@ -22,7 +22,7 @@ def config(tmp_path: Path, **settings: Any) -> PacedConfig:
     ("settings", "message"),
     [
         ({"resume_from_checkpoint": "/nope"}, "`resume_from_checkpoint` is '/nope', which is no directory"),
-        ({"max_grad_norm": float("nan")}, "`max_grad_norm` is nan, but it must be a finite number"),
+        ({"max_grad_norm": float("nan")}, "`max_grad_norm` is nan, but it must be a number"),
         ({"learning_rate": float("inf")}, "`learning_rate` is inf"),
         ({"max_grad_norm": -1.0}, "`max_grad_norm` is -1.0, but it must be at least 0"),
         ({"learning_rate": -1e-5}, "`learning_rate` is -1e-05, but it must be at least 0"),
@@ -30,6 +30,7 @@ def config(tmp_path: Path, **settings: Any) -> PacedConfig:
         ({"save_total_limit": 0}, "`save_total_limit` is 0, but it must be at least 1"),
         ({"train_sampling_strategy": "group_by_length"}, "'group_by_length', but which problems a batch holds"),
         ({"train_sampling_strategy": "sequential"}, "so it would have no effect"),
+        ({"temperature": 0.0}, "`temperature` is 0.0, and the loss divides the logits"),
         ({"ddp_timeout": 0}, "`ddp_timeout` is 0, but it must be at least 1"),
         ({"use_vllm": True, "self_distillation": "base", "kl": "reverse"}, "which moves the base that teaches"),
         ({"use_vllm": True, "self_distillation": "ema", "kl": "reverse"}, "which moves the base that teaches"),

@@ -174,3 +174,15 @@ def test_the_command_reads_configs_only(tmp_path: Path, capsys: pytest.CaptureFi
     with pytest.raises(ValueError, match="`--num_problems`"):
         command.run(settings)
     assert "Does not fit 8 GB. It would with:" in report(shape(8))
+
+
+@pytest.mark.usefixtures("meta")
+def test_a_teacher_in_4_bits_is_told_to_write_references_without() -> None:
+    advice = "teacher_engine_kwargs: {load_in_4bit: false}"
+    run = shape(24, teacher_load_in_4bit=True)
+    assert advice in report(run)
+    whole = replace(run, train=TrainArguments(teacher_engine_kwargs={"load_in_4bit": False}))
+    assert advice not in report(whole)
+    assert memory(whole)["references"]["weights"] > 2 * memory(run)["references"]["weights"]
+    assert advice not in report(shape(24))
+    assert advice not in report(shape(4, teacher_load_in_4bit=True))  # it would not fit

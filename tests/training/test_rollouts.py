@@ -226,6 +226,7 @@ def test_a_number_that_does_not_divide_the_batch_is_refused(tmp_path: Path) -> N
         ({"use_vllm": True, "kl": "reverse"}, {}, "`use_vllm` is set"),
         ({"generation_kwargs": {"no_repeat_ngram_size": 3}}, {}, "`generation_kwargs` is"),
         ({"cache_implementation": "static"}, {}, "`cache_implementation` is 'static'"),
+        ({"max_completion_length": None}, {}, "`max_completion_length` is not given"),
         ({}, {"ACCELERATE_USE_FSDP": "true"}, "FSDP shards the student's weights"),
         ({}, {}, None),
     ],

@@ -98,12 +98,13 @@ def test_under_fsdp_the_teacher_is_moved_to_its_device(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_sharded: bool, is_quantized: bool, moves: int
 ) -> None:
     monkeypatch.setattr(teacher_trainer, "uses_fsdp", lambda args: is_sharded)
-    monkeypatch.setattr(LlamaForCausalLM, "is_quantized", is_quantized, raising=False)
+    teacher = build_tiny_model(seed=1)
+    teacher.is_quantized = is_quantized
     moved: list[Any] = []
     move = LlamaForCausalLM.to
     monkeypatch.setattr(
         LlamaForCausalLM, "to", lambda self, *args, **kw: moved.append(self) or move(self, *args, **kw)
     )
-    trainer = make_trainer(tmp_path, build_tiny_model(seed=0), build_tiny_model(seed=1))
+    trainer = make_trainer(tmp_path, build_tiny_model(seed=0), teacher)
     # accelerate moves it by itself where nothing is sharded, as here.
     assert sum(each is trainer.teacher_model for each in moved) == moves

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from helpers import train_in_processes
-from helpers.processes import ENVIRONMENT, TORCHRUN, threads_left
+from helpers.processes import run_forked, threads_left
 from helpers.training import COUNTS
 from paced_trl.training.checkpoints import FILES, SAVING, checkpoints_of
 
@@ -20,20 +19,8 @@ pytestmark = pytest.mark.multiprocess
 
 
 def launch(num_processes: int, output: Path, batch_size: int, settings: dict[str, Any]) -> dict[str, Any]:
-    finished = subprocess.run(
-        [
-            *TORCHRUN,
-            f"--nproc_per_node={num_processes}",
-            train_in_processes.__file__,
-            str(output),
-            str(batch_size),
-            json.dumps(settings),
-        ],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    script = [train_in_processes.__file__, str(output), str(batch_size), json.dumps(settings)]
+    finished = run_forked(*script, num_processes=num_processes)
     assert finished.returncode == 0, finished.stderr[-3000:]
     # A thread that is busy when Python ends can end the process with -6.
     assert threads_left(output, num_processes) == [[]] * num_processes
@@ -50,7 +37,7 @@ def launch(num_processes: int, output: Path, batch_size: int, settings: dict[str
         {"kl": "forward", "self_distillation": "base"},
         {"kl": "forward", "self_distillation": "ema", "self_distillation_decay": 0.5},
         {"kl": "forward", "teacher_cache": "cache"},
-        {"kl": "reverse", "num_train_generations": 2, "apply_weights": "sampling"},
+        {"kl": "reverse", "apply_weights": "sampling"},
     ],
 )
 def test_two_processes_give_the_result_of_one(tmp_path: Path, settings: dict[str, Any]) -> None:

@@ -85,6 +85,18 @@ NUMBERS = r"""
 + \boxed{42 \, \text{units}}
 + No. 42
 + 42-year-old
+- The answer is 42 ± 1
+- \boxed{41}\boxed{42}
++ a) 42
++ 1. 42
++ There is no doubt the answer is 42.
++ {"answer": 42, "unit": "cm"}
++ {"final_answer": "42"}
++ 41? No, 42!
++ The answer is 41.⏎⏎Wait, let me recheck.⏎⏎The answer is 42.
++ Is 42 prime? No. So the answer is 42.
++ There are no more than 42.
++ If it is Monday, then the answer is 42.
 == 18
 + 18 eggs - that is 3 * 6
 + 18.⏎⏎(That is 9 times 2.)
@@ -206,6 +218,24 @@ EXPRESSIONS = r"""
 == x \equiv 2 \pmod{5}
 + \boxed{x \equiv 2 \mod 5}
 + \boxed{x\equiv2 (\bmod 5)}
+== \{ x \mid x \neq 2 \}
++ \boxed{x \neq 2}
+- \boxed{2}
+== \{x | x < -3 \text{ or } x > 3\}
++ \boxed{(-\infty,-3)\cup(3,\infty)}
+- \boxed{3}
+== (1011)_2
++ \boxed{1011_2}
+- \boxed{1011}
+== \mathbb{N}^*
++ \boxed{\mathbb{Z}^+}
+- \boxed{\mathbb{N}_0}
+== \mathbb{R}^2
++ \boxed{\mathbb{R}^2}
+- \boxed{\mathbb{R}^3}
+== \{1,2\} \times \{3,4\}
++ \boxed{\{1,2\}\times\{3,4\}}
+- \boxed{\{1,2\}\times\{3,5\}}
 """
 CHOICES = r"""
 == B
@@ -306,3 +336,10 @@ def test_answers_as_they_are_written(name: str, table: str, options: dict[str, o
         passed = [verdict is PASSED for verdict in verifier(answers, golds)]
         assert set(verifier.check_solutions(golds)) == {PASSED}
     assert [row for row, has_passed in zip(expected, passed, strict=True) if row[2] != has_passed] == []
+
+
+def test_golds_of_which_a_part_only_is_read_are_not_used() -> None:
+    pytest.importorskip("math_verify")
+    golds = [r"\{(x,y) \mid x+y=1\}", r"n \text{ odd}", r"\text{all primes } p", "a=b=c", "B", "two x"]
+    with load_verifier("math", num_workers=2) as verifier:
+        assert PASSED not in verifier.check_solutions(golds)

@@ -252,7 +252,7 @@ def test_root_may_not_do_without_namespaces() -> None:
     ("options", "message"),
     [
         ({}, "executes programs that a model wrote. Set its option `allow_code_execution: true`"),
-        ({"allow_code_execution": "yes"}, "Set its option `allow_code_execution: true`"),
+        ({"allow_code_execution": "yes"}, "`allow_code_execution` is .yes., but it must be true or false"),
         ({"allow_code_execution": True, "isolation": "docker"}, "`isolation` must be .* not 'docker'"),
         ({"allow_code_execution": True, "time_limit": 0}, "`time_limit` must be in"),
         ({"allow_code_execution": True, "float_tolerance": -1}, "`float_tolerance` must be a finite number"),
@@ -393,6 +393,10 @@ MORE_FORMS = [
     ("def f(s): return None", {"fn_name": "f", "inputs": [["a"]], "outputs": [[]]}, F),
     ("def f(s): return set([1])", {"fn_name": "f", "inputs": [["a"]], "outputs": [[1]]}, F),
     (ADD, "assert True", V),
+    (ADD, "assert 1 == 1", V),
+    (ADD, "assert (add(1, 2) == 4, 'three')", V),
+    (f"[PYTHON]\n{ADD}[/PYTHON]", TESTS, P),
+    (f"It is <code>\n{ADD}</code>", TESTS, P),
     (ADD, "pass", V),
     (ADD, "# assert add(1,2) == 3", V),
     (ADD, "'''assert add(1, 2) == 3'''", V),
@@ -460,6 +464,8 @@ def test_programs_and_golds_as_data_sets_and_models_write_them(verifier: Verifie
 
 def test_functions_are_named_by_columns(verifier: Verifier) -> None:
     metadata = json.dumps({"func_name": "add"})
+    gold = {"inputs": CALLS["inputs"], "outputs": CALLS["outputs"]}
+    assert verifier([ADD, ADD.replace("+", "-")], [gold] * 2, fn_name=["add"] * 2) == [P, F]
     assert verifier([SOLUTION, ADD], [FUNCTIONAL] * 2, metadata=[metadata] * 2) == [P, P]
     assert verifier([SOLUTION.replace("+", "*")], [json.dumps(FUNCTIONAL)], starter_code=[SOLUTION[:40]]) == [F]
     tests = "def check(candidate):\n    assert candidate([1, 2]) == 3"

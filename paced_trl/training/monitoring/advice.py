@@ -7,7 +7,8 @@ Words and thresholds that estimation and the report share are in `estimation/adv
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from .notes import keep_note
 logger = logging.getLogger(__name__)
 
 MIN_EFFECTIVE_SHARE = 0.05
+# Completions behind each of the two values that are compared: with fewer, a mean length halves by chance.
+_MIN_COMPLETIONS = 32
 # Of the first value that the stage logged: below the one, completions or distributions have collapsed; above the
 # other, answers have changed their form.
 MIN_SHARE_OF_FIRST, MAX_SHARE_OF_FIRST = 0.5, 2.0
@@ -60,12 +63,32 @@ def _shared_advice(logs: Mapping[str, float]) -> dict[str, str | None]:
     }
 
 
+# What tells that answers have changed their form: the subject of the advice, and what the figure is.
+_FORM = {
+    "completions/mean_length": ("length", "The mean completion length"),
+    "entropy": ("entropy", "The entropy of the student's next token"),
+}
+
+
+def _first_and_last(
+    history: Sequence[Mapping[str, float]], args: TrainingArguments
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the means of a stage's first and last logs with enough completions, empty as long as they overlap."""
+    batch_size = getattr(args, "per_device_train_batch_size", _MIN_COMPLETIONS)
+    per_log = max(getattr(args, "logging_steps", 1), 1) * batch_size * getattr(args, "gradient_accumulation_steps", 1)
+    num_logs = math.ceil(_MIN_COMPLETIONS / (per_log * getattr(args, "world_size", 1)))
+    if len(history) < 2 * num_logs:
+        return {}, {}
+    first, last = (
+        {key: sum(logs[key] for logs in part) / num_logs for key in _FORM if all(key in logs for logs in part)}
+        for part in (history[:num_logs], history[-num_logs:])
+    )
+    return first, last
+
+
 def _change_of_form(logs: Mapping[str, float], first: Mapping[str, float]) -> dict[str, str]:
     advice = {}
-    for key, subject, what in (
-        ("completions/mean_length", "length", "The mean completion length"),
-        ("entropy", "entropy", "The entropy of the student's next token"),
-    ):
+    for key, (subject, what) in _FORM.items():
         value, start = logs.get(key), first.get(key)
         if value is not None and start is not None and value < MIN_SHARE_OF_FIRST * start:
             advice[subject] = (
@@ -112,8 +135,8 @@ class Advice(TrainerCallback):
         logs = logs or {}
         # A stage's lengths and entropies are compared with its own: references are no completions of the student.
         stage = next((key for key in METRICS.values() if key in logs), None)
-        first = next((entry for entry in state.log_history if stage in entry), {})
-        for subject, text in training_advice(logs, self.num_problems, first).items():
+        first, last = _first_and_last([entry for entry in state.log_history if stage in entry], args)
+        for subject, text in training_advice(logs | last, self.num_problems, first).items():
             if subject not in self._given:
                 self._given.add(subject)
                 logger.warning("Step %d: %s", state.global_step, text)

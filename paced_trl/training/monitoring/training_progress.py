@@ -33,7 +33,9 @@ class TrainingProgress(ProgressCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self.training_bar is not None:
             super().on_step_end(args, state, control)
-        elif state.is_world_process_zero and time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
+            return
+        is_due = time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES
+        if is_due and state.is_world_process_zero and state.global_step < state.max_steps:
             self._write_line(state)
 
     def on_log(
@@ -49,10 +51,15 @@ class TrainingProgress(ProgressCallback):
             self.training_bar.set_postfix(self._figures)
 
     def on_prediction_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **options: Any
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        eval_dataloader: Any = None,
+        **options: Any,
     ) -> None:
         if self.training_bar is not None:
-            super().on_prediction_step(args, state, control, **options)
+            super().on_prediction_step(args, state, control, eval_dataloader, **options)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self.training_bar is not None:

@@ -43,6 +43,10 @@ from .vllm import check_vllm
 from .vocabulary import check_same_vocabulary
 
 
+# A batch that holds each problem more often than this was not meant.
+_MOST_OCCURRENCES = 64
+
+
 class HeadSizes(NamedTuple):
     """Rows of the two heads, and how many of them, from 0, are ids of both."""
 
@@ -105,6 +109,18 @@ def models_of(args: PacedConfig, model_args: ModelConfig) -> dict[str, Any]:
     }
 
 
+def check_batch(args: PacedConfig, num_problems: int) -> None:
+    """Refuse a batch that is a mistake: one that would hold every problem many times."""
+    local = args.per_device_train_batch_size * args.gradient_accumulation_steps // args.num_train_generations
+    batch = local * args.world_size
+    if batch > _MOST_OCCURRENCES * num_problems:
+        raise ValueError(
+            f"`per_device_train_batch_size` is {args.per_device_train_batch_size:,}, so that a step takes {batch:,} "
+            f"prompts, and there are {num_problems:,} problems: each would be in it {batch // num_problems:,} times. "
+            "Lower it, or `gradient_accumulation_steps`."
+        )
+
+
 def check_run(args: PacedConfig, model_args: ModelConfig, problems: Dataset | Sequence[dict[str, Any]] = ()) -> None:
     """
     Check the settings of a run before anything loads: before pass rates, and before the teacher writes references.
@@ -119,6 +135,8 @@ def check_run(args: PacedConfig, model_args: ModelConfig, problems: Dataset | Se
     """
     if args.self_distillation != "none" and isinstance(problems, Dataset):
         check_privileged_context(problems, "train_dataset")
+    if len(problems):
+        check_batch(args, len(problems))
     models = models_of(args, model_args)
     args = copy.copy(args)
     args.model_init_kwargs = models.pop("model_init_kwargs")
@@ -185,6 +203,7 @@ def check_before_loading(
     Raises:
         ValueError: In one or two sentences each: what was given, why it cannot work, what to do.
     """
+    check_batch(args, len(train_dataset))
     if args.self_distillation != "none":
         check_privileged_context(train_dataset, "train_dataset")
     student, teacher = check_models(

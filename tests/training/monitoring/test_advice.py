@@ -75,6 +75,21 @@ def test_stages_are_not_compared_with_each_other(caplog: pytest.LogCaptureFixtur
     assert "from 40 to 19" in caplog.records[0].getMessage()
 
 
+@pytest.mark.parametrize(("batch_size", "num_logs", "num_advised"), [(4, 15, 0), (4, 16, 1), (32, 2, 1)])
+def test_a_few_completions_say_nothing_of_their_form(
+    batch_size: int, num_logs: int, num_advised: int, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """Of batches of 4, the means of eight logs each are compared."""
+    lengths = [40.0] * (num_logs // 2) + [10.0] * (num_logs - num_logs // 2)
+    history = [{"paced/reverse_kl": 1.0, "completions/mean_length": length} for length in lengths]
+    args = SimpleNamespace(output_dir=tmp_path, logging_steps=1, per_device_train_batch_size=batch_size)
+    state = SimpleNamespace(is_world_process_zero=True, global_step=num_logs, log_history=history)
+    with caplog.at_level(logging.WARNING, logger="paced_trl.training.monitoring"):
+        Advice(100).on_log(args, state, None, history[-1])  # type: ignore[arg-type]
+    assert len(caplog.records) == num_advised
+    assert not num_advised or "from 40 to 10" in caplog.records[0].getMessage()
+
+
 def test_what_is_known_before_the_first_step_is_said_then(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     callback = Advice(100, at_start={"paced/problems/frontier": 0.05})
     state = SimpleNamespace(is_world_process_zero=True, global_step=0, log_history=[])

@@ -20,9 +20,9 @@ def test_a_log_file_has_a_line_every_half_minute_and_no_bar(
     monkeypatch.setattr(training_progress.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal, raising=False)
     args, control = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none"), TrainerControl()
-    state, progress = TrainerState(global_step=2, max_steps=12), TrainingProgress()
+    state, progress = TrainerState(global_step=3, max_steps=12), TrainingProgress()
     progress.on_train_begin(args, state, control)
-    for step in range(3, 13):
+    for step in range(4, 13):
         now[0] += 10.0
         state.global_step = step
         progress.on_log(args, state, control, logs={"loss": 0.5, "paced/pass_rate": 0.25, "entropy": 1.0})
@@ -35,8 +35,7 @@ def test_a_log_file_has_a_line_every_half_minute_and_no_bar(
         assert "12/12" in shown and "loss=0.5" in shown and "Training:" not in shown
         return
     assert shown.splitlines() == [
-        "Training: 5/12 steps, 0:01:10 left, loss 0.5, pass rate 0.25",
-        "Training: 8/12 steps, 0:00:40 left, loss 0.5, pass rate 0.25",
-        "Training: 11/12 steps, 0:00:10 left, loss 0.5, pass rate 0.25",
-        "Training: 12/12 steps, 0:01:40 in all, loss 0.5, pass rate 0.25",
+        "Training: 6/12 steps, 0:01:00 left, loss 0.5, pass rate 0.25",
+        "Training: 9/12 steps, 0:00:30 left, loss 0.5, pass rate 0.25",
+        "Training: 12/12 steps, 0:01:30 in all, loss 0.5, pass rate 0.25",
     ]

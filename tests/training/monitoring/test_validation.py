@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 
 from helpers import validate_in_processes
-from helpers.processes import ENVIRONMENT, TORCHRUN, threads_left
+from helpers.processes import run_forked, threads_left
 from helpers.training import PROMPTS, problems
 from paced_trl import Verdict
 from paced_trl.training.monitoring.validation import Validation, check_validation
@@ -108,13 +107,7 @@ def test_without_a_verifier_there_is_the_loss_only(make_trainer: Callable) -> No
 
 @pytest.mark.multiprocess
 def test_two_processes_count_each_completion_once(tmp_path: Path) -> None:
-    finished = subprocess.run(
-        [*TORCHRUN, "--nproc_per_node=2", validate_in_processes.__file__, str(tmp_path / "result.json")],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    finished = run_forked(validate_in_processes.__file__, str(tmp_path / "result.json"), num_processes=2)
     assert finished.returncode == 0, finished.stderr[-3000:]
     assert threads_left(tmp_path / "result.json", 2) == [[], []]
     result = json.loads((tmp_path / "result.json").read_text())

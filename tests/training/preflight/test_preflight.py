@@ -21,7 +21,7 @@ from helpers.tiny_models import build_tiny_model, build_tiny_tokenizer
 from helpers.training import hand_made_inputs, problems, settings
 from paced_trl import PacedTrainer
 from paced_trl.training.config import check_precision
-from paced_trl.training.dataset import reference_token_ids
+from paced_trl.training.dataset import problem_weights_of, reference_token_ids
 from paced_trl.training.preflight.before_loading import check_before_loading, check_chat_templates, check_run
 from paced_trl.training.preflight.side import read_side
 from paced_trl.training.preflight.trainability import (
@@ -419,6 +419,21 @@ def test_the_base_of_an_adapter_is_looked_at(tmp_path: Path) -> None:
     (tmp_path / "adapter/adapter_config.json").write_text(json.dumps(config))
     side = read_side("student", str(tmp_path / "adapter"))
     assert (side.vocab_size, side.eos_token_ids) == (100, [1]) and side.tokenizer is not None
+
+
+def test_a_batch_that_holds_every_problem_many_times_is_refused() -> None:
+    given = {"per_device_train_batch_size": 1_000_000}
+    for refused in (lambda: check(**given), lambda: check_run(settings(**given), ModelConfig(), problems())):
+        with pytest.raises(ValueError, match=r"`per_device_train_batch_size` is 1,000,000, .*in it 62,500 times"):
+            refused()
+    check(per_device_train_batch_size=64)
+
+
+def test_a_prior_feature_that_is_no_column_is_refused_whatever_the_weights() -> None:
+    for weighting in ("beta", "uniform"):
+        given = {"kind": weighting, "weight_alpha": 1.0, "weight_beta": 1.0, "estimator": "plugin", "gate": True}
+        with pytest.raises(ValueError, match="`prior_features` has 'nope', which is no column"):
+            problem_weights_of(problems(), prior_features=["nope"], **given)
 
 
 def test_the_base_does_not_teach_an_adapter_that_goes_on_being_trained(tmp_path: Path) -> None:
