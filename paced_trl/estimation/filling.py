@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -356,6 +357,8 @@ def filling(
     if isinstance(store, PassRateStore):
         store.check_record(record)
     else:
+        if processes.is_main and Path(store, "manifest.json").exists():
+            PassRateStore(store).begin_again(record)
         store = PassRateStore(store, record)
     with (
         store.writing() if processes.is_main else store.joining(),

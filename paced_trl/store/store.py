@@ -67,8 +67,6 @@ class PassRateStore:
             self._create(record)
         self.record: dict[str, Any] = read_manifest(self._manifest_path)
         if record is not None:
-            if not self.shards() and differing_fields(self.record, as_json(record)):
-                self._begin_again(record)
             self.check_record(record)
 
     def _create(self, record: dict[str, Any] | None) -> None:
@@ -89,8 +87,10 @@ class PassRateStore:
             if not self._manifest_path.exists():
                 write_manifest(self._manifest_path, record)
 
-    def _begin_again(self, record: dict[str, Any]) -> None:
-        """Give a store that holds nothing yet, because its first attempt failed, the record of another one."""
+    def begin_again(self, record: dict[str, Any]) -> None:
+        """Give a store that holds nothing yet, because its first attempt failed, another record."""
+        if self.shards() or not differing_fields(self.record, as_json(record)):
+            return
         with self.writing():
             if not self.shards():
                 for kept in self.path.glob(".*.parquet"):  # what is kept beside shards

@@ -114,6 +114,7 @@ _OPERATOR = re.compile(
     r"[-+*×·÷⊕⊖⊗∗•|^]|\\(?:sqrt|times|cdot|div|pm|oplus|ominus|otimes|ast|bullet|binom|gcd|lcm|max|min|sum|prod|int|l?floor|l?ceil|mod|"
     r"bmod|log|ln|exp|sin|cos|tan|cot|operatorname|vert|mid)(?![A-Za-z])|\)\s?\(|\d\s?\(|\)\s?\d|\d\)?!|\\[lr](?:floor|ceil)"
 )
+_POWER = re.compile(r"-?(?:\d+|\(-?\d+\))\^(?:-?\d+|\(-?\d+\))")
 _IS_SET = re.compile(
     r"\\?(?:left)?\s?[(\[{][^()\[\]]{0,80},[^()\[\]]{0,80}[)\]}]|\\mathbb\{[A-Z]\}|\\\{[^{}]{1,80}\\\}"
 )
@@ -277,11 +278,13 @@ def _letters(pairs: str) -> str:
 
 
 def is_to_be_computed(text: str) -> bool:
-    """Return whether an expression is numbers that are still to be added, subtracted, multiplied or divided."""
+    """Return whether an expression is numbers and operations still to be done; a power stands for its value."""
     text = without_units(re.sub(r"_\{[^{}]{0,20}\}", "", text).rpartition("=")[2])
     if read_number(text) is not None or not re.search(r"\d", text):
         return False
     text = re.sub(r"\\(?:left|right)(?![A-Za-z])|[\s{}$]|\\[,;:! ]", "", re.sub(r"\\[dtc]?frac", "/", text))
+    if _POWER.fullmatch(text):
+        return False
     return bool(
         _OPERATOR.search(re.sub(r"\A[-+]|(?<=\()[-+](?=[\d.]+\))|(?<=[\^(,\[])-", "", text))
         or re.search(r"\d--?\d|\d/\d+/|\A-\(-", text)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every arm on every mix, ten seeds: about 75 minutes of one core. Finished arms are reused; further options go to
+# Every arm on every mix, ten seeds: about two hours of one core. Finished arms are reused; further options go to
 # `paced-trl compare`.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

@@ -159,7 +159,17 @@ EXPRESSIONS = r"""
 - 3 ⊕ 4
 - \boxed{\binom{7}{1}}
 - \boxed{\gcd(7,14)}
-- \boxed{7^1}
++ \boxed{7^1}
+== 1024
++ \boxed{2^{10}}
++ The answer is $2^{10}$.
+- \boxed{2^9 + 2^9}
+== \frac{1}{9}
++ \boxed{3^{-2}}
+== -8
++ \boxed{(-2)^3}
+- \boxed{2^3}
+== 7
 + \boxed{\boldsymbol{7}}
 + \boxed{\color{red}7}
 + \boxed{\underline{7}}
