@@ -26,14 +26,16 @@ NAMES = {
     "uniform": "uniform",
     "paced_sampling": "p(1-p), drawn",
     "paced": "p(1-p), in the loss",
-    "squared": "p(1-p), squared",
+    "harder": "p(1-p)^2",
+    "squared": "(p(1-p))^2",
     "sqrt": "p(1-p), square root",
     "fitted": "p^a(1-p)^b, fitted",
     "posterior": "posterior, gated",
     "posterior_open": "posterior, open",
     "random_weights": "p(1-p) on other problems",
     "refreshed": "p(1-p), measured again",
-    "squared_refreshed": "squared, measured again",
+    "harder_refreshed": "p(1-p)^2, measured again",
+    "squared_refreshed": "(p(1-p))^2, measured again",
     "band_.2-.8_refreshed": "band .2-.8, measured again",
 }
 

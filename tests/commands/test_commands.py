@@ -70,7 +70,7 @@ def test_help_of_train_shows_the_settings_of_paced_first(call) -> None:
         (["report", "--output_dir", "none"], "none"),
         (["publish", "--repo", "me/x"], "`run` is not given"),
         (["publish", "--run", "none", "--repo", "me/x"], "'none' holds no run"),
-        (["train", "--max_steps", "abc"], "Argument --max_steps/--max-steps: invalid int value: 'abc'"),
+        (["train", "--max_steps", "abc"], "`max_steps` is 'abc', but it must be a whole number."),
     ],
 )
 def test_what_is_missing_is_named_before_any_model_loads(call, arguments: list[str], message: str) -> None:
