@@ -25,8 +25,6 @@ def check_vllm(args: PacedConfig, peft_config: Any) -> None:
     if not args.use_vllm:
         return
     remedy = "Leave out `use_vllm`: the student then generates with the engine that estimates pass rates"
-    if args.vllm_mode not in ("colocate", "server"):
-        raise ValueError(f"`vllm_mode` is {args.vllm_mode!r}, but it must be 'colocate' or 'server'.")
     size = args.vllm_tensor_parallel_size
     if args.vllm_mode == "colocate" and (size < 1 or args.world_size % size):
         raise ValueError(

@@ -72,7 +72,6 @@ def distribution(version: str, *requires: str) -> SimpleNamespace:
 @pytest.mark.parametrize(
     ("given", "installed", "message"),
     [
-        ({"vllm_mode": "serve"}, distribution("0.30.0"), "`vllm_mode` is 'serve', but it must be 'colocate' or"),
         (
             {"vllm_tensor_parallel_size": 2},
             distribution("0.30.0"),
@@ -104,6 +103,11 @@ def test_what_vllm_cannot_do_is_refused(
     with pytest.raises((ValueError, ImportError), match=message):
         check_vllm(args, None)
     check_vllm(settings(**given), None)  # without `use_vllm` it is of no matter
+
+
+def test_a_mode_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ValueError, match="`vllm_mode` is 'serve', but it must be one of 'server', 'colocate'"):
+        settings(use_vllm=True, vllm_mode="serve")
 
 
 def test_a_missing_vllm_is_found_before_models_load() -> None:
