@@ -44,9 +44,16 @@ def mean_of(evaluations: Sequence[Evaluation]) -> float:
     return sum(evaluation.mean_at_k for evaluation in evaluations) / len(evaluations)
 
 
-def best_trained(by_arm: Mapping[str, list[Evaluation]]) -> str | None:
-    """Return the arm with the highest mean, the base student left out."""
-    return max((arm for arm in by_arm if arm != BASE), key=lambda arm: mean_of(by_arm[arm]), default=None)
+def trained_arms(contents: RunContents, eval_set: str) -> dict[str, list[Evaluation]]:
+    """Return the evaluations of what was trained here: a teacher evaluated beside it is no result of the run."""
+    others = {arm: found for arm, found in contents.evaluations.get(eval_set, {}).items() if arm != BASE}
+    return {arm: found for arm, found in others.items() if arm in contents.histories} or others
+
+
+def best_trained(contents: RunContents, eval_set: str) -> str | None:
+    """Return the trained arm with the highest mean."""
+    arms = trained_arms(contents, eval_set)
+    return max(arms, key=lambda arm: mean_of(arms[arm]), default=None)
 
 
 def difference(
@@ -79,7 +86,7 @@ def headlines(contents: RunContents) -> list[Headline]:
     found = []
     for eval_set in contents.eval_sets:
         by_arm = contents.evaluations[eval_set]
-        arm = best_trained(by_arm)
+        arm = best_trained(contents, eval_set)
         if BASE in by_arm and arm is not None:
             means = (mean_over_runs(by_arm[BASE]), mean_over_runs(by_arm[arm]))
             k, num_seeds = by_arm[arm][0].num_generations, len(by_arm[arm])
@@ -121,8 +128,10 @@ def findings(contents: RunContents) -> list[str]:
     sentences = []
     for eval_set in contents.eval_sets:
         by_arm = contents.evaluations[eval_set]
-        if len(by_arm) > 2 or (len(by_arm) > 1 and BASE not in by_arm):
-            sentences.append(best_arm(by_arm, eval_set))
+        compared = trained_arms(contents, eval_set)
+        if len(compared) > 1:
+            base = {BASE: by_arm[BASE]} if BASE in by_arm else {}
+            sentences.append(best_arm(base | compared, eval_set))
         if BASE in by_arm and len(by_arm) > 1:
             sentences.append(against(by_arm, f"On {eval_set}"))
         if contents.comparison is not None:

@@ -89,7 +89,7 @@ def problem_table(contents: RunContents, problem_weights: Floats | None = None) 
     )
     if num_without:
         notes.append(f"{num_without:,} problems are listed without their completions.")
-    best = best_trained(contents.evaluations.get(next(iter(contents.eval_sets), ""), {}))
+    best = best_trained(contents, next(iter(contents.eval_sets), ""))
     arm = arms.index(best) if best is not None else min(1, len(arms) - 1)
     return {"arms": arms, "arm": arm, "sets": sets, "notes": notes, "rows": rows}
 

@@ -376,6 +376,19 @@ def test_without_a_run_the_named_baseline_is_the_base(tmp_path: Path) -> None:
     assert list(read_run(tmp_path).evaluations["test"]) == [BASE, "mine"]
 
 
+def test_a_teacher_evaluated_beside_the_student_is_no_result_of_the_run(tmp_path: Path) -> None:
+    run = tmp_path / "mine"
+    make_settings(run, weighting="beta", **{"student.model_name_or_path": "models/student"})
+    (run / "trainer_state.json").write_text(json.dumps({"log_history": [{"step": 1, "paced/forward_kl": 1.0}]}))
+    for seed, (model, accuracy) in enumerate({"student": 0.3, "mine": 0.6, "teacher": 0.9}.items()):
+        make_evaluation("test", accuracy, model=model, seed=seed).save(run / "evaluation" / model / "test.json")
+    contents = read_run(run)
+    (headline,) = headlines(contents)
+    assert headline.arm == "mine" and list(contents.evaluations["test"]) == [BASE, "mine", "teacher"]
+    (sentence,) = findings(contents)
+    assert "mine" in sentence and "teacher" in sentence and "best" not in sentence
+
+
 def test_the_first_screen_says_from_where_to_where(comparison: tuple[Path, Comparison], page: Page) -> None:
     (headline,) = headlines(read_run(comparison[0]))
     made = comparison[1]
