@@ -130,7 +130,7 @@ def test_hours_follow_from_measured_rates_only() -> None:
 
 @pytest.mark.parametrize(
     ("use_peft", "given", "generating", "training"),
-    [(True, None, 300.0, 70.0), (True, 5.0, 5.0, 70.0), (False, None, 300.0, None)],
+    [(True, None, 900.0, 70.0), (True, 5.0, 5.0, 70.0), (False, None, 900.0, None)],
 )
 def test_hours_follow_from_the_rates_of_the_self_test(
     tmp_path: Path, use_peft: bool, given: float | None, generating: float, training: float | None
