@@ -225,8 +225,8 @@ def test_tokens_are_drawn_from_the_softmax(
     generator = make_generator(model, max_completion_length=1, batch_size=1000, **options)
     # The ids, not the text: special tokens have none.
     drawn: list[int] = []
-    decode = generator._decode
-    generator._decode = lambda output: (drawn.extend(row[0] for row in output), decode(output))[1]  # type: ignore[method-assign]
+    completion = generator._completion
+    generator._completion = lambda ids: (drawn.append(ids[0]), completion(ids))[1]  # type: ignore[method-assign]
     list(generator([prompt], num_draws, seed=0))
     observed = np.bincount(drawn, minlength=100)
     assert observed.sum() == num_draws
@@ -250,8 +250,8 @@ def test_completions_are_distributed_as_those_of_generate(
     model.generation_config.eos_token_id = eos_token_ids
     generator = make_generator(model, max_completion_length=length, batch_size=48)
     ours: list[list[int]] = []
-    decode = generator._decode
-    generator._decode = lambda rows: (ours.extend(rows), decode(rows))[1]  # type: ignore[method-assign]
+    completion = generator._completion
+    generator._completion = lambda ids: (ours.append(ids), completion(ids))[1]  # type: ignore[method-assign]
     # Of different lengths: their rows are padded, and enter among each other's.
     prompts = ["ab", "2+2=4 2+3="]
     generated = dict(generator(prompts, num_draws, seed=0))
@@ -360,7 +360,7 @@ def test_lengths_and_finish_reasons(make_generator: Callable[..., TransformersGe
         assert (completion.num_tokens == 40) if completion.finish_reason == "length" else completion.num_tokens <= 40
         assert "<" not in completion.text or "<eos>" not in completion.text
     ids = [[20, 21, 1, 1], [1, 1, 1, 1], [20, 21, 22, 1], [20, 0, 3, 22]]
-    assert generator._decode(ids) == [
+    assert [generator._completion(generator._cut(row)) for row in ids] == [
         Completion(tokenizer.decode([20, 21]), 3, "stop"),
         Completion("", 1, "stop"),
         Completion(tokenizer.decode([20, 21, 22]), 4, "stop"),
