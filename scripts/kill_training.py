@@ -122,7 +122,7 @@ def load_everything() -> None:
     from paced_trl.report import theme
 
     torch.set_num_threads(1)
-    theme._png, theme._svg = (lambda figure: b""), (lambda *_: Markup())  # type: ignore[assignment]
+    theme._png, theme._svg = (lambda figure: b""), (lambda *_: Markup())
     gc.freeze()  # what is imported is not collected, so that forked processes collect fast
 
 

@@ -180,11 +180,12 @@ def named_arms(given: Sequence[str] | Mapping[str, dict[str, Any] | None] | str)
     """
     given = [given] if isinstance(given, str) else given
     if isinstance(given, (list, tuple)) and len(given) == 1 and str(given[0]).lstrip().startswith("{"):
+        text = str(given[0])
         try:
-            given = json.loads(given[0])
+            given = json.loads(text)
         except ValueError as error:
             raise ValueError(
-                f"`arms` is {given[0]!r}, which is no JSON object ({error}). Write names, or '{{\"name\": {{}}}}'."
+                f"`arms` is {text!r}, which is no JSON object ({error}). Write names, or '{{\"name\": {{}}}}'."
             ) from error
     if isinstance(given, (list, tuple)) and all(isinstance(name, str) for name in given):
         for name in given:
