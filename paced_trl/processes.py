@@ -139,8 +139,14 @@ class Processes:
         torch = sys.modules.get("torch")
         # Also of a single process: accelerate makes a group whenever a launcher started it.
         if torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
+            from torch.distributed import distributed_c10d
+
+            groups = list(distributed_c10d._world.pg_map)
             torch.distributed.destroy_process_group()
             # Its threads go on while anything refers to the group, such as a trainer that refers to itself. One that
             # lets go of a tensor when Python has ended ends the process with "terminate called without an active
             # exception", for it cannot have the interpreter's lock any more.
             gc.collect()
+            # Last of all references: this one is let go without the interpreter's lock. Were it that of a trainer, the
+            # group would wait with the lock for a thread of its own that waits for the lock, and the process hang.
+            groups.clear()
