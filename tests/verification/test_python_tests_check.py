@@ -178,7 +178,7 @@ def test_fork_bomb_is_bounded_and_no_process_outlives_its_run(verifier: Verifier
     escaping = (
         "import os, time\nif not os.fork():\n    os.setsid()\n    if not os.fork(): time.sleep(100)\ndef f(): return 1"
     )
-    tests = ["assert False", "assert 0 < forked() < 20", "assert f() == 1"]
+    tests = ["assert f()", "assert 0 < forked() < 20", "assert f() == 1"]
     assert verifier([bomb, counter, escaping], tests) == [F, P, P]
     end = time.monotonic() + 5
     while processes_with("sandboxed_program"):
