@@ -90,9 +90,10 @@ def run(arguments: Sequence[str]) -> None:
         data = training_problems(recipe, problems, verifier, list(arms.values()))
         check_self_distillation(recipe, data, verifier)
 
+        gated = data  # the other arms' data stay what they were when such an arm is added later
         for arm in arms.values():  # refused before the first arm trains
             fit_exponents(recipe, arm, data)
-            with_teacher_pass_rates(recipe, arm, data, verifier)
+            gated = with_teacher_pass_rates(recipe, arm, gated, verifier)
         shared = shared_tokens(recipe)
         counted = shared.get("estimation", 0) if recipe.comparison.count_estimation else 0
         paying = []
@@ -104,7 +105,8 @@ def run(arguments: Sequence[str]) -> None:
             arm = arm_config(args, settings, str(directory))
             arm.token_budget = budget_of(arm, counted)
             on_the_way = None if curve is None else lambda trainer: [CurveEvaluation(curve, trainer)]
-            return train_student(recipe, arm, data, verifier, held_out, on_the_way)
+            trained_on = gated if arm.weighting == "teacher_gate" else data
+            return train_student(recipe, arm, trained_on, verifier, held_out, on_the_way)
 
         def evaluate(name_or_path: str | None, directory: Path) -> dict[str, Evaluation]:
             return evaluate_sets(

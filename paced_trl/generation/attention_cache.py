@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 # Positions that are allocated ahead: one copy of a cache in so many tokens.
-_ROOM = 64
+ROOM = 64
 # Such positions depend on the length of the sequence, and so would those of a beginning that is run alone.
 _RESCALED_POSITIONS = ("'dynamic'", "'longrope'")
 
@@ -56,7 +56,7 @@ class RoomyLayer(DynamicLayer):
 
 def _with_room(held: torch.Tensor, num_new: int) -> torch.Tensor:
     rows, heads, length, size = held.shape
-    room = held.new_empty(rows, heads, length + num_new + _ROOM, size)
+    room = held.new_empty(rows, heads, length + num_new + ROOM, size)
     room[:, :, :length] = held
     return room
 

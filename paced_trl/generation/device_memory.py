@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from .attention_cache import held_layers, prefill_beginning
+from .attention_cache import ROOM, held_layers, prefill_beginning
 
 
 # Where nothing is known of memory: on a CPU, and of models whose cache does not grow by the token.
@@ -18,8 +18,6 @@ _MOST_ROWS = 256
 _SHARE_OF_FREE = 0.7
 # Scores of one token in float32, as often as processors and the draw hold them at once.
 _BYTES_PER_SCORE = 4 * 8
-# Positions that a row's keys and values may have allocated ahead.
-_SPARE_POSITIONS = 64
 
 
 @dataclass(frozen=True)
@@ -57,5 +55,5 @@ def limits_of(
     if free is None:
         return BatchLimits(batch_size or DEFAULT_ROWS, batch_tokens or DEFAULT_TOKENS)
     assert per_token is not None
-    tokens_per_row = _SPARE_POSITIONS + -(-_BYTES_PER_SCORE * vocab_size // per_token)
+    tokens_per_row = ROOM + -(-_BYTES_PER_SCORE * vocab_size // per_token)
     return BatchLimits(batch_size or _MOST_ROWS, max(1, int(_SHARE_OF_FREE * free) // per_token), tokens_per_row)

@@ -174,13 +174,12 @@ def load_vllm_generator(
     """
     _check_installed()
     import vllm
-    from transformers.utils import find_adapter_config_file
 
     from .identity import declared_eos_token_ids, model_name, weights_fingerprint
-    from .models import load_config, load_tokenizer, resolve_model_path
+    from .models import is_adapter, load_config, load_tokenizer, resolve_model_path
 
     resolved = resolve_model_path(model_name_or_path)
-    if find_adapter_config_file(resolved, revision=revision) is not None:
+    if is_adapter(resolved, revision):
         raise ValueError(
             f"`{model_name_or_path}` is an adapter, which `engine='vllm'` does not load. Merge it into its base with "
             "`merge_and_unload()` and save that, or use `engine='transformers'`."

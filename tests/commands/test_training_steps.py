@@ -10,6 +10,7 @@ import torch
 
 from helpers.paths import ROOT
 from paced_trl.commands import compare, train
+from paced_trl.commands.recipe import Recipe
 from paced_trl.evaluation.comparison import Comparison
 
 
@@ -29,7 +30,11 @@ def few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ]
 
 
-def test_arms_measure_what_they_weigh_by(few: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_arms_measure_what_they_weigh_by(
+    few: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded, load = [], Recipe.teacher
+    monkeypatch.setattr(Recipe, "teacher", lambda recipe, **options: (loaded.append(1), load(recipe, **options))[1])
     arms = {
         "fitted": {"weight_alpha": "fitted", "weight_beta": "fitted"},
         "hard": {"weight_alpha": 2.0, "weight_beta": "fitted"},
@@ -39,6 +44,7 @@ def test_arms_measure_what_they_weigh_by(few: list[str], tmp_path: Path, capsys:
     }
     settings = [*few, "--control", "sft", "--num_reference_attempts", "2", "--arms", json.dumps(arms)]
     compare.run(settings)
+    assert len(loaded) == 1  # once for all runs of the arm
     run = tmp_path / "run"
     assert not (run / "pass_rates").exists()  # the data have them
     runs = {arm: json.loads((run / f"arms/{arm}-seed0/run.json").read_text())["settings"] for arm in arms}
