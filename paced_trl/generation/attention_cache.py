@@ -139,7 +139,7 @@ def prefill_once(
     mask = torch.nn.functional.pad(mask, (num_before, 0), value=1)
     cache = _new_cache(base_model)
     if beginning is not None:
-        _copy_rows(beginning, cache, len(ids))
+        copy_rows(beginning, cache, len(ids))
     inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "use_cache": True}
     inputs[str(cache_argument(base_model))] = cache
     accepted = inspect.signature(base_model.forward).parameters
@@ -168,7 +168,7 @@ def held_layers(cache: DynamicCache) -> list[DynamicLayer]:
     return [layer for layer in cache.layers if isinstance(layer, DynamicLayer) and layer.is_initialized]
 
 
-def _copy_rows(source: DynamicCache, target: DynamicCache, num_rows: int) -> None:
+def copy_rows(source: DynamicCache, target: DynamicCache, num_rows: int) -> None:
     """Make each of `num_rows` rows of an empty cache the only row of another."""
     for layer, others in zip(target.layers, source.layers, strict=True):
         if isinstance(layer, DynamicLayer) and isinstance(others, DynamicLayer) and others.is_initialized:

@@ -7,6 +7,7 @@ Weights -> loss -> student, resumable.
     trainer.py            DistillationTrainer with problem weights, schedule and refresh
     loss.py               where a weight enters the loss; adaptive KL
     teacher_trainer.py    the teacher's half of a step; with self_teacher.py, teacher_prompt.py, teacher_cache.py
+    prompt_beginning.py   what the prompts of a batch begin with, run once for the loss
     resumable_trainer.py  when a checkpoint is written and read
     checkpoints.py        how it is kept whole
     problem_sampler.py    problems drawn in proportion to their weight

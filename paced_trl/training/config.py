@@ -100,6 +100,11 @@ class PacedConfig(
             (transformers' `generate`, or vLLM with `use_vllm`). `"auto"` is `"trl"` with `use_vllm`,
             `generation_kwargs`, `cache_implementation`, FSDP or DeepSpeed ZeRO-3, else `"paced"`; a run that was begun
             otherwise goes on as it began.
+        share_prompt_beginning (`bool`, *optional*, defaults to `False`):
+            Whether what all prompts of a batch begin with (system prompt, few-shot examples) is run once in the
+            forward pass of the loss and not in each row: the same loss and gradients, up to rounding. Needs
+            `activation_checkpointing=False` and models that keep nothing but keys and values; not with FSDP or
+            DeepSpeed ZeRO-3.
 
         > Parameters that control the teacher
 
@@ -367,6 +372,18 @@ def _check_completions(config: PacedConfig) -> None:
         raise ValueError(
             f"`rollout_engine` is 'paced', and {reason}, which that engine cannot do. Leave `rollout_engine` out, or "
             "set it to 'trl'."
+        )
+    if config.share_prompt_beginning and config.activation_checkpointing:
+        raise ValueError(
+            "`share_prompt_beginning` is set with `activation_checkpointing`, which computes layers again without the "
+            "keys and values that are shared. Set `activation_checkpointing` to false, or leave "
+            "`share_prompt_beginning` out."
+        )
+    sharded_by = shards_weights(config)
+    if config.share_prompt_beginning and sharded_by is not None:
+        raise ValueError(
+            f"`share_prompt_beginning` is set, and {sharded_by} shards the weights, whose forward pass runs once a "
+            "batch. Leave it out, or train with DDP or ZeRO-2."
         )
     local_batch = config.per_device_train_batch_size * config.gradient_accumulation_steps
     if config.num_train_generations < 1 or local_batch % config.num_train_generations:

@@ -82,6 +82,11 @@ class ScheduleSettings(Settings):
         "What makes the student's own completions: the engine that estimates pass rates ('paced', faster where "
         "lengths differ) or TRL's ('trl'). 'auto' is TRL's with use_vllm, generation_kwargs, FSDP or ZeRO-3.",
     )
+    share_prompt_beginning: bool = setting(
+        False,
+        "Run what all prompts of a batch begin with, such as few-shot examples, once for the loss and not in each "
+        "row; needs activation_checkpointing false.",
+    )
 
 
 @dataclass

@@ -27,6 +27,7 @@ from ..settings import as_mapping
 from .config import PacedConfig, uses_fsdp
 from .dataset import end_of_completion_id, reference_token_ids
 from .preflight.trainability import keep_four_bit_trainable, on_language_model
+from .prompt_beginning import completion_states
 from .resumable_trainer import ResumableTrainer
 from .self_teacher import AVERAGE_FILE, FollowStudent, SelfTeacher
 from .teacher_cache import HiddenStateCache
@@ -237,6 +238,11 @@ class TeacherStatesTrainer(ResumableTrainer):
                     attention_mask = torch.cat([batch["teacher_prompt_mask"], batch["completion_mask"]], dim=1)
                 if isinstance(model, SelfTeacher):
                     model = stack.enter_context(model.in_place_of_student())
+            if self.args.share_prompt_beginning and all(value is None for value in multimodal.values()):
+                language_model = model.base_model.model if isinstance(model, PeftModel) else model
+                shared = completion_states(language_model, input_ids, attention_mask, logits_to_keep)
+                if shared is not None:
+                    return shared
             states = super()._get_last_hidden_state(model, input_ids, attention_mask, logits_to_keep, **multimodal)
         return states
 

@@ -1,12 +1,12 @@
 """
 Write the recipe's problems: one-line arithmetic that SmolLM2-135M-Instruct solves some of the time.
 
-Four files of JSON lines; the first three have the columns `problem_id`, `prompt`, `solution`, `reference` (a worked
+Five files of JSON lines; the first four have the columns `problem_id`, `prompt`, `solution`, `reference` (a worked
 answer in the format of the few-shot examples) and `family`:
 
-- `train.jsonl` and `test.jsonl`: additions and subtractions, plain, as stories and from reasoning-gym. They are split
-  by fact and not by wording: where 6 + 7 is held out, so are 7 + 6 and every story about 6 and 7 things. The facts of
-  the few-shot examples are in neither.
+- `train.jsonl`, `dev.jsonl` and `test.jsonl`: additions and subtractions, plain, as stories and from reasoning-gym.
+  They are split by fact and not by wording: where 6 + 7 is held out, so are 7 + 6 and every story about 6 and 7
+  things. The facts of the few-shot examples are in none.
 - `retention.jsonl`: the multiplication table, which the student knows and the training problems do not contain.
 - `teacher/train.jsonl`: the worked answers of the training problems (`prompt`, `completion`, with the few-shot
   turns), from which `trl sft` makes the teacher.
@@ -28,7 +28,8 @@ import reasoning_gym
 
 Fact = tuple[str, int, int]
 FEW_SHOT_FACTS: set[Fact] = {("+", 3, 4), ("-", 9, 5), ("+", 2, 8)}
-HELD_OUT_SHARE = 0.25
+# Share of the facts in each split, and how many problems are drawn from them by default.
+SPLITS = {"test": (0.25, 80), "dev": (0.15, 40), "train": (0.6, 256)}
 
 NAMES = ("Anna", "Ben", "Carla", "David", "Emma", "Felix", "Grace", "Hugo", "Ivy", "Jack")
 THINGS = ("apples", "books", "coins", "marbles", "stickers", "pencils", "shells", "cards", "balloons", "stamps")
@@ -123,18 +124,23 @@ FAMILIES: dict[str, tuple[int, Callable[[random.Random], Problem]]] = {
 }
 
 
-def is_held_out(fact: Fact, seed: int) -> bool:
-    """Say on which side of the split a fact lies: the same for every family, and without a list of all facts."""
-    return random.Random(f"{seed} {fact}").random() < HELD_OUT_SHARE
+def split_of(fact: Fact, seed: int) -> str:
+    """Say in which split a fact lies: the same for every family, and without a list of all facts."""
+    place = random.Random(f"{seed} {fact}").random()
+    for split, (share, _) in SPLITS.items():
+        place -= share
+        if place < 0:
+            return split
+    return "train"
 
 
-def draw_problems(size: int, *, held_out: bool, seed: int) -> list[tuple[str, Problem]]:
+def draw_problems(size: int, *, split: str, seed: int) -> list[tuple[str, Problem]]:
     """
     Draw problems of all families, in their shares, no prompt twice.
 
     Args:
         size (`int`): Number of problems.
-        held_out (`bool`): Whether to draw from the held-out facts or from the others.
+        split (`str`): Whose facts to draw from: `train`, `dev` or `test`.
         seed (`int`): Decides the split and the draws.
 
     Returns:
@@ -143,7 +149,7 @@ def draw_problems(size: int, *, held_out: bool, seed: int) -> list[tuple[str, Pr
     Raises:
         ValueError: If a family has too few problems for its share of `size`.
     """
-    rng = random.Random(f"{seed} {held_out}")
+    rng = random.Random(f"{seed} {split}")
     total = sum(share for share, _ in FAMILIES.values())
     problems: dict[str, tuple[str, Problem]] = {}
     shares = 0
@@ -152,7 +158,7 @@ def draw_problems(size: int, *, held_out: bool, seed: int) -> list[tuple[str, Pr
         tries = 0
         while len(problems) < size * shares // total:
             problem = draw(rng)
-            if problem.fact not in FEW_SHOT_FACTS and is_held_out(problem.fact, seed) == held_out:
+            if problem.fact not in FEW_SHOT_FACTS and split_of(problem.fact, seed) == split:
                 problems.setdefault(problem.prompt, (family, problem))
             tries += 1
             if tries > 100 * size:
@@ -204,15 +210,15 @@ def write_teacher_data(path: Path, problems: Iterable[tuple[str, Problem]]) -> N
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write the recipe's problems as JSON lines.")
     parser.add_argument("--output_dir", type=Path, required=True, help="Where the files go.")
-    parser.add_argument("--num_train", type=int, default=256)
-    parser.add_argument("--num_test", type=int, default=80)
+    for split, (_, size) in SPLITS.items():
+        parser.add_argument(f"--num_{split}", type=int, default=size)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     options.output_dir.mkdir(parents=True, exist_ok=True)
-    for name, size, held_out in (("train", options.num_train, False), ("test", options.num_test, True)):
-        problems = draw_problems(size, held_out=held_out, seed=options.seed)
-        write_problems(options.output_dir / f"{name}.jsonl", problems)
-        if not held_out:
+    for split in SPLITS:
+        problems = draw_problems(getattr(options, f"num_{split}"), split=split, seed=options.seed)
+        write_problems(options.output_dir / f"{split}.jsonl", problems)
+        if split == "train":
             write_teacher_data(options.output_dir / "teacher" / "train.jsonl", problems)
     write_problems(options.output_dir / "retention.jsonl", retention_problems())
 

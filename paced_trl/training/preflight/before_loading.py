@@ -24,6 +24,7 @@ from ...settings import as_mapping, require_model
 from ..config import PacedConfig
 from ..dataset import check_training_columns
 from ..monitoring.trackers import check_trackers
+from ..prompt_beginning import check_can_share
 from ..teacher_prompt import check_privileged_context
 from ..teacher_trainer import own_head_size
 from .lengths import check_lengths
@@ -172,9 +173,13 @@ def check_models(
     code = {"trust_remote_code": args.trust_remote_code}
     student = read_side("student", model, processing_class, revision=options.get("revision"), **code)
     check_adapter(student.config, peft_config, **code)
+    if args.share_prompt_beginning:
+        check_can_share(student.config, student.role, **code)
     if teacher_model is None:
         return student, None
     teacher = read_side("teacher", teacher_model, revision=args.teacher_model_revision, **code)
+    if args.share_prompt_beginning:
+        check_can_share(teacher.config, teacher.role, **code)
     if student.tokenizer is not None:
         check_same_vocabulary(
             student.tokenizer, teacher.tokenizer or student.tokenizer, student.config, teacher.config
