@@ -1,4 +1,4 @@
-"""The house: imports go down only, no circles, light rooms load nothing heavy, and TRL is as we know it."""
+"""The house: imports go down only, no circles, short modules, light rooms load nothing heavy, TRL as we know it."""
 
 from __future__ import annotations
 
@@ -80,6 +80,11 @@ def test_imports_go_down_only(path: Path) -> None:
         here, there = floor_of(path), floor_of(other)
         assert there <= here, f"{other} lies above"
         assert here == there or not {here, there} <= APART, f"{other} is none of its business"
+
+
+def test_no_module_is_too_long_to_be_read_at_once() -> None:
+    lengths = {str(path.relative_to(PACKAGE)): len(path.read_text().splitlines()) for path in MODULES}
+    assert {name: length for name, length in lengths.items() if length > 450} == {}
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:

@@ -373,18 +373,12 @@ def _check_completions(config: PacedConfig) -> None:
             f"`rollout_engine` is 'paced', and {reason}, which that engine cannot do. Leave `rollout_engine` out, or "
             "set it to 'trl'."
         )
-    if config.share_prompt_beginning and config.activation_checkpointing:
-        raise ValueError(
-            "`share_prompt_beginning` is set with `activation_checkpointing`, which computes layers again without the "
-            "keys and values that are shared. Set `activation_checkpointing` to false, or leave "
-            "`share_prompt_beginning` out."
-        )
-    sharded_by = shards_weights(config)
-    if config.share_prompt_beginning and sharded_by is not None:
-        raise ValueError(
-            f"`share_prompt_beginning` is set, and {sharded_by} shards the weights, whose forward pass runs once a "
-            "batch. Leave it out, or train with DDP or ZeRO-2."
-        )
+    reason = "`activation_checkpointing` computes layers again without keys and values that are shared"
+    if not config.activation_checkpointing:
+        sharded_by = shards_weights(config)
+        reason = sharded_by and f"{sharded_by} shards the weights, which are gathered for one forward pass a batch"
+    if config.share_prompt_beginning and reason:
+        raise ValueError(f"`share_prompt_beginning` is set, and {reason}. Leave out one of them.")
     local_batch = config.per_device_train_batch_size * config.gradient_accumulation_steps
     if config.num_train_generations < 1 or local_batch % config.num_train_generations:
         raise ValueError(
