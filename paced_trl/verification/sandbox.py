@@ -38,7 +38,7 @@ _SYSTEM = ("/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libexec", "/usr/share/z
 _SYSTEM_FILES = ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/localtime")
 
 Isolation = Literal["namespaces", "process"]
-Reason = Literal["exited", "time", "output", "memory"]  # more than 16 MiB; all its processes together
+Reason = Literal["exited", "time", "output", "memory"]  # output of more than 16 MiB, memory of all its processes
 
 
 class SandboxError(Exception):

@@ -7,6 +7,7 @@ linear in features (`prior_features.py` makes those).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import astuple
 
 import numpy as np
@@ -185,7 +186,8 @@ def _distinct_counts(
     num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, *, discounted: bool = False
 ) -> tuple[Array, Array, Floats]:
     """Return the distinct (c, K) of the measured problems, each of **shape (U,)**, and how many problems have them."""
-    passed, valid = (check_evidence if discounted else check_counts)(num_passed, num_valid)
+    check: Callable[..., tuple[np.ndarray, np.ndarray]] = check_evidence if discounted else check_counts
+    passed, valid = check(num_passed, num_valid)
     measured = valid > 0
     if not measured.any():
         raise ValueError(
