@@ -183,7 +183,7 @@ def boxed_span(text: str, end: int | None = None) -> tuple[int, int] | None:
 
 
 def boxed_answer(text: str) -> str | None:
-    """Return what the last `\\boxed{}` holds, with those before it that list words part; not what is denied."""
+    """Return what the last `\\boxed{}` holds, and those before it that only list words part; not one denied."""
     contents: list[str] = []
     end: int | None = None
     for _ in range(50):

@@ -81,7 +81,7 @@ class _Gold(NamedTuple):
 
 
 def gold_expression(solution: Any) -> str | None:
-    """Return a gold's mathematics without delimiters: an expression, or words with one number (behind `####`)."""
+    """Return the mathematics of a gold, of GSM8K's behind `####`, without delimiters; `None` where it is none."""
     if isinstance(solution, float) and solution.is_integer():
         solution = int(solution)
     text = ("" if solution is None else str(solution)).rpartition("####")[2].strip()

@@ -240,10 +240,17 @@ class Peer:
             return next(([item] for item in arguments[0]), [])
         if name == "operator" and arguments[1] in _BOTH_REMOTE:
             return getattr(operator, arguments[1])(arguments[0], arguments[2])
-        plain: list[Any] = [getattr, setattr, len, bool, str, repr, iter, isinstance]
-        plain += [operator.getitem, operator.setitem]
         functions: dict[str, Callable[..., Any]] = {
-            **{function.__name__: function for function in plain},
+            "getattr": getattr,
+            "setattr": setattr,
+            "getitem": operator.getitem,
+            "setitem": operator.setitem,
+            "len": len,
+            "bool": bool,
+            "str": str,
+            "repr": repr,
+            "iter": iter,
+            "isinstance": isinstance,
             "eq": lambda one, other: bool(one == other),
             "enter": lambda manager: manager.__enter__(),
             "exit": lambda manager: manager.__exit__(None, None, None),
