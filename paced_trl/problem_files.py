@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import pyarrow as pa
-from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+from datasets import Dataset, load_dataset, load_from_disk
 from datasets.exceptions import DatasetNotFoundError
 
 
@@ -38,24 +38,15 @@ class _Rounded(float):
 
 def read_dataset(name: str, *, config: str | None = None, split: str = "train", exact: Collection[str]) -> Dataset:
     """
-    Read a file, a directory or a dataset on the Hub.
+    Read a file (`SUFFIXES`, also with `.gz`), a directory of `save_to_disk`, or a dataset on the Hub.
 
-    Args:
-        name (`str`): A file (`SUFFIXES`, also with `.gz`), a directory of `save_to_disk`, or a Hub id.
-        config, split (`str`): Configuration and split of what has them.
-        exact (`Collection[str]`):
-            Columns that keep what was written: where their numbers would not all come out as they stand, they are
-            text. In other columns numbers are numbers.
-
-    Raises:
-        ValueError: If it cannot be read; the message names file and line.
-        FileNotFoundError: If there is no such file.
+    Columns in `exact` keep what was written: they are text where their numbers would not all come out as they stand.
     """
     path = Path(name).expanduser()
     if _suffix(path) is not None:
         if _suffix(path) == ".parquet":
             return _without_traceback(name, "parquet", data_files=str(_existing(path)), split="train")
-        rows = [row for _, row in _rows(_existing(path))]
+        rows = _rows(path)
         names = dict.fromkeys(key for row in rows for key in row)
         # A gold inside objects keeps what was written as well, in a column of its dotted name.
         for field in [key for key in exact if key not in names and "." in key]:
@@ -71,28 +62,21 @@ def read_dataset(name: str, *, config: str | None = None, split: str = "train", 
             )
         )
     if path.is_dir() and ((path / "dataset_info.json").exists() or (path / "dataset_dict.json").exists()):
-        return _split_of(load_from_disk(str(path)), name, split)
+        loaded = load_from_disk(str(path))
+        if isinstance(loaded, Dataset):
+            return loaded
+        if split not in loaded:
+            raise ValueError(f"{name!r} has no split {split!r}; it has {', '.join(loaded)}. Name one of them.")
+        return loaded[split]
     return _from_hub(name, config, split)
 
 
 def read_columns(name: str, *, config: str | None = None, split: str = "train") -> dict[str, list[Any]]:
-    """
-    Return the columns of a file, of a directory of `save_to_disk` or of a dataset on the Hub, value by value.
-
-    A cell that a row of a JSON file does not have is `None`. Unlike [`load_problems`], many rows may belong to one
-    problem, and one column may hold values of different types.
-
-    Raises:
-        ValueError: If it holds no rows, or cannot be read.
-        FileNotFoundError: If it does not exist.
-    """
+    """Return the columns of what [`read_dataset`] reads, which may hold values of different types."""
     path = Path(name).expanduser()
     if _suffix(path) in (None, ".parquet"):
-        return {
-            key: list(values)
-            for key, values in read_dataset(name, config=config, split=split, exact=()).to_dict().items()
-        }
-    rows = [row for _, row in _rows(_existing(path))]
+        return read_dataset(name, config=config, split=split, exact=()).to_dict()
+    rows = _rows(path)
     if not rows:
         raise ValueError(f"{name!r} holds no rows. It must hold one object with its columns per completion.")
     names = dict.fromkeys(key for row in rows for key in row)
@@ -132,14 +116,13 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the rows of a JSON, CSV or TSV file with their line numbers (of a JSON document: their place in it)."""
-    lines = _lines(path)
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a JSON, CSV or TSV file."""
+    lines = _lines(_existing(path))
     if _suffix(path) in _TABLE:
-        yield from _cells(path, lines)
-        return
+        return list(_cells(path, lines))
     if _suffix(path) in _DOCUMENT:
-        text = "\n".join(line for _, line in lines)
+        text = "\n".join(lines)
         try:
             document = _parsed(path, 1, text)
         except ValueError as error:
@@ -148,12 +131,13 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             if not isinstance(cause, json.JSONDecodeError) or cause.msg != "Extra data" or cause.lineno == 1:
                 raise
         else:
-            for number, row in enumerate(document if isinstance(document, list) else [document], start=1):
-                yield number, _checked(path, number, row, text, "object")
-            return
-    for number, line in lines:
-        if line.strip():
-            yield number, _checked(path, number, _parsed(path, number, line), line, "line")
+            rows = document if isinstance(document, list) else [document]
+            return [_checked(path, number, row, text, "object") for number, row in enumerate(rows, start=1)]
+    return [
+        _checked(path, number, _parsed(path, number, line), line, "line")
+        for number, line in enumerate(lines, start=1)
+        if line.strip()
+    ]
 
 
 def _parsed(path: Path, number: int, text: str) -> Any:
@@ -178,22 +162,21 @@ def _checked(path: Path, number: int, row: Any, text: str, what: str) -> dict[st
     return row
 
 
-def _lines(path: Path) -> list[tuple[int, str]]:
-    """Return the lines of a text file in UTF-8 with their numbers."""
+def _lines(path: Path) -> list[str]:
+    """Return the lines of a text file in UTF-8."""
     try:
         content = gzip.decompress(path.read_bytes()) if path.name.lower().endswith(".gz") else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{str(path)!r} cannot be read ({error}). Copy or compress it again.") from error
     if content[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in content[:1000]:
         raise ValueError(f"{str(path)!r} is no text in UTF-8, but in UTF-16 or binary. Save it as UTF-8.")
-    lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    decoded = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            decoded.append((number, line.decode("utf-8")))
-        except UnicodeDecodeError as error:
-            raise _broken(path, number, f"is not in UTF-8 (its byte {error.start + 1})") from error
-    return decoded
+    content = content.removeprefix(b"\xef\xbb\xbf")
+    try:
+        return content.decode("utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        before = content[: error.start]
+        byte = error.start - before.rfind(b"\n")
+        raise _broken(path, before.count(b"\n") + 1, f"is not in UTF-8 (its byte {byte})") from error
 
 
 def _integer(text: str) -> int | str:
@@ -209,11 +192,11 @@ def _rounded(text: str) -> float:
     return number
 
 
-def _cells(path: Path, lines: Sequence[tuple[int, str]]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _cells(path: Path, lines: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yield the rows of a table in text, empty cells as None."""
     csv.field_size_limit(sys.maxsize)
     delimiter = "\t" if _suffix(path) == ".tsv" else ","
-    reader = csv.reader((f"{line}\n" for _, line in lines), delimiter=delimiter, strict=True)
+    reader = csv.reader((f"{line}\n" for line in lines), delimiter=delimiter, strict=True)
     header: list[str] | None = None
     number = 1
     try:
@@ -226,7 +209,7 @@ def _cells(path: Path, lines: Sequence[tuple[int, str]]) -> Iterator[tuple[int, 
             elif header is not None and cells:
                 if len(cells) != len(header):
                     raise _broken(path, number, f"has {len(cells)} cells, and the header names {len(header)} columns")
-                yield number, dict(zip(header, (cell or None for cell in cells), strict=True))
+                yield dict(zip(header, (cell or None for cell in cells), strict=True))
             number = reader.line_num + 1
     except csv.Error as error:
         raise _broken(path, number, f"is no row of the table ({error}; is a quotation mark left open?)") from error
@@ -285,14 +268,6 @@ def _numbers(cells: list[str | None], exact: bool) -> list[Any]:
     if exact and not all(repr(kind(cell)) == cell for cell in given):
         return cells
     return [None if cell is None else kind(cell) for cell in cells]
-
-
-def _split_of(loaded: Dataset | DatasetDict, name: str, split: str) -> Dataset:
-    if isinstance(loaded, Dataset):
-        return loaded
-    if split not in loaded:
-        raise ValueError(f"{name!r} has no split {split!r}; it has {', '.join(loaded)}. Name one of them.")
-    return loaded[split]
 
 
 def _from_hub(name: str, config: str | None, split: str) -> Dataset:

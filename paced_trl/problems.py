@@ -135,17 +135,8 @@ class ProblemSet:
     """
     Problems with the columns that generation and verification need, each id once, and a hash of each one's text.
 
-    The hash ties what is stored to what was asked: a user's `problem_id` may come to mean another problem.
-
-    Args:
-        rows (`datasets.Dataset` or `list[dict]`):
-            Problems with `prompt`, `solution` and further columns, which the verifier gets; `problem_id` is made where
-            it is missing.
-        prompt_settings (`dict`, *optional*):
-            The settings that shaped the prompts ([`prompt_settings`]): a store keeps them, and refuses others later.
-
-    Raises:
-        ValueError: If there are no problems, a column is missing, or a problem id occurs twice.
+    The hash ties what is stored to what was asked: a user's `problem_id` may come to mean another problem. Of the
+    settings that shaped the prompts ([`prompt_settings`]) a store keeps a record, and refuses others later.
     """
 
     def __init__(
@@ -182,10 +173,10 @@ class ProblemSet:
 
 def with_problem_ids(problems: Dataset, name: str = "`problems`") -> Dataset:
     """Return problems with `problem_id` as text, made of prompt and solution where it is missing, each id once."""
-    if "problem_id" not in problems.column_names:
+    given = problems["problem_id"][:] if "problem_id" in problems.column_names else None
+    if given is None:
         ids = _hashed_ids(problems)
     else:
-        given = problems["problem_id"][:]
         empty = next((row for row, value in enumerate(given) if value is None or value != value or value == ""), None)
         if empty is not None:
             raise ValueError(
@@ -193,11 +184,8 @@ def with_problem_ids(problems: Dataset, name: str = "`problems`") -> Dataset:
                 "column out: an id is then made of prompt and solution."
             )
         ids = [str(value) for value in given]
-        if ids == given:
-            check_ids(ids, name)
-            return problems
     check_ids(ids, name)
-    return _replaced(problems, "problem_id", ids)
+    return problems if ids == given else _replaced(problems, "problem_id", ids)
 
 
 def _hashed_ids(problems: Dataset) -> list[str]:
@@ -325,17 +313,7 @@ def _reference_text(value: Any, row: int, name: str) -> str | None:
 
 
 def load_reasoning_gym(name: str) -> Dataset:
-    """
-    Generate problems with reasoning-gym, `reasoning_gym:<task>?size=500&seed=0&<knob>=<value>`.
-
-    Args:
-        name (`str`): Task and its configuration; knobs are those of the task's reasoning-gym configuration class.
-
-    Returns:
-        `datasets.Dataset`:
-            `prompt`, `solution`, and what the `reasoning_gym` verifier needs to score a row: `reasoning_gym_task`,
-            `reasoning_gym_entry` (the task's own entry, as JSON) and `reasoning_gym_config` (the knobs, as JSON).
-    """
+    """Generate problems, with what the verifier needs to score them: `reasoning_gym:<task>?size=500&<knob>=4`."""
     try:
         import reasoning_gym
     except ImportError as error:

@@ -12,7 +12,6 @@ import sys
 import textwrap
 import time
 from collections.abc import Mapping
-from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -65,9 +64,7 @@ class GenerationProgress:
         self._bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._bar.stop()
 
     def start(self, *, completed: int, total: int) -> None:
@@ -128,8 +125,7 @@ class FirstSamples:
 
 
 def _example(texts: Mapping[str, str]) -> str:
-    parts = (f"{name}:\n{textwrap.indent(_short(text), '  ', lambda line: True)}\n" for name, text in texts.items())
-    return "".join(parts)
+    return "".join(f"{name}:\n{textwrap.indent(_short(text), '  ', lambda _: True)}\n" for name, text in texts.items())
 
 
 def _short(text: str) -> str:

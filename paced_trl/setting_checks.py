@@ -46,12 +46,7 @@ _INHERITED = {name: rules for rules, names in _RANGES for name in names.split()}
 
 
 def check_settings(settings: Any) -> None:
-    """
-    Refuse values of the wrong type, outside their choices or their range.
-
-    Of a setting that TRL or transformers declares, defaults are right as they are, and so are objects that these make
-    of what a user writes.
-    """
+    """Refuse values of the wrong type, outside their choices or their range."""
     hints = get_type_hints(type(settings))
     for f in fields(settings):
         value = getattr(settings, f.name)
@@ -60,6 +55,7 @@ def check_settings(settings: Any) -> None:
         if any(f.name in inspect.get_annotations(c) for c in type(settings).__mro__ if _is_own(c)):
             check_value(f.name, value, hints[f.name])
             _check_range(f.name, value, f.metadata)
+        # TRL's and transformers' defaults are right as they are, and so are objects that these make of a value.
         elif type(value).__module__ in ("builtins", "datetime") and not _is_default(f, value):
             if f.name == "fsdp" and isinstance(value, (bool, list)):
                 continue  # of which its annotation says nothing
@@ -157,9 +153,8 @@ def _in_words(kind: Any) -> str:
         return "one of " + ", ".join(repr(choice) for choice in get_args(kind))
     if get_origin(kind) is list:
         return f"a list, each {_in_words(get_args(kind)[0])}"
-    if get_origin(kind) is Sequence:
-        return "a list"
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", dict: "a mapping"}
+    words: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    words |= {dict: "a mapping", Sequence: "a list"}
     return words.get(get_origin(kind) or kind, str(kind))
 
 

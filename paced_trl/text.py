@@ -19,19 +19,14 @@ def printable(text: str) -> str:
 
 
 def shortened(text: str, max_characters: int, *, keep: Literal["start", "end", "both"] = "start") -> str:
-    """
-    Return at most so many characters of a text, and a mark of where others were.
-
-    With `"both"`, two thirds are of its start and a third of its end: how a text begins and what it answers at the end
-    tell most.
-    """
+    """Return at most so many characters of a text, and a mark of where others were."""
     if len(text) <= max_characters:
         return text
     if keep == "start":
         return f"{text[:max_characters]} ..."
     if keep == "end":
         return f"... {text[len(text) - max_characters :]}"
-    head = max_characters * 2 // 3
+    head = max_characters * 2 // 3  # how a text begins tells most, and then what it answers at the end
     tail = text[len(text) - (max_characters - head) :]
     return f"{text[:head]}\n[... {len(text) - max_characters:,} characters ...]\n{tail}"
 

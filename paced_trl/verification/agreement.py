@@ -29,19 +29,14 @@ _FALSE = ("false", "0", "0.0", "failed", "fail", "incorrect", "wrong", "no")
 
 @dataclass(frozen=True)
 class VerifiedRow:
-    """
-    One completion with its verdict.
+    """One completion with its verdict, and what the verifier read from it and from its gold."""
 
-    `row` is its place in the data, from 0; `label` whether it is known to be right; `answer_read` and `gold_read` what
-    the verifier read from completion and gold, `None` where nothing can be read.
-    """
-
-    row: int
+    row: int  # place in the data, from 0
     problem: Any
     solution: Any
     completion: str | Messages
     verdict: Verdict
-    label: bool | None = None
+    label: bool | None = None  # whether it is known to be right
     answer_read: str | None = None
     gold_read: str | None = None
 
@@ -99,9 +94,10 @@ class VerificationReport:
 
     def write(self, path: str | Path) -> None:
         """Write one JSON object per completion: its row, verdict, label, what was read, problem, gold, completion."""
+        names = ("row", "verdict", "label", "gold_read", "answer_read", "problem", "solution", "completion")
         with open(path, "w", encoding="utf-8") as file:
             for row in self.rows:
-                file.write(json.dumps({"row": row.row, **_fields(row)}, default=str) + "\n")
+                file.write(json.dumps({name: getattr(row, name) for name in names}, default=str) + "\n")
 
     def _comparable(self) -> list[VerifiedRow]:
         return [row for row in self.rows if row.label is not None and row.verdict.is_valid]
@@ -148,28 +144,15 @@ class VerificationReport:
             for name in ("problem", "solution", "completion"):
                 value = getattr(row, name)
                 if value is not None:
-                    lines.append(f"    {name:11}{_shortened(value, from_end=name == 'completion')}")
+                    is_completion = name == "completion"
+                    text = completion_text(value) if is_completion else value
+                    shown = one_line(text, _SHOWN_CHARACTERS, keep="end" if is_completion else "start")
+                    lines.append(f"    {name:11}{shown}")
         return lines
 
 
-def _fields(row: VerifiedRow) -> dict[str, Any]:
-    names = ("verdict", "label", "gold_read", "answer_read", "problem", "solution", "completion")
-    return {name: getattr(row, name) for name in names}
-
-
-def _shortened(value: Any, *, from_end: bool) -> str:
-    return one_line(
-        completion_text(value) if from_end else value, _SHOWN_CHARACTERS, keep="end" if from_end else "start"
-    )
-
-
 def as_label(value: Any, row: int = 0) -> bool | None:
-    """
-    Return a label as a boolean, `None` where there is none.
-
-    Raises:
-        ValueError: If it says neither right nor wrong.
-    """
+    """Return a label as a boolean, `None` where there is none."""
     text = "" if value is None else str(value).strip().lower()
     if text in ("", "none", "nan"):
         return None

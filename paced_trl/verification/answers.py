@@ -9,11 +9,9 @@ megabyte costs linear time.
 from __future__ import annotations
 
 import re
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 
-# The completions of a problem come one after the other, so a full cache may simply be cleared.
-MAX_CACHED_GOLDS = 10_000
 MARKUP = " \t\r\n*_`~\"'"
 
 _THOUGHT = (
@@ -121,7 +119,7 @@ class Statement(NamedTuple):
     """An answer as it is stated: the boxes' content, a `#### ...` line, or the clause behind "the answer is"."""
 
     text: str
-    where: Literal["box", "line", "clause"]
+    where: str  # "box", "line", "clause"
 
 
 def final_text(completion: str) -> str:
@@ -156,10 +154,7 @@ def _after_thinking(completion: str) -> str:
         completion.lstrip().startswith("analysis") and "assistantfinal" in completion
     ):
         completion = completion.rpartition("assistantfinal")[2] if "assistantfinal" in completion else ""
-    end = 0
-    for match in _THOUGHT_ENDS.finditer(completion):
-        end = match.end()
-    text = completion[end:]
+    text = _THOUGHT_ENDS.split(completion)[-1]
     if _THOUGHT_BEGINS.search(text):
         return ""
     return _END_OF_TURN.split(text.rstrip(), maxsplit=1)[0]
@@ -175,27 +170,20 @@ def tagged_answer(text: str) -> str | None:
 def boxed_span(text: str, end: int | None = None) -> tuple[int, int] | None:
     """Return where the content of the last `\\boxed{...}` before `end` lies; one left open goes on to `end`."""
     end = len(text) if end is None else end
-    opening = None
-    for command in ("\\boxed{", "\\fbox{", "\\boxed {"):
-        start = text.rfind(command, 0, end)
-        if start >= 0 and (opening is None or start > opening[0]):
-            opening = (start, start + len(command))
-    if opening is None:
+    start, command = max((text.rfind(command, 0, end), command) for command in ("\\boxed{", "\\fbox{", "\\boxed {"))
+    if start < 0:
         return None
+    start += len(command)
     depth = 1
-    for brace in re.finditer(r"[{}]", text[opening[1] : end]):
+    for brace in re.finditer(r"[{}]", text[start:end]):
         depth += 1 if brace[0] == "{" else -1
         if depth == 0:
-            return opening[1], opening[1] + brace.start()
-    return opening[1], end
+            return start, start + brace.start()
+    return start, end
 
 
 def boxed_answer(text: str) -> str | None:
-    """
-    Return what stands in the last `\\boxed{...}`, joined with those before it that only list words part from it.
-
-    A box that is said not to be the answer is passed over.
-    """
+    """Return what the last `\\boxed{}` holds, and those before it that only list words part; not one denied."""
     contents: list[str] = []
     end: int | None = None
     for _ in range(50):
@@ -221,11 +209,8 @@ def stated_answer(text: str) -> str | None:
             line = re.split(r'(?<!^)["}]', line, maxsplit=1)[0]
         clause = _SENTENCE_END.split(line, maxsplit=1)[0].strip(MARKUP)
         negated = NEGATION.search(text[max(0, anchor.end() - 90) : anchor.end()])
-        if (
-            anchor["not"]
-            or negated
-            or re.match(r"(?i)(?:not|never|neither|nicht|keine?|no longer|n[’']est pas)\b|不是", clause)
-        ):
+        begins_negated = re.match(r"(?i)(?:not|never|neither|nicht|keine?|no longer|n[’']est pas)\b|不是", clause)
+        if anchor["not"] or negated or begins_negated:
             correction = _CORRECTION.search(clause)
             if correction is None:
                 continue
@@ -244,7 +229,5 @@ def gsm8k_line(text: str) -> str | None:
 
 def statements(text: str) -> list[Statement]:
     """Return the answers that a text states, the surest first: boxed, behind `####`, behind "the answer is"."""
-    box, line, clause = boxed_answer(text), gsm8k_line(text), stated_answer(text)
-    found = [Statement(box, "box")] if box is not None else []
-    found += [Statement(line, "line")] if line is not None else []
-    return found + ([Statement(clause, "clause")] if clause is not None else [])
+    found = {"box": boxed_answer(text), "line": gsm8k_line(text), "clause": stated_answer(text)}
+    return [Statement(stated, where) for where, stated in found.items() if stated is not None]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from .verdict import Verdict
 
 
+T = TypeVar("T")
 Messages = list[dict[str, Any]]
+_MAX_CACHED = 10_000
 
 
 class Row(NamedTuple):
@@ -20,7 +23,8 @@ class Row(NamedTuple):
 
 class Check:
     """
-    What a verifier does with rows. Subclasses set the class attributes and write `verdict` and `is_usable`.
+    What a verifier does with rows. Subclasses set the class attributes and write `verdict` and `is_usable`, or the
+    `answer` and `stated_gold` of which these are made.
 
     An instance is made in the calling process, where its options are checked, and, unless `in_process`, once more in
     each worker process, where `start` may import what it needs. There a method may raise: its rows are then
@@ -69,11 +73,17 @@ class Check:
 
     def verdict(self, row: Row) -> Verdict:
         """Return the verdict on one completion."""
-        raise NotImplementedError
+        gold = self.stated_gold(row.solution)
+        if gold is None:
+            return Verdict.UNVERIFIABLE
+        answer = self.answer(str(row.completion))
+        if answer is None:
+            return Verdict.UNPARSEABLE
+        return Verdict.PASSED if answer == gold else Verdict.FAILED
 
     def is_usable(self, row: Row) -> bool:
         """Return whether completions can be compared with the gold of a row."""
-        raise NotImplementedError
+        return self.stated_gold(row.solution) is not None
 
     def answer(self, completion: str) -> str | None:
         """Return what one completion answers, the same text for the same answer; `None` where it states none."""
@@ -88,12 +98,18 @@ class Check:
         return None
 
 
-def completion_text(completion: str | Messages) -> str:
-    """
-    Return what a completion says: its text, or the text of its last message.
+def cached(cache: dict[str, T], key: str, make: Callable[[], T], *, most: int = _MAX_CACHED) -> T:
+    """Return what a cache holds under a key, made where it is missing."""
+    if key not in cache:
+        # The completions of a problem come one after the other, so a full cache may simply be cleared.
+        if len(cache) >= most:
+            cache.clear()
+        cache[key] = make()
+    return cache[key]
 
-    A message is a dict with `content`, which is text or a list of parts with `text`; anything else is a `TypeError`.
-    """
+
+def completion_text(completion: str | Messages) -> str:
+    """Return a completion's text, or its last message's: `content` is text or a list of parts with `text`."""
     if isinstance(completion, str):
         return completion
     try:

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from .answers import ANCHOR, MARKUP, NEGATION, final_text, without_retracted
-from .check import Check, Row
-from .verdict import Verdict
+from .check import Check
 
 
 _TEXT_COMMAND = re.compile(r"\\(?:text\w{0,6}|mathrm|mathbf|boldsymbol|bf|rm)\s?\{([^{}]{0,60})\}")
@@ -25,15 +24,7 @@ class ChoiceCheck(Check):
 
     The last stated choice counts: "The answer is B.", "Answer: (B)", "B is correct", `\\boxed{B}`; else a last or
     first line of a letter alone; else the one letter that opens a line ("B) because ...") or is marked ("(B)").
-    What is said to be wrong ("not B", "we rule out (A)") does not count. A completion that states none, or several at
-    once ("A or B"), is `UNPARSEABLE`.
-
-    Args:
-        choices (`str` or `list[str]`, *optional*, defaults to `"ABCDE"`):
-            The letters, or a list of words such as `["yes", "no"]`. Words are compared whole, in any case.
-        index_base (`int`, *optional*):
-            Set it where golds are numbers: 0 if 0 means the first choice, 1 if 1 does. `None` means golds are letters
-            or words.
+    A completion that states none, or several at once ("A or B"), is `UNPARSEABLE`.
     """
 
     in_process: ClassVar[bool] = True
@@ -56,9 +47,6 @@ class ChoiceCheck(Check):
             )
         self._choices = names if self._are_words else [name.upper() for name in names]
         self._index_base = index_base
-        self._compile()
-
-    def _compile(self) -> None:
         # Every repetition is bounded: a hostile megabyte must cost linear time, as no process is there to be killed.
         if self._are_words:
             words = "|".join(re.escape(name) for name in sorted(self._choices, key=len, reverse=True))
@@ -107,28 +95,15 @@ class ChoiceCheck(Check):
             rf"(?:{connector}{filler}{_OPENING}{choice}(?!\w)){{0,4}}{_CLOSING}{{0,4}}\s{_IS_WRONG}"
         )
 
-    def is_usable(self, row: Row) -> bool:
-        return self.stated_gold(row.solution) is not None
-
     def answer(self, completion: str) -> str | None:
         return self._answer(final_text(completion))
 
     def stated(self, completion: str) -> str | None:
         return self.answer(completion)
 
-    def verdict(self, row: Row) -> Verdict:
-        gold = self.stated_gold(row.solution)
-        if gold is None:
-            return Verdict.UNVERIFIABLE
-        answer = self.answer(str(row.completion))
-        if answer is None:
-            return Verdict.UNPARSEABLE
-        return Verdict.PASSED if answer == gold else Verdict.FAILED
-
     def stated_gold(self, solution: Any) -> str | None:
         if self._are_words and isinstance(solution, bool):
-            word = _as_word(solution) if self._canonical(_as_word(solution)) else str(solution)
-            return self._canonical(word)
+            return self._canonical(_as_word(solution)) or self._canonical(str(solution))
         text = re.sub(r"(?i)\A(?:option|choice|answer)\s+(?=\S)", "", str(solution).strip())
         if self._index_base is None:
             return self._canonical(text.strip(MARKUP + ".")) or self._answer(text)
@@ -140,13 +115,11 @@ class ChoiceCheck(Check):
 
     def _answer(self, text: str) -> str | None:
         text = _TEXT_COMMAND.sub(r"\1", text)
-        if not self._are_words or re.search(
-            r"(?i)\b(?:wait|(?:that|it)[’']s (?:wrong|not))\b", text
-        ):  # else "no" answers
+        # Where words are asked for, "no" answers, unless something else takes the answer back.
+        if not self._are_words or re.search(r"(?i)\b(?:wait|(?:that|it)[’']s (?:wrong|not))\b", text):
             text = without_retracted(text)
-        found = sorted(
-            [*self._stated.finditer(text), *self._called_correct.finditer(text)], key=lambda match: match.start(1)
-        )
+        found = [*self._stated.finditer(text), *self._called_correct.finditer(text)]
+        found.sort(key=lambda match: match.start(1))
         while found and self._is_dismissed(text, *found[-1].span(1)):
             found.pop()
         if found:
@@ -186,11 +159,8 @@ class ChoiceCheck(Check):
                 return None if self._another.match(text, match.end(1)) else self._canonical(match[1])
         if "no" in (choice.casefold() for choice in self._choices):  # occurs in any prose
             return None
-        mentions = {
-            match[1].casefold()
-            for match in self._mention.finditer(text)
-            if not self._is_dismissed(text, *match.span(1))
-        }
+        found = [m for m in self._mention.finditer(text) if not self._is_dismissed(text, *m.span(1))]
+        mentions = {match[1].casefold() for match in found}
         return self._canonical(mentions.pop()) if len(mentions) == 1 else None
 
     def _is_dismissed(self, text: str, start: int, end: int, *, chain: int = 0) -> bool:

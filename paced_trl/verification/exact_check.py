@@ -5,23 +5,11 @@ from __future__ import annotations
 import unicodedata
 from typing import Any, ClassVar, Literal
 
-from .check import Check, Row
-from .verdict import Verdict
+from .check import Check
 
 
 class ExactCheck(Check):
-    """
-    Compare whole texts.
-
-    An empty completion is `UNPARSEABLE`, an empty or missing gold `UNVERIFIABLE`.
-
-    Args:
-        normalize (`str`, *optional*, defaults to `"strip"`):
-            `"strip"`: ignore white space at both ends and how accents are encoded (Unicode NFC). `"whitespace"`: also
-            let any white space equal one space. `"none"`: compare as it stands.
-        ignore_case (`bool`, *optional*, defaults to `False`):
-            Whether capital and small letters are equal.
-    """
+    """Compare whole texts: an empty completion is `UNPARSEABLE`, an empty or missing gold `UNVERIFIABLE`."""
 
     in_process: ClassVar[bool] = True
     states_answers: ClassVar[bool] = True
@@ -34,27 +22,13 @@ class ExactCheck(Check):
         self._normalize = normalize
         self._ignore_case = ignore_case
 
-    def is_usable(self, row: Row) -> bool:
-        return bool(self._text(row.solution))
-
     def answer(self, completion: str) -> str | None:
-        return self._text(completion) or None
+        return self.stated_gold(completion)
 
     def stated_gold(self, solution: Any) -> str | None:
-        return self._text(solution) or None
-
-    def verdict(self, row: Row) -> Verdict:
-        solution, completion = self._text(row.solution), self._text(row.completion)
-        if not solution:
-            return Verdict.UNVERIFIABLE
-        if not completion:
-            return Verdict.UNPARSEABLE
-        return Verdict.PASSED if completion == solution else Verdict.FAILED
-
-    def _text(self, value: Any) -> str:
-        text = "" if value is None else str(value)
-        if self._normalize != "none":
+        text = "" if solution is None else str(solution)
+        if self._normalize != "none":  # NFC: however accents are encoded
             text = unicodedata.normalize("NFC", text).strip()
         if self._normalize == "whitespace":
             text = " ".join(text.split())
-        return text.casefold() if self._ignore_case else text
+        return (text.casefold() if self._ignore_case else text) or None

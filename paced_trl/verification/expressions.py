@@ -15,6 +15,7 @@ from .numbers import UNIT_OF_ONE_LETTER, normalized, read_number, without_units
 
 
 MAX_LENGTH = 300  # characters; what is longer is a text, not an answer
+_MAX_CHANGED = 16  # parts of an expression that are changed to see whether it is read whole
 _RECURRING_DECIMAL = re.compile(r"(?<![\d.])(\d{1,15})\.(\d{0,15})\\(?:overline|bar|dot)\{(\d{1,15})\}")
 _FORMULA = re.compile(r"\${1,2}([^$]+)\${1,2}|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _SCIENTIFIC_NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?[eE][-+]?\d{1,3}")
@@ -151,17 +152,7 @@ def _fraction_of_recurring(match: re.Match[str]) -> str:
 
 
 def expression(text: str) -> str | None:
-    """
-    Return the mathematics that a text is or holds, without delimiters; `None` where it is prose or holds several.
-
-    Example:
-
-    ```python
-    >>> from paced_trl.verification.expressions import expression
-    >>> [expression(text) for text in ("$1,234", "**(1, 2]**.", "It is $x+1$ here.", "18 or 19 apples")]
-    ['1234', '(1, 2]', 'x+1', None]
-    ```
-    """
+    """Return the mathematics that a text is or holds, without delimiters; `None` for prose and several."""
     text = readable(text).strip(" \t\r\n*_`~\"'").strip()
     if len(text) > MAX_LENGTH:
         return None
@@ -292,17 +283,7 @@ def is_to_be_computed(text: str) -> bool:
 
 
 def with_both_signs(text: str) -> str:
-    """
-    Return an expression with each `\\pm` written out; math-verify reads it in front of a single number only.
-
-    Example:
-
-    ```python
-    >>> from paced_trl.verification.expressions import with_both_signs
-    >>> with_both_signs("0, 1 \\pm x")
-    '0, 1 + x, 1 - x'
-    ```
-    """
+    """Return an expression with each `\\pm` written out; math-verify reads it in front of a single number only."""
     if "\\pm" not in text:
         return text
     text = re.sub(r"\A\\(?:left\\)?\{([^{}]*(?:\{[^{}]*\}[^{}]*)*)\\(?:right\\)?\}\Z", r"\1", text)
@@ -326,55 +307,37 @@ def elements(text: str) -> list[str]:
     return [*found, text[start:].strip()]
 
 
-def with_one_part_changed(text: str, most: int = 16) -> Iterator[tuple[str, str]]:
-    """
-    Yield an expression with one digit, letter, relation or set sign changed at a time, in two ways each.
-
-    Whoever reads the whole expression reads another one then.
-    """
-    parts = [match for match in _PART.finditer(text) if match.lastgroup is not None]
-    # The left side of `x = 3` is a name.
-    parts = [
-        part
-        for part in parts
-        if not (
-            part.lastgroup == "letter"
-            and re.match(r"(?:_\{?\w\}?|\([a-z]\))?\s?=", text[part.end() :])
-            and not re.search(r"=\s*\Z", text[: part.start()])
-        )
-    ]
-    parts = [
-        part
-        for part in parts
-        if not (
-            part.lastgroup in ("letter", "number")
-            and re.search(r"[A-Za-z][_(]\{?\Z", text[: part.start()])
-            and re.match(r"[)}]?\s?=", text[part.end() :])
-        )
-    ]
-    step = max(1, len(parts) / most)
-    for part in (parts[int(index * step)] for index in range(min(len(parts), most))):
+def with_one_part_changed(text: str) -> Iterator[list[str]]:
+    """Yield an expression with one digit, letter, relation or set sign changed at a time, in two ways each."""
+    parts = [part for part in _PART.finditer(text) if part.lastgroup is not None and not _is_name(text, part)]
+    step = max(1, len(parts) / _MAX_CHANGED)
+    for part in (parts[int(index * step)] for index in range(min(len(parts), _MAX_CHANGED))):
         kind, old = part.lastgroup, part[0]
         if kind == "number":
-            new = (str(int(float(old)) + 3), str(int(float(old)) + 14))
+            new = [str(int(float(old)) + 3), str(int(float(old)) + 14)]
         elif kind == "letter":
-            new = tuple(letter for letter in "vwuz" if letter != old.lower())[:2]  # type: ignore[assignment]
+            new = [letter for letter in "vwuz" if letter != old.lower()][:2]
         elif kind == "space":
-            new = ("\\mathbb{Q}", "\\mathbb{N}")
+            new = ["\\mathbb{Q}", "\\mathbb{N}"]
         elif kind == "constant":
-            new = ("\\psi ", "\\rho ")
+            new = ["\\psi ", "\\rho "]
         else:
-            new = (_OTHER.get(old, "="), "=")
-        before, after = text[: part.start()], text[part.end() :]
-        yield f"{before}{new[0]}{after}", f"{before}{new[1]}{after}"
+            new = [_OTHER.get(old, "="), "="]
+        yield [f"{text[: part.start()]}{changed}{text[part.end() :]}" for changed in new]
+
+
+def _is_name(text: str, part: re.Match[str]) -> bool:
+    """Return whether a part belongs to the name on the left side of `x = 3` or `f(2) = 3`."""
+    before, after = text[: part.start()], text[part.end() :]
+    is_variable = part.lastgroup == "letter" and not re.search(r"=\s*\Z", before)
+    if is_variable and re.match(r"(?:_\{?\w\}?|\([a-z]\))?\s?=", after):
+        return True
+    is_index = part.lastgroup in ("letter", "number") and re.search(r"[A-Za-z][_(]\{?\Z", before)
+    return bool(is_index and re.match(r"[)}]?\s?=", after))
 
 
 def plain_gold(text: str) -> bool:
     """Return whether a text is words around a single number, "18 dollars", with no mathematics left over."""
-    text = normalized(text)
-    numbers = re.findall(r"\d[\d,]*(?:\.\d+)?|\.\d+", text)
-    rest = re.sub(r"\d[\d,]*(?:\.\d+)?|\.\d+", " ", text)
-    return (
-        len(numbers) == 1
-        and re.fullmatch(r"(?:[\s.,!?'\"%$€£¥*:;-]|(?:[A-Za-z]{2,}|[aAI])(?![A-Za-z]))*", rest) is not None
-    )
+    rest, num_numbers = re.subn(r"\d[\d,]*(?:\.\d+)?|\.\d+", " ", normalized(text))
+    words = r"(?:[\s.,!?'\"%$€£¥*:;-]|(?:[A-Za-z]{2,}|[aAI])(?![A-Za-z]))*"
+    return num_numbers == 1 and re.fullmatch(words, rest) is not None

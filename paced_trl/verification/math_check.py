@@ -8,6 +8,7 @@ from wrong answers. Where answers are stated is in `answers.py`, how numbers and
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import warnings
@@ -16,7 +17,6 @@ from typing import Any, ClassVar, NamedTuple
 
 from .answers import (
     DENIAL,
-    MAX_CACHED_GOLDS,
     NEGATION,
     Statement,
     boxed_answer,
@@ -26,7 +26,7 @@ from .answers import (
     statements,
     without_retracted,
 )
-from .check import Check, Row
+from .check import Check, Row, cached
 from .expressions import (
     DECIMAL_COMMA,
     MAX_LENGTH,
@@ -44,13 +44,13 @@ from .math_limits import BEYOND, bounded, last_part
 from .math_values import is_read, plain, same_numbers, values
 from .numbers import (
     StatedNumber,
-    equal_numbers,
     is_equation,
     last_number,
     one_side,
     read_number,
     read_numbers,
     read_one_number,
+    same_number,
     without_explanation,
     without_remarks,
 )
@@ -81,13 +81,7 @@ class _Gold(NamedTuple):
 
 
 def gold_expression(solution: Any) -> str | None:
-    """
-    Return the mathematics of a gold without delimiters, or `None` if it is none.
-
-    A gold is a number; an expression with or without delimiters; a GSM8K answer, of which what follows the last `####`
-    counts; words with a single number in them ("18 dollars"). Other words are no mathematics, and of several numbers
-    nobody can tell which one is the answer.
-    """
+    """Return the mathematics of a gold, of GSM8K's behind `####`, without delimiters; `None` where it is none."""
     if isinstance(solution, float) and solution.is_integer():
         solution = int(solution)
     text = ("" if solution is None else str(solution)).rpartition("####")[2].strip()
@@ -101,13 +95,13 @@ def gold_expression(solution: Any) -> str | None:
     return None
 
 
-def states_words(completion: str, solution: Any) -> bool:
+def _states_words(completion: str, solution: Any) -> bool:
     """Return whether the gold is words, `\\text{Evelyn}`, and the completion states them: "The answer is Evelyn."."""
     words = _WORDS.fullmatch(str(solution).strip())
     if words is None:
         return False
     stated = _stated_words(_text(completion, limits=False))
-    return " ".join(stated.split()).casefold() == " ".join(words[1].split()).casefold()
+    return stated.casefold().split() == words[1].casefold().split()
 
 
 def _stated_words(text: str) -> str:
@@ -115,15 +109,7 @@ def _stated_words(text: str) -> str:
 
 
 class MathCheck(Check):
-    """
-    Compare numbers exactly, and other expressions with math-verify.
-
-    A gold in words is `UNVERIFIABLE`: use `exact` or `choice` for it. So is one of which a digit, letter, relation or
-    set sign makes no difference to what is read; an answer of that kind never passes. A completion in which no answer
-    can be found is `UNPARSEABLE`. Where the gold is a number, an answer that is still to be computed, such as the
-    problem's own `78 + 4`, is wrong, and so are several different numbers. Rational numbers are compared exactly,
-    others within 1e-6 of the gold.
-    """
+    """Compare numbers exactly, and other expressions with math-verify, if it reads all of them: see the README."""
 
     package: ClassVar[tuple[str, str, str] | None] = ("math_verify", "math-verify", "math")
     states_answers: ClassVar[bool] = True
@@ -195,17 +181,14 @@ class MathCheck(Check):
             parsed = self._parse(_text(completion, limits=True) if found is None else f"${found}$")
         except self._timeout_exception:
             return None
-        values = [value for value in parsed if not isinstance(value, str)]
-        if not values:
-            return None
-        text = str(values[0])
-        return str(Fraction(text)) if _PLAIN_FRACTION.fullmatch(text) else text
+        text = next(iter(values(parsed)), None)
+        return str(Fraction(text)) if text is not None and _PLAIN_FRACTION.fullmatch(text) else text
 
     def _verdict(self, completion: str, solution: Any) -> Verdict:
         gold = self._gold(solution)
         if gold is None:
             return Verdict.UNVERIFIABLE
-        if states_words(completion, solution):
+        if _states_words(completion, solution):
             return Verdict.PASSED
         # Where the gold itself is beyond the limits, so may the right answer be.
         text = _text(completion, limits=bounded(gold.text) == gold.text)
@@ -220,12 +203,7 @@ class MathCheck(Check):
 
     def _gold(self, solution: Any) -> _Gold | None:
         """Return the gold as it is read, `None` if it cannot be, or in part only."""
-        key = repr(solution)
-        if key not in self._golds:
-            if len(self._golds) >= MAX_CACHED_GOLDS:
-                self._golds.clear()
-            self._golds[key] = self._read_gold(gold_expression(solution))
-        return self._golds[key]
+        return cached(self._golds, repr(solution), lambda: self._read_gold(gold_expression(solution)))
 
     def _read_gold(self, text: str | None) -> _Gold | None:
         if text is None or _LETTER_AND_WORDS.fullmatch(text) or re.search(r"=[^=,]*=\s*[A-Za-z]\s*\Z", text):
@@ -259,7 +237,7 @@ class MathCheck(Check):
                 found = expression(statement.text) if found is not None else None
             number = read_one_number(readable(statement.text))
             if is_prose:
-                return _compared(number, gold.number) if isinstance(number, StatedNumber) else _unread(number)
+                return None if number is False else _compared(number, gold.number)
             side = one_side(statement.text)
             if side is not None:
                 return _compared(side, gold.number)
@@ -322,13 +300,12 @@ class MathCheck(Check):
             if number is False:
                 return Verdict.UNPARSEABLE
             if not re.search(r"\$|\\\(|\\\[|\\[a-zA-Z]", text.replace("\\$", "")) or read_number(text) is not None:
-                return _compared(number, gold.number) if isinstance(number, StatedNumber) else Verdict.FAILED
-        if gold.number is None:
-            tail = "" if formula is not None else _TAIL.sub("", text.rpartition("\n")[2])
-            if 0 < len(tail) <= MAX_LENGTH:
-                verdict = self._judge(Statement(tail, "clause"), gold)
-                if verdict is not None:
-                    return verdict
+                return _compared(number, gold.number)
+        elif formula is None:
+            tail = _TAIL.sub("", text.rpartition("\n")[2])
+            verdict = self._judge(Statement(tail, "clause"), gold) if 0 < len(tail) <= MAX_LENGTH else None
+            if verdict is not None:
+                return verdict
         answer = self._parse(text)
         if any(isinstance(value, str) and BEYOND in value for value in answer):
             return Verdict.FAILED
@@ -345,26 +322,24 @@ class MathCheck(Check):
 
     def _is_read_whole(self, text: str) -> bool:
         """Return whether every digit, letter, relation and set sign of an expression changes what is read."""
-        if text not in self._read_whole:
-            if len(self._read_whole) >= MAX_CACHED_GOLDS:
-                self._read_whole.clear()
-            value = values(self._parse(f"${text}$"))
+
+        def changes() -> bool:
             sets = factors(text)
-            self._read_whole[text] = (
-                all(map(self._is_read_whole, sets))
-                if sets
-                else bool(value)
-                and all(
-                    any(values(self._parse(f"${changed}$")) != value for changed in pair)
-                    for pair in with_one_part_changed(text)
-                )
+            if sets:
+                return all(map(self._is_read_whole, sets))
+            value = values(self._parse(f"${text}$"))
+            return bool(value) and all(
+                any(values(self._parse(f"${changed}$")) != value for changed in pair)
+                for pair in with_one_part_changed(text)
             )
-        return self._read_whole[text]
+
+        return cached(self._read_whole, text, changes)
 
     def _parse(self, text: str) -> list[Any]:
         """Return what math-verify reads: values, and as strings what it took for one."""
-        if text in self._parsed:
-            return self._parsed[text]
+        return cached(self._parsed, text, lambda: self._read(text), most=1000)
+
+    def _read(self, text: str) -> list[Any]:
         # "1,5" may be one number or two: what equals either reading is right.
         readings = [text, text.strip("$")] if DECIMAL_COMMA.fullmatch(text.strip("$")) else [text]
         parsed: list[Any] = []
@@ -378,9 +353,6 @@ class MathCheck(Check):
                 raise
             except Exception:
                 continue
-        if len(self._parsed) >= 1000:
-            self._parsed.clear()
-        self._parsed[text] = parsed
         return parsed
 
     def _equal(self, gold: Any, answer: Any) -> bool:
@@ -397,9 +369,9 @@ class MathCheck(Check):
     def _compare(self, gold: list[Any], answer: list[Any]) -> Verdict:
         verdict = Verdict.FAILED
         # Pair by pair: an error in one pair must not keep another from matching.
-        for gold_value, value in ((gold_value, value) for gold_value in gold for value in answer):
+        for pair in itertools.product(gold, answer):
             try:
-                if self._equal(gold_value, value) and same_numbers(gold_value, value):
+                if self._equal(*pair) and same_numbers(*pair):
                     return Verdict.PASSED
             except self._timeout_exception:
                 verdict = Verdict.TIMEOUT
@@ -415,11 +387,5 @@ def _text(completion: str, *, limits: bool) -> str:
     return bounded(text) if limits else text
 
 
-def _compared(answer: StatedNumber, gold: StatedNumber) -> Verdict:
-    same = any(one == other for one, other in equal_numbers(answer, gold))
-    return Verdict.PASSED if same else Verdict.FAILED
-
-
-def _unread(number: bool | None) -> Verdict | None:
-    """Return the verdict on a statement that is not one number: wrong, or none where it holds no number at all."""
-    return None if number is False else Verdict.FAILED
+def _compared(answer: StatedNumber | bool | None, gold: StatedNumber) -> Verdict:
+    return Verdict.PASSED if same_number(answer, gold) else Verdict.FAILED

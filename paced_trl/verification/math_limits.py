@@ -30,21 +30,7 @@ _LOOP = re.compile(r"(?=\D)(.{1,40}?)\1{29,}", re.DOTALL)
 
 
 def bounded(text: str) -> str:
-    r"""
-    Return `text` with what is beyond reading replaced by a symbol that equals no answer.
-
-    Replaced are brackets nested deeper than 8, exponents of five digits or more and towers that amount to as much,
-    factorials of such numbers, numbers of a thousand digits, boxes of more than 1,000 characters, and all but two
-    rounds of what is said thirty times in a row.
-
-    Example:
-
-    ```python
-    >>> from paced_trl.verification.math_limits import bounded
-    >>> bounded("2^{10} and 9^{9^9}")
-    '2^{10} and  \\Upsilon }'
-    ```
-    """
+    """Return a text with what is too deep, too large, too long or said too often replaced by [`BEYOND`]."""
     text = re.sub(r"[^\S\n]{3,}", "  ", text)
     if len(text) > 100:
         text = _LOOP.sub(_two_rounds, text)

@@ -24,11 +24,7 @@ def values(parsed: list[Any]) -> list[str]:
 
 
 def same_numbers(gold: Any, answer: Any) -> bool:
-    """
-    Return whether the numbers of two values that math-verify takes for equal are: it compares six decimals.
-
-    Rational ones must be the same, irrational ones within 1e-6 of the gold.
-    """
+    """Return whether numbers that math-verify takes for equal, by six decimals, are: rational ones exactly."""
     golds, answers = _numbers(gold), _numbers(answer)
     if golds is None or answers is None or len(golds) != len(answers):
         return True
@@ -61,12 +57,7 @@ def _numbers(value: Any) -> list[Fraction | float] | None:
         if not getattr(part, "is_number", False) or not part.is_finite or not part.is_real:
             return None
         part = part.doit()
-        rational = (
-            sympy.Rational(str(part))
-            if isinstance(part, sympy.Float)
-            else sympy.nsimplify(part, rational=None)
-            if part.is_Rational
-            else None
-        )
-        found.append(float(part) if rational is None else Fraction(int(rational.p), int(rational.q)))
+        if isinstance(part, sympy.Float):
+            part = sympy.Rational(str(part))
+        found.append(Fraction(int(part.p), int(part.q)) if isinstance(part, sympy.Rational) else float(part))
     return sorted(found) if isinstance(value, sympy.FiniteSet) else found

@@ -127,16 +127,10 @@ class StatedNumber(NamedTuple):
 
     def __str__(self) -> str:
         """Return the number in decimals where they are finite, else as a fraction."""
-        denominator = self.value.denominator
-        for factor in (2, 5):
-            while denominator % factor == 0:
-                denominator //= factor
-        text = str(self.value)
-        if denominator == 1 and self.value.denominator != 1 and len(text) <= 60:
-            places = 0
-            while (self.value * 10**places).denominator != 1:
-                places += 1
-            digits = str(abs(self.value.numerator) * 10**places // self.value.denominator).zfill(places + 1)
+        text, denominator = str(self.value), self.value.denominator
+        places = next((places for places in range(200) if 10**places % denominator == 0), 0)
+        if places and len(text) <= 60:
+            digits = str(abs(self.value.numerator) * 10**places // denominator).zfill(places + 1)
             text = f"{'-' * (self.value < 0)}{digits[:-places]}.{digits[-places:]}"
         return f"{text}%" if self.is_percent else text
 
@@ -157,17 +151,7 @@ def normalized(text: str) -> str:
 
 
 def read_numbers(text: str) -> list[StatedNumber | None]:
-    """
-    Return the numbers in a text, in their order; `None` stands for one that is too large to be meant.
-
-    Example:
-
-    ```python
-    >>> from paced_trl.verification.numbers import read_numbers
-    >>> [str(number.value) for number in read_numbers("$1,234.50, then 3/4 of 2.5e3")]
-    ['2469/2', '3/4', '2500']
-    ```
-    """
+    """Return the numbers in a text, in their order; `None` stands for one that is too large to be meant."""
     return [_number(match) for match in _NUMBER.finditer(normalized(text))]
 
 
@@ -236,11 +220,9 @@ def one_side(text: str) -> StatedNumber | None:
     if whole is not None or _RELATION.search(text):
         return whole
     same = [read_number(part) for part in _OR.split(text, maxsplit=3)]
-    if len(same) > 1 and all(_same(one, same[0]) for one in same):
+    if len(same) > 1 and all(same_number(one, same[0]) for one in same):
         return same[0]
-    if "=" not in text:
-        return None
-    if is_equation(text):
+    if "=" not in text or is_equation(text):
         return None
     sides = [read_number(side) for side in text.split("=")[-6:]]
     return next((side for side in reversed(sides) if side is not None), None)
@@ -248,10 +230,10 @@ def one_side(text: str) -> StatedNumber | None:
 
 def read_one_number(text: str) -> StatedNumber | bool | None:
     """
-    Return the number that a statement is about.
+    Return the number that a statement is about: of a chain the last part between `=` that is one.
 
-    Of a chain the last part between `=` counts that is a number. `None` is a statement that is not one number: several
-    different ones, one that is to be computed, a relation, one too large to be meant. `False` is one without any.
+    `None` is a statement that is not one number: several, one to be computed, a relation, one too large to be meant.
+    `False` is one without any.
     """
     whole = one_side(text)
     if whole is not None:
@@ -271,7 +253,7 @@ def read_one_number(text: str) -> StatedNumber | bool | None:
         return None
     if re.match(r"[A-Za-z(]", text[matches[0].end() :][:1]) and not _UNIT.match(text, matches[0].end()):
         return None  # 2x, 2(3)
-    return first_of(text, matches)
+    return _first_of(text, matches)
 
 
 def _is_dismissed(text: str, number: re.Match[str]) -> bool:
@@ -319,22 +301,19 @@ def _computed(text: str) -> Fraction | None:
     return total
 
 
-def first_of(text: str, matches: list[re.Match[str]]) -> StatedNumber | bool | None:
+def _first_of(text: str, matches: list[re.Match[str]]) -> StatedNumber | bool | None:
     """Return the first number that is not said to be wrong, `None` where another is said to be the answer as well."""
     kept = [match for match in matches if not _is_dismissed(text, match)]
     if not kept:
         return False
     first = _number(kept[0])
     for before, after in itertools.pairwise(kept[:3]):
-        between = text[before.end() : after.start()]
-        if _CORRECTED.fullmatch(between[:80]):
-            return first_of(text, kept[kept.index(after) :])
-        link = _CONNECTOR.fullmatch(between)
-        if link is None:
+        if _CORRECTED.fullmatch(text[before.end() : after.start()][:80]):
+            return _first_of(text, kept[kept.index(after) :])
+        is_alternative = _is_alternative(text, before, after)
+        if is_alternative is None:
             break
-        rest = text[after.end() : after.end() + 40]
-        is_last = re.fullmatch(r"(?:[\s\\]{0,3}[A-Za-z]{1,20}){0,2}[\s.!?$*_)}\\\]]{0,8}", rest) is not None
-        if not _same(_number(after), first) and (link["or"] or is_last):
+        if is_alternative and not same_number(_number(after), first):
             return None
     return first
 
@@ -350,24 +329,28 @@ def last_number(text: str) -> StatedNumber | bool | None:
     last = matches[-1]
     if re.search(r"[-|]\s?\(\Z", text[: last.start()]):
         return None
-    if len(matches) > 1:
-        before = matches[-2]
-        link = _CONNECTOR.fullmatch(text[before.end() : last.start()][:100])
-        rest = text[last.end() : last.end() + 40]
-        is_last = re.fullmatch(r"(?:[\s\\]{0,3}[A-Za-z]{1,20}){0,2}[\s.!?$*_)}\\\]]{0,8}", rest) is not None
-        negated = _is_dismissed(text, before)
-        if (
-            link
-            and (link["or"] or (link["and"] and is_last))
-            and not negated
-            and not _same(_number(before), _number(last))
-        ):
+    for before in matches[-2:-1]:
+        is_another = not same_number(_number(before), _number(last))
+        if is_another and _is_alternative(text, before, last) and not _is_dismissed(text, before):
             return None
     return _number(last)
 
 
-def _same(one: StatedNumber | None, other: StatedNumber | None) -> bool:
-    return one is not None and other is not None and any(a == b for a, b in equal_numbers(one, other))
+def _is_alternative(text: str, before: re.Match[str], after: re.Match[str]) -> bool | None:
+    """Return whether a number is said to be the answer as well as the one before, `None` where nothing joins them."""
+    link = _CONNECTOR.fullmatch(text[before.end() : after.start()])
+    if link is None:
+        return None
+    rest = text[after.end() : after.end() + 40]
+    is_last = re.fullmatch(r"(?:[\s\\]{0,3}[A-Za-z]{1,20}){0,2}[\s.!?$*_)}\\\]]{0,8}", rest) is not None
+    return link["or"] is not None or is_last
+
+
+def same_number(one: StatedNumber | bool | None, other: StatedNumber | bool | None) -> bool:
+    """Return whether both are numbers, and of equal value."""
+    if not isinstance(one, StatedNumber) or not isinstance(other, StatedNumber):
+        return False
+    return any(value == other_value for value, other_value in equal_numbers(one, other))
 
 
 def equal_numbers(answer: StatedNumber, gold: StatedNumber) -> list[tuple[Fraction, Fraction]]:

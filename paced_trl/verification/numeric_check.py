@@ -18,13 +18,11 @@ _DEFAULT_RELATIVE_TOLERANCE = Fraction(1, 10**6)
 
 def stated_number(completion: str) -> StatedNumber | bool | None:
     """
-    Return the number that a completion states as its answer, `False` if there is none.
+    Return the number that is boxed, behind `####` or behind "the answer is", else the last one.
 
-    Read in this order: `\\boxed{}`, a `#### 18` line, "the answer is ...", and else the last number there is. `None`
-    stands for an answer that is not one number: "42 or 41", `3 + 4`, one too large to be meant. Only the last 20,000
-    characters after the thinking are read.
+    `None` and `False` are as in [`read_one_number`].
     """
-    text = without_retracted(final_text(completion)[-_MAX_READ_LENGTH:])
+    text = _read(completion)
     for statement in statements(text):
         number = read_one_number(statement.text)
         if number is not False:
@@ -34,40 +32,30 @@ def stated_number(completion: str) -> StatedNumber | bool | None:
 
 
 def gold_number(solution: Any) -> StatedNumber | None:
-    """
-    Return the number of a gold, or `None` if it is not exactly one.
-
-    A gold is a finite number, or text with a single number in it ("18 dollars"); of a GSM8K answer, what follows the
-    last `####` counts.
-    """
+    """Return a gold's one number: it is finite, or text with one in it ("18 dollars"; GSM8K: behind `####`)."""
     if isinstance(solution, bool) or solution is None:
         return None
     if isinstance(solution, int | float):
         return StatedNumber(Fraction(str(solution)), False) if math.isfinite(solution) else None
     text = str(solution)[-_MAX_READ_LENGTH:].rpartition("####")[2]
     text = boxed_answer(text) or text
-    number = read_number(text)
-    if number is not None:
-        return number
-    number_or_not = read_one_number(text)
-    return number_or_not if isinstance(number_or_not, StatedNumber) and len(read_numbers(text)) == 1 else None
+    whole = read_number(text)
+    if whole is not None:
+        return whole
+    stated = read_one_number(text)
+    return stated if isinstance(stated, StatedNumber) and len(read_numbers(text)) == 1 else None
+
+
+def _read(completion: str) -> str:
+    return without_retracted(final_text(completion)[-_MAX_READ_LENGTH:])
 
 
 class NumericCheck(Check):
     """
-    Compare one number with a tolerance.
+    Compare one number with a tolerance: see [`stated_number`] for where it is read, and the README for how.
 
-    Understood are thousands separators, decimals, scientific notation, fractions, mixed numbers, percent, currencies
-    and units around the number; see [`stated_number`] for where it is read. `50%` equals both 50 and 0.5, unless the
-    gold is a percentage as well. A completion without a number is `UNPARSEABLE`, a gold that is not exactly one finite
-    number `UNVERIFIABLE`. Several different numbers, and a number of more than 400 digits or with an exponent beyond
-    999, are never right.
-
-    Args:
-        relative_tolerance (`float`, *optional*):
-            Largest difference that passes, as a fraction of the gold. `None` means 1e-6, and for two whole numbers 0.
-        absolute_tolerance (`float`, *optional*, defaults to `0.0`):
-            Largest difference that passes in any case.
+    Several different numbers, and a number of more than 400 digits or with an exponent beyond 999, are never right. A
+    `relative_tolerance` of `None` means 1e-6 of the gold, and 0 for two whole numbers.
     """
 
     in_process: ClassVar[bool] = True
@@ -80,9 +68,6 @@ class NumericCheck(Check):
         self._relative = None if relative_tolerance is None else Fraction(relative_tolerance)
         self._absolute = Fraction(absolute_tolerance)
 
-    def is_usable(self, row: Row) -> bool:
-        return gold_number(row.solution) is not None
-
     def answer(self, completion: str) -> str | None:
         number = stated_number(completion)
         return f"{number.value}{'%' * number.is_percent}" if isinstance(number, StatedNumber) else None
@@ -90,8 +75,7 @@ class NumericCheck(Check):
     def stated(self, completion: str) -> str | None:
         number = stated_number(completion)
         if number is None:  # not one number: shown as it stands
-            text = without_retracted(final_text(completion)[-_MAX_READ_LENGTH:])
-            return next((statement.text for statement in statements(text)), None)
+            return next((statement.text for statement in statements(_read(completion))), None)
         return str(number) if isinstance(number, StatedNumber) else None
 
     def stated_gold(self, solution: Any) -> str | None:

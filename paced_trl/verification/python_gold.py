@@ -8,7 +8,7 @@ import contextlib
 import json
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,22 +20,21 @@ _result = _unittest.TestResult()
 _unittest.defaultTestLoader.loadTestsFromTestCase({name}).run(_result)
 assert _result.testsRun and _result.wasSuccessful()
 """
-_CALL = """
-for _inputs, _expected in _paced_trl_cases:
-    assert _paced_trl_same({function}(*_inputs), _expected, _paced_trl_tolerance)
+_CALLS = """
+import json as _json
+_paced_trl_function = {function} if '{function}' in globals() else getattr(Solution(), '{function}')
+for _inputs, _expected in _json.loads({cases!r}):
+    assert _paced_trl_same(_paced_trl_function(*_inputs), _expected, {tolerance!r})
 """
 _FUNCTION_NAMES = ("fn_name", "func_name", "function_name", "entry_point")
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 # They would replace names of the tests' process, where the program is not.
 _UNUSABLE = ("unittest.mock", "mock", "monkeypatch")
 
 
 @dataclass(frozen=True)
 class Tests:
-    """
-    Tests that can be run.
-
-    Either `source`, which uses the program's `names`; or `pairs` of standard input and expected output.
-    """
+    """Tests that can be run: `source`, which uses the program's `names`; or `pairs` of input and expected output."""
 
     source: str | None
     names: tuple[str, ...] = ()
@@ -52,12 +51,9 @@ def read_tests(
     solution: Any, columns: Mapping[str, Any] | None = None, *, float_tolerance: float = 0.0
 ) -> Tests | None:
     """
-    Return the tests of a gold, or `None` if it holds none that can be run.
+    Return the tests of a gold, in one of the forms that the README lists, or `None` if it holds none that can be run.
 
-    A gold is source with asserts, `test_...` functions or `unittest` classes; a list of asserts; pairs of `input` and
-    `output`, as a list of dicts or as a dict of two lists; or such pairs of a function's arguments and its result,
-    where the gold or a column says its name (`fn_name`, `func_name`, `entry_point`, LiveCodeBench's `metadata`). The
-    last three may be JSON text. `entry_point` also names the function of tests that are `check(candidate)`.
+    What is no source may be JSON text. `entry_point` also names the function of tests that are `check(candidate)`.
     """
     columns = columns or {}
     solution = _from_json(solution)
@@ -139,11 +135,8 @@ def _calls(function: str | None, inputs: list[Any], outputs: list[Any], toleranc
         cases = json.dumps(list(zip(inputs, outputs, strict=True)))
     except (TypeError, ValueError):
         return None
-    source = (
-        f"import json as _json\n_paced_trl_tolerance = {tolerance!r}\n_paced_trl_cases = _json.loads({cases!r})\n"
-        f"_paced_trl_function = {function} if '{function}' in globals() else getattr(Solution(), '{function}')\n"
-    )
-    return Tests(source + _CALL.format(function="_paced_trl_function"), (function, "Solution"), function=function)
+    source = _CALLS.format(function=function, cases=cases, tolerance=tolerance)
+    return Tests(source, (function, "Solution"), function=function)
 
 
 def parsed(source: str) -> list[ast.stmt] | None:
@@ -160,10 +153,12 @@ def _read_source(source: str, entry_point: str | None) -> Tests | None:
     body = parsed(source)
     if body is None or len(source) > 50 * MAX_SOURCE_LENGTH or any(name in source for name in _UNUSABLE):
         return None
-    called = {node.func.id for statement in body for node in _called(statement) if isinstance(node.func, ast.Name)}
     calls: list[str] = []
-    run: list[ast.AST] = [statement for statement in body if not isinstance(statement, _DEFINITIONS)]
-    definitions = {node.name: node for node in body if isinstance(node, _DEFINITIONS)}
+    # Nothing in a definition runs by itself.
+    run: list[ast.AST] = [statement for statement in body if not isinstance(statement, DEFINITIONS)]
+    called_here = [node.func for top in run for node in ast.walk(top) if isinstance(node, ast.Call)]
+    called = {function.id for function in called_here if isinstance(function, ast.Name)}
+    definitions = {node.name: node for node in body if isinstance(node, DEFINITIONS)}
     for node in definitions.values():
         if isinstance(node, ast.FunctionDef) and node.name not in called:
             if node.name.startswith("test") and not node.args.args:
@@ -182,9 +177,6 @@ def _read_source(source: str, entry_point: str | None) -> Tests | None:
     names -= set(definitions)
     # Assertions that name nothing of the program say nothing about it.
     return Tests(source + "".join(calls), tuple(sorted(names)), function=entry_point) if names else None
-
-
-_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 def _decides(run: list[ast.AST], definitions: Mapping[str, ast.AST]) -> bool:
@@ -209,9 +201,3 @@ def _decides(run: list[ast.AST], definitions: Mapping[str, ast.AST]) -> bool:
                 seen.add(name)
                 waiting.append(definitions[name])
     return False
-
-
-def _called(statement: ast.stmt) -> Iterator[ast.Call]:
-    """Yield the calls of a top-level statement; of a definition none, as nothing in it runs by itself."""
-    if not isinstance(statement, _DEFINITIONS):
-        yield from (node for node in ast.walk(statement) if isinstance(node, ast.Call))

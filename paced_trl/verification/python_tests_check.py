@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import math
 import re
 import time
 from collections.abc import Collection
 from typing import Any, ClassVar
 
-from .answers import MAX_CACHED_GOLDS, final_text
-from .check import Check, Row
-from .python_gold import MAX_SOURCE_LENGTH, Tests, parsed, read_tests
+from .answers import final_text
+from .check import Check, Row, cached
+from .python_gold import DEFINITIONS, MAX_SOURCE_LENGTH, Tests, parsed, read_tests
 from .sandbox import Isolation, Sandbox, SandboxError
 from .verdict import Verdict
 
@@ -28,17 +29,14 @@ _CODE_LINE = re.compile(
     r"(?:for|while|if|with) [^\n]{1,200}:[ \t]{0,8}(?:#|$)|\w{1,80} ?= ?\S)"
 )
 _READS_INPUT = re.compile(r"\binput\s{0,3}\(|\bstdin\b|\bopen\s{0,3}\(\s{0,3}0\b|fileinput")
-_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 def candidate_program(completion: str, names: Collection[str] = ()) -> str | None:
     """
-    Return the program in a completion, or `None` if there is no code in it.
+    Return the program in a completion, or `None`: the last block fenced as Python or of any kind, or all of the text.
 
-    After the thinking, the last block fenced as Python counts, else the last fenced block; without a fence, the whole
-    text if it reads like code. A block that was never closed goes on to the end. Where `names` that the tests use are
-    known, the last block that defines one of them counts, with the definitions of the blocks before it; for programs
-    that are run as scripts, the last one that reads its input.
+    Of several in Python the last counts that defines one of the `names`, or reads input where there are none, with
+    the definitions of the blocks before it.
     """
     text = final_text(completion)
     blocks = _blocks(text)
@@ -99,49 +97,27 @@ def _defined(source: str) -> set[str]:
         return set(re.findall(r"(?m)^(?:def|class|async def)\s+(\w+)", source))
     names: set[str] = set()
     for node in body:
-        if isinstance(node, _DEFINITIONS):
+        if isinstance(node, DEFINITIONS):
             names.add(node.name)
-        elif isinstance(node, ast.Assign | ast.AnnAssign | ast.Import | ast.ImportFrom):
-            names |= {child.id for child in ast.walk(node) if isinstance(child, ast.Name)} & {
-                target.id
-                for top in (node.targets if isinstance(node, ast.Assign) else [])
-                for target in ast.walk(top)
-                if isinstance(target, ast.Name)
-            }
-            names |= {(a.asname or a.name) for a in getattr(node, "names", [])}
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.Assign):
+            inner = (child for target in node.targets for child in ast.walk(target))
+            names |= {child.id for child in inner if isinstance(child, ast.Name)}
     return names
 
 
 def _only_defines(source: str) -> bool:
-    allowed = (*_DEFINITIONS, ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign)
+    allowed = (*DEFINITIONS, ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign)
     return all(isinstance(node, allowed) for node in parsed(source) or [ast.Pass()])
 
 
 class PythonTestsCheck(Check):
     """
-    Run the completion's program against the problem's tests, in a sandbox.
+    Run the completion's program against the problem's tests, each in a sandbox.
 
-    The gold is source with asserts, a list of asserts, `input`/`output` pairs, or the arguments and results of one
-    function; see [`read_tests`]. A program that raises, ends early, does not compile, uses too much memory or does not
-    end in time is `FAILED`: the program is what is judged, and its limits are part of the task. `UNPARSEABLE` is a
+    A program that does not compile or exceeds its limits is `FAILED`: they are part of the task. `UNPARSEABLE` is a
     completion without code, `UNVERIFIABLE` a gold whose tests decide nothing and a sandbox that does not start.
-
-    The tests run in a process of their own, in another sandbox: they call the program's functions through a pipe and
-    compare what comes back, which is plain data. So a program cannot read what is expected, nor replace what compares.
-
-    Args:
-        allow_code_execution (`bool`, *optional*, defaults to `False`):
-            Must be `True`: programs that a model wrote are executed on this machine.
-        isolation (`str`, *optional*, defaults to `"namespaces"`):
-            `"namespaces"`: by bubblewrap; no network, no other processes, no files but Python's own, read-only; Linux.
-            It is no virtual machine: a hole in the kernel is a hole in it. `"process"`: resource limits only; the
-            program can do what the user can do. Refused for root.
-        time_limit (`float`, *optional*, defaults to `10.0`):
-            Seconds that all runs of one completion's program may take together.
-        memory_limit (`int`, *optional*, defaults to 1 GiB):
-            Bytes of address space of each of the program's processes, and of memory of all of them together.
-        float_tolerance (`float`, *optional*, defaults to `0.0`):
-            Largest difference, absolute and relative, of numbers in outputs and results. Asserts bring their own.
     """
 
     optional_columns: ClassVar[tuple[str, ...]] = ("entry_point", "fn_name", "func_name", "metadata", "starter_code")
@@ -205,11 +181,9 @@ class PythonTestsCheck(Check):
 
     def _read(self, row: Row) -> Tests | None:
         key = repr((row.solution, sorted(row.columns.items())))
-        if key not in self._tests:
-            if len(self._tests) >= MAX_CACHED_GOLDS:
-                self._tests.clear()
-            self._tests[key] = read_tests(row.solution, row.columns, float_tolerance=self._float_tolerance)
-        return self._tests[key]
+        return cached(
+            self._tests, key, lambda: read_tests(row.solution, row.columns, float_tolerance=self._float_tolerance)
+        )
 
     def verdict(self, row: Row) -> Verdict:
         tests = self._read(row)
@@ -226,8 +200,7 @@ class PythonTestsCheck(Check):
     def _passes_tests(self, program: str, tests: Tests) -> bool:
         own = tests.own_names
         others = [name for name in tests.names if name not in own]
-        finished = self._sandbox.run_tests(program, tests.source or "", own, others, seconds=self._time_limit)
-        return finished.passed
+        return self._sandbox.run_tests(program, tests.source or "", own, others, seconds=self._time_limit)
 
     def _passes_pairs(self, program: str, tests: Tests) -> bool:
         end = time.monotonic() + self._time_limit
@@ -236,10 +209,9 @@ class PythonTestsCheck(Check):
             if left <= 0:
                 return False
             finished = self._sandbox.run_script(program, seconds=left, stdin=given)
-            output = finished.output.decode("utf-8", "replace")
             if finished.reason != "exited" or finished.exit_code != 0:
                 return False
-            if not _same_output(output, expected, self._float_tolerance):
+            if not _same_output(finished.output.decode("utf-8", "replace"), expected, self._float_tolerance):
                 return False
         return True
 
@@ -249,13 +221,11 @@ def _same_output(output: str, expected: str, tolerance: float) -> bool:
     ours, theirs = ([line.rstrip() for line in text.strip().splitlines()] for text in (output, expected))
     if ours == theirs or not tolerance:
         return ours == theirs
-    if len(ours) != len(theirs):
+    one, two = ([line.split() for line in lines] for lines in (ours, theirs))
+    if list(map(len, one)) != list(map(len, two)):
         return False
-    words = ((one.split(), two.split()) for one, two in zip(ours, theirs, strict=True))
-    return all(
-        len(one) == len(two) and all(_same_word(*pair, tolerance) for pair in zip(one, two, strict=True))
-        for one, two in words
-    )
+    pairs = zip(itertools.chain(*one), itertools.chain(*two), strict=True)
+    return all(_same_word(*pair, tolerance) for pair in pairs)
 
 
 def _same_word(one: str, two: str, tolerance: float) -> bool:

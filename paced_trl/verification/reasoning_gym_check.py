@@ -5,22 +5,17 @@ from __future__ import annotations
 import json
 from typing import Any, ClassVar
 
-from .answers import MARKUP, MAX_CACHED_GOLDS, final_text, stated_answer, tagged_answer
-from .check import Check, Row
+from .answers import MARKUP, final_text, stated_answer, tagged_answer
+from .check import Check, Row, cached
 from .verdict import Verdict
 
 
 class ReasoningGymCheck(Check):
     """
-    Score answers as the reasoning-gym task itself does; only a full score passes.
+    Score answers as the reasoning-gym task itself does; only a full score passes, and there is partial credit.
 
-    Needs the columns `reasoning_gym_task` (name of the task) and `reasoning_gym_entry` (the task's entry with
-    `question`, `answer` and `metadata`, as JSON). `reasoning_gym_config` (the task's knobs as a JSON object) is needed
-    where the scorer depends on them, as in `decimal_arithmetic`. The answer is read from answer tags, else from "the
-    answer is ...", else from the last line, or from as many last lines as the gold has.
-
-    reasoning-gym gives partial credit, and some scorers raise on junk: an answer that is scored below 1 is `FAILED`,
-    one on which the scorer raises `UNPARSEABLE`. A row is `UNVERIFIABLE` if its entry has no answer, if its own answer
+    The columns hold the task's name, its entry and its knobs (JSON; scorers such as that of `decimal_arithmetic`
+    depend on them). An answer on which the scorer raises is `UNPARSEABLE`; a row is `UNVERIFIABLE` if its own answer
     does not score 1, or if nonsense does (`game_of_life_halting`).
 
     Some scorers evaluate what the student wrote. The worker process bounds time and memory, but is no sandbox.
@@ -32,7 +27,7 @@ class ReasoningGymCheck(Check):
 
     def __init__(self) -> None:
         self._datasets: dict[tuple[str, str], Any] = {}
-        self._is_usable: dict[tuple[str, str, str], bool] = {}
+        self._usable: dict[str, bool] = {}
 
     def start(self, timeout: float) -> None:
         import reasoning_gym
@@ -43,23 +38,19 @@ class ReasoningGymCheck(Check):
         if not self.is_usable(row):
             return Verdict.UNVERIFIABLE
         answers = self._answers(str(row.completion), str(row.solution))
-        scores = [self._score(answer, row) for answer in answers]
-        if all(score is None for score in scores):
+        scores = [score for answer in answers if (score := self._score(answer, row)) is not None]
+        if not scores:
             return Verdict.UNPARSEABLE
-        return Verdict.PASSED if any(score is not None and score >= 1 for score in scores) else Verdict.FAILED
+        return Verdict.PASSED if any(score >= 1 for score in scores) else Verdict.FAILED
 
     def is_usable(self, row: Row) -> bool:
-        key = (row.columns["reasoning_gym_task"], row.columns["reasoning_gym_entry"], str(row.solution))
-        if key not in self._is_usable:
-            if len(self._is_usable) >= MAX_CACHED_GOLDS:
-                self._is_usable.clear()
-            nonsense = self._score("qzx, no answer", row)
-            self._is_usable[key] = (
-                row.solution is not None
-                and self._score(str(row.solution), row) == 1
-                and not (nonsense is not None and nonsense >= 1)
-            )
-        return self._is_usable[key]
+        return cached(self._usable, repr((row.solution, row.columns)), lambda: self._tells_right_from_wrong(row))
+
+    def _tells_right_from_wrong(self, row: Row) -> bool:
+        if row.solution is None or self._score(str(row.solution), row) != 1:
+            return False
+        nonsense = self._score("qzx, no answer", row)
+        return nonsense is None or nonsense < 1
 
     def _score(self, answer: str, row: Row) -> float | None:
         task, config = row.columns["reasoning_gym_task"], row.columns.get("reasoning_gym_config") or "{}"

@@ -77,8 +77,7 @@ class Remote:
         return self._peer.request(name, self, *arguments)
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
-        result = self._ask("call", arguments, named)
-        return result
+        return self._ask("call", arguments, named)
 
     def __getattr__(self, name: str) -> Any:
         return self._ask("getattr", name)
@@ -212,7 +211,7 @@ class Peer:
             answer = self._answer(message["ask"], arguments)
             reply["answer"] = self._encode(answer, dict(known), set())
         except Exception as error:
-            reply = {"error": self._encode_error(error)}
+            reply = {"error": [self._encode_object(type(error)), str(error)]}
         finally:
             sys.stdout = before
         seen: set[str] = set()
@@ -232,7 +231,11 @@ class Peer:
         if name == "call":
             function, positional, named = arguments
             result = function(*positional, **named)
-            return _finished(result) if inspect.iscoroutine(result) else result
+            if inspect.iscoroutine(result):
+                import asyncio
+
+                return asyncio.run(result)
+            return result
         if name == "next":
             return next(([item] for item in arguments[0]), [])
         if name == "operator" and arguments[1] in _BOTH_REMOTE:
@@ -255,11 +258,7 @@ class Peer:
         return functions[name](*arguments)
 
     def _encode(self, value: Any, known: dict[str, Any], seen: set[str]) -> Any:
-        """
-        Return a value as JSON: itself, or a list that begins with a tag.
-
-        `known` names the containers that both sides have, by `=id`; those sent in a request enter by their name.
-        """
+        """Return a value as JSON, itself or a tagged list; `known` names containers by `=id`, and has them by name."""
         if value is None or isinstance(value, bool | int | float | str):
             return value
         for tag, (kind, dump, _) in _EXACT.items():
@@ -275,9 +274,9 @@ class Peer:
             return ["frozenset", [self._encode(item, known, seen) for item in value]]
         if isinstance(value, slice):
             return ["slice", [value.start, value.stop, value.step]]
-        for base in reversed(type(value).__mro__):
-            if base.__name__ in _CONTAINERS and base.__module__ in ("builtins", "collections"):
-                return self._encode_container(_most_derived(value), value, known, seen)
+        kinds = [base for base in type(value).__mro__ if base.__name__ in _CONTAINERS]
+        if any(base.__module__ in ("builtins", "collections") for base in kinds):
+            return self._encode_container(kinds[0].__name__, value, known, seen)
         if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
             return ["numpy", str(value.dtype), value.tolist()] if getattr(value, "ndim", 0) else value.tolist()
         return self._encode_object(value)
@@ -291,12 +290,10 @@ class Peer:
         if name in seen:
             return ["again", name]
         seen.add(name)
-        items = list(value.items()) if isinstance(value, dict) else list(value)
-        pairs = isinstance(value, dict)
-        encoded = [
-            [self._encode(part, known, seen) for part in item] if pairs else self._encode(item, known, seen)
-            for item in items
-        ]
+        if isinstance(value, dict):
+            encoded = [[self._encode(part, known, seen) for part in item] for item in list(value.items())]
+        else:
+            encoded = [self._encode(item, known, seen) for item in list(value)]
         return ["container", tag, name, encoded]
 
     def _encode_object(self, value: Any) -> Any:
@@ -311,7 +308,8 @@ class Peer:
         number = self._numbers.setdefault(id(value), len(self._numbers))
         self._handles[number] = value
         if isinstance(value, type) and issubclass(value, Exception):
-            return ["exception", number, value.__name__, _builtin_base(value)]
+            base = next(base.__name__ for base in value.__mro__ if base.__module__ == "builtins")
+            return ["exception", number, value.__name__, base]
         return ["mine", number]
 
     def _decode(self, value: Any, table: dict[str, Any]) -> Any:
@@ -365,9 +363,6 @@ class Peer:
             (target.update if tag == "set" else target.extend)(values)
         return target
 
-    def _encode_error(self, error: Exception) -> Any:
-        return [self._encode_object(type(error)), str(error)]
-
     def _raised(self, error: list[Any], table: dict[str, Any]) -> BaseException:
         kind = self._decode(error[0], table)
         if isinstance(kind, type) and issubclass(kind, Exception):
@@ -386,29 +381,11 @@ class Peer:
         return self._exceptions[number]
 
 
-def _most_derived(value: Any) -> str:
-    """Return the nearest known container type of a value."""
-    return next(base.__name__ for base in type(value).__mro__ if base.__name__ in _CONTAINERS)
-
-
-def _builtin_base(kind: type) -> str:
-    return next(base.__name__ for base in kind.__mro__ if base.__module__ == "builtins")
-
-
-def _finished(coroutine: Any) -> Any:
-    import asyncio
-
-    return asyncio.run(coroutine)
-
-
 def same_value(result: Any, expected: Any, tolerance: float = 0.0) -> bool:
-    """
-    Return whether a function's result is the expected value, which comes from JSON.
-
-    Tuples are lists there, keys are text, and some data sets wrap the value in a list of its own.
-    """
+    """Return whether a result is the expected value from JSON, where tuples are lists and keys are text."""
     if _same(result, expected, tolerance):
         return True
+    # Some data sets wrap the value in a list of its own.
     return isinstance(expected, list) and len(expected) == 1 and _same(result, expected[0], tolerance)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
-import math
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
@@ -29,25 +28,8 @@ class RewardFunctionCheck(Check):
     Turn the rewards of a TRL reward function into verdicts.
 
     The function is called with `prompts` (where there is a `prompt` column), `completions`, `solution` and every other
-    column, as lists; it does not get `completion_ids` or the trainer's state. A reward of at least `threshold` is
-    `PASSED`, below `FAILED`; `None` (TRL: "skip this row") is `UNVERIFIABLE`, and so is a row on which it raises.
-
-    A gold counts as usable if, written as a completion, it reaches the threshold: as it stands, boxed, in answer tags,
-    or as "The answer is ...". Any of them will do, since the form that a function asks for is its own business. Where
-    none does, the gold could not be shown to be usable and is `UNVERIFIABLE`, not `FAILED`: give `solution_template`.
-
-    Args:
-        path (`str`):
-            `"pkg.module:function"`.
-        threshold (`float`, *optional*, defaults to `1.0`):
-            Least reward that passes, in (0, 1].
-        completion_format (`str`, *optional*, defaults to `"auto"`):
-            `"messages"`: each completion is `[{"role": "assistant", "content": ...}]`. `"text"`: a string. `"auto"`:
-            as the annotation of the function's parameter `completions` says (`list[list[dict]]` or `list[str]`);
-            without one, as TRL has it, messages exactly where the prompt is a list of messages.
-        solution_template (`str`, *optional*):
-            How a perfect completion looks, with `{solution}` in it, such as `"<think></think>{solution}"`. `None`
-            means the four forms above.
+    column, as lists; it does not get `completion_ids` or the trainer's state. A row on which it raises, and one of
+    which no form of the gold reaches the threshold, is `UNVERIFIABLE`: the form is the function's own business.
     """
 
     wants_messages: ClassVar[bool] = True
@@ -143,7 +125,7 @@ class RewardFunctionCheck(Check):
             ) from error
         rewards = self._function(**arguments)
         if inspect.isawaitable(rewards):
-            rewards = self._loop.run_until_complete(_result(rewards))
+            rewards = self._loop.run_until_complete(rewards)
         return self._checked(rewards, len(rows))
 
     def _formatted(self, completion: str | Messages, prompt: Any) -> str | Messages:
@@ -168,16 +150,12 @@ class RewardFunctionCheck(Check):
                 "must return one per completion."
             )
         for value in values:
-            if value is not None and not (0 <= value <= 1 and math.isfinite(value)):
+            if value is not None and not 0 <= value <= 1:  # nor NaN
                 raise FatalCheckError(
                     f"The reward function `{self._path}` returned {value}; a reward that decides passing must be in "
                     "[0, 1], or None for a row to leave out. Rescale it in a function of your own."
                 )
         return values
-
-
-async def _result(awaitable: Any) -> Any:
-    return await awaitable
 
 
 def _annotated_format(function: Callable[..., Any]) -> str:

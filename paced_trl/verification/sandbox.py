@@ -38,6 +38,7 @@ _SYSTEM = ("/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libexec", "/usr/share/z
 _SYSTEM_FILES = ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/localtime")
 
 Isolation = Literal["namespaces", "process"]
+Reason = Literal["exited", "time", "output", "memory"]  # output of more than 16 MiB, memory of all its processes
 
 
 class SandboxError(Exception):
@@ -46,18 +47,11 @@ class SandboxError(Exception):
 
 @dataclass(frozen=True)
 class Finished:
-    """
-    What became of a program.
+    """What became of a program: it ended by itself, or why it was killed; and what it wrote to standard output."""
 
-    `reason` is `"exited"`: it ended by itself; or why it was killed: `"time"`, `"output"` (more than 16 MiB) or
-    `"memory"` (all its processes together). `output` is what it wrote to standard output; `passed` is whether its
-    tests reached their end.
-    """
-
-    reason: Literal["exited", "time", "output", "memory"]
+    reason: Reason
     exit_code: int
-    output: bytes = b""
-    passed: bool = False
+    output: bytes
 
 
 @dataclass
@@ -66,13 +60,12 @@ class _Process:
     pipes: dict[int, bytearray] = field(default_factory=dict)
     status: int = -1
 
-    def end(self) -> int:
+    def end(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        code = self.process.wait()
+        self.process.wait()
         for descriptor in self.pipes:
             os.close(descriptor)
-        return code
 
     def require_start(self, code: int) -> None:
         status = bytes(self.pipes[self.status])
@@ -121,12 +114,8 @@ class Sandbox:
 
     def run_tests(
         self, program: str, tests: str, names: list[str], built_in_names: list[str], *, seconds: float
-    ) -> Finished:
-        """
-        Run tests on a program, each in a sandbox of its own: the program is called and sees neither.
-
-        `names` are those of the program that the tests use; `built_in_names` those that Python has itself.
-        """
+    ) -> bool:
+        """Return whether tests pass on a program, of which they use `names`; each runs in a sandbox of its own."""
         request = {"source": tests, "names": names, "built_in_names": built_in_names}
         with contextlib.ExitStack() as stack:
             to_tests, to_program = os.pipe(), os.pipe()
@@ -139,8 +128,8 @@ class Sandbox:
             finally:
                 for descriptor in (*to_tests, *to_program):
                     os.close(descriptor)
-            reason, code = self._finish(started, seconds)
-            return Finished(reason, code, passed=started[0].pipes[started[0].status] == b"RP")
+            self._finish(started, seconds)
+            return started[0].pipes[started[0].status] == b"RP"
 
     def _start(
         self,
@@ -173,7 +162,8 @@ class Sandbox:
             prefix, filter_file = self._bubblewrap(stack)
             descriptors += [filter_file] if filter_file is not None else []
         else:
-            directory, script, prefix = stack.enter_context(_directory()), str(_SCRIPT), []
+            made = tempfile.TemporaryDirectory(prefix="paced_trl_", ignore_cleanup_errors=True)
+            directory, script, prefix = stack.enter_context(made), str(_SCRIPT), []
         environment = {"PATH": os.defpath, "HOME": directory, "TMPDIR": directory, "LANG": "C.UTF-8"}
         environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         for name, value in environment.items() if isolated else ():
@@ -232,13 +222,10 @@ class Sandbox:
         file = _file(stack, content)
         return [*command, "--seccomp", str(file)], file
 
-    def _finish(
-        self, started: list[_Process], seconds: float
-    ) -> tuple[Literal["exited", "time", "output", "memory"], int]:
+    def _finish(self, started: list[_Process], seconds: float) -> tuple[Reason, int]:
         """Wait for the first process, and end all; raises [`SandboxError`] if one did not start."""
         reason = _collect(started, self._memory_limit, seconds)
-        first = started[0]
-        code = first.process.wait() if reason == "exited" else -1
+        code = started[0].process.wait() if reason == "exited" else -1
         for each in started:
             if reason == "exited" or each.pipes[each.status]:
                 each.require_start(code)
@@ -252,12 +239,6 @@ def _file(stack: contextlib.ExitStack, content: bytes) -> int:
     file.write(content)
     file.seek(0)
     return file.fileno()
-
-
-@contextlib.contextmanager
-def _directory() -> Iterator[str]:
-    with tempfile.TemporaryDirectory(prefix="paced_trl_", ignore_cleanup_errors=True) as directory:
-        yield directory
 
 
 def _python_files() -> Iterator[tuple[str, str]]:
@@ -283,9 +264,7 @@ def _python_files() -> Iterator[tuple[str, str]]:
     yield str(_VALUES), "/sandbox/remote_values.py"
 
 
-def _collect(
-    started: list[_Process], memory_limit: int, seconds: float
-) -> Literal["exited", "time", "output", "memory"]:
+def _collect(started: list[_Process], memory_limit: int, seconds: float) -> Reason:
     """Read the pipes until the first process has ended, or its time is over, counted from the start of all."""
     first, deadline, has_started = started[0], time.monotonic() + _START_TIMEOUT_S, False
     pipes = {descriptor: data for each in started for descriptor, data in each.pipes.items()}

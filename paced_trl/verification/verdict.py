@@ -33,11 +33,7 @@ VALID_VERDICTS = (Verdict.PASSED, Verdict.FAILED, Verdict.UNPARSEABLE, Verdict.T
 
 
 def mark_truncated(verdicts: Sequence[Verdict], truncated: Sequence[bool]) -> list[Verdict]:
-    """
-    Return the verdicts, with `TRUNCATED` where a completion that was cut off is wrong or states no answer.
-
-    What passed although it was cut off has passed, and a failure of the verifier stays one.
-    """
+    """Return the verdicts, with `TRUNCATED` where a completion that was cut off is wrong or states no answer."""
     wrong = (Verdict.FAILED, Verdict.UNPARSEABLE)
     return [
         Verdict.TRUNCATED if cut_off and verdict in wrong else verdict

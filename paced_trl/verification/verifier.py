@@ -7,13 +7,12 @@ caller to say.
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import inspect
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
+import pkgutil
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ..names import nearest_name
@@ -35,8 +34,7 @@ class Verifier:
     end with the parent in any case. Can be called from any thread; calls from several threads take turns.
 
     Attributes:
-        name (`str`):
-            What [`load_verifier`] was given.
+        name (`str`): What [`load_verifier`] was given.
         record (`dict`):
             JSON-able: the name and the options that a verdict depends on. Belongs to a pass-rate store's fingerprint.
     """
@@ -59,8 +57,7 @@ class Verifier:
         Args:
             completions (`Sequence` of `str` or of lists of messages, **shape (B,)**):
                 What the student wrote. Of messages, the last one counts.
-            solutions (`Sequence`, **shape (B,)**):
-                The gold of each completion's problem.
+            solutions (`Sequence`, **shape (B,)**): The gold of each completion's problem.
             **columns (`Sequence`, **shape (B,)**):
                 Further columns of the problems. Those that the verifier does not need are ignored.
 
@@ -79,31 +76,28 @@ class Verifier:
             )
         if not self._check.wants_messages:
             completions = [completion_text(completion) for completion in completions]
-        return self._run("verify", self._rows(completions, solutions, columns))
+        return self._verdicts("verify", self._rows(completions, solutions, columns))
 
     def check_solutions(self, solutions: Sequence[Any], /, **columns: Any) -> list[Verdict]:
         """
         Verify each gold against itself, before anything is generated for its problem.
 
         Args:
-            solutions (`Sequence`, **shape (P,)**):
-                The golds.
-            **columns (`Sequence`, **shape (P,)**):
-                Further columns of the problems, as when verifying.
+            solutions (`Sequence`, **shape (P,)**): The golds.
+            **columns (`Sequence`, **shape (P,)**): Further columns of the problems, as when verifying.
 
         Returns:
             `list[Verdict]`: `PASSED` where the gold is usable. Else `UNVERIFIABLE`, or `TIMEOUT` where reading it took
             too long: no completion of that problem could get a verdict worth counting.
         """
-        return self._run("check_solutions", self._rows([""] * len(solutions), solutions, columns))
+        return self._verdicts("check_solutions", self._rows([""] * len(solutions), solutions, columns))
 
     def answers(self, completions: Sequence[str], /) -> list[str | None] | None:
         """
         Read what completions answer, to count which answers agree.
 
         Args:
-            completions (`Sequence[str]`, **shape (B,)**):
-                What the student wrote.
+            completions (`Sequence[str]`, **shape (B,)**): What the student wrote.
 
         Returns:
             `list[str | None]` or `None`: Equal texts are equal answers; `None` in the list where a completion states
@@ -113,10 +107,7 @@ class Verifier:
         if not self._check.states_answers:
             return None
         rows = self._rows(completions, [None] * len(completions), {})
-        if self._pool is None:
-            return self._check.answers(rows)
-        results = self._pool.map("answers", rows, rows_per_call=self._check.rows_per_call)
-        return [None if isinstance(result, Failure) else result for result in results]
+        return [None if isinstance(result, Failure) else result for result in self._run("answers", rows)]
 
     def readings(
         self, completions: Sequence[str | Messages], solutions: Sequence[Any], /
@@ -125,10 +116,8 @@ class Verifier:
         Say what is read from completions and golds, for people who want to see why one passed or failed.
 
         Args:
-            completions (`Sequence` of `str` or of lists of messages, **shape (B,)**):
-                What the student wrote.
-            solutions (`Sequence`, **shape (B,)**):
-                The gold of each completion's problem.
+            completions (`Sequence` of `str` or of lists of messages, **shape (B,)**): What the student wrote.
+            solutions (`Sequence`, **shape (B,)**): The gold of each completion's problem.
 
         Returns:
             `list[tuple[str | None, str | None]]`: Of each pair, what is read as the answer and what as the gold.
@@ -147,9 +136,7 @@ class Verifier:
     def __enter__(self) -> Verifier:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _rows(self, completions: Sequence[Any], solutions: Sequence[Any], columns: Mapping[str, Any]) -> list[Row]:
@@ -172,11 +159,13 @@ class Verifier:
             for completion, solution, row in zip(completions, solutions, values, strict=True)
         ]
 
-    def _run(self, method: str, rows: list[Row]) -> list[Verdict]:
+    def _run(self, method: str, rows: list[Row]) -> list[Any]:
         if self._pool is None:
-            run: Callable[[list[Row]], list[Verdict]] = getattr(self._check, method)
-            return run(rows)
-        results = self._pool.map(method, rows, rows_per_call=self._check.rows_per_call)
+            return list(getattr(self._check, method)(rows))
+        return self._pool.map(method, rows, rows_per_call=self._check.rows_per_call)
+
+    def _verdicts(self, method: str, rows: list[Row]) -> list[Verdict]:
+        results = self._run(method, rows)
         return [self._verdict(result) if isinstance(result, Failure) else result for result in results]
 
     def _verdict(self, failure: Failure) -> Verdict:
@@ -193,9 +182,9 @@ class Verifier:
         return Verdict.UNVERIFIABLE
 
 
-def start_check(factory: str, options: dict[str, Any], timeout: float) -> Check:
+def start_check(name_or_path: str, options: dict[str, Any], timeout: float) -> Check:
     """Make a check and start it; what a worker process does first."""
-    check = _resolve(factory)(**options)
+    check = make_check(name_or_path, options)
     check.start(timeout)
     return check
 
@@ -225,8 +214,7 @@ def load_verifier(
         max_memory (`int`, *optional*):
             Bytes of address space per worker process. `None` means 2 GiB; no limit for a reward function and for
             `"python_tests"`, whose programs have one of their own.
-        **options:
-            What a verdict depends on: see the table in the README of this room, and the checks' own documentation.
+        **options: What a verdict depends on: see the README of this room.
 
     Returns:
         [`Verifier`]
@@ -251,8 +239,7 @@ def load_verifier(
         raise ValueError(f"`num_workers` must be at least 1, not {num_workers}.")
     if timeout is not None and not timeout > 0:
         raise ValueError(f"`timeout` must be a positive number of seconds, not {timeout}.")
-    factory, arguments = _factory(name_or_path, options)
-    check_class = _resolve(factory)
+    check_class, arguments = _check_class(name_or_path, options)
     defaults = _option_defaults(name_or_path, check_class, options)
     if check_class.package is not None:
         module, distribution, extra = check_class.package
@@ -268,17 +255,12 @@ def load_verifier(
         timeout = check.timeout if timeout is None else timeout
         pool = WorkerPool(
             "paced_trl.verification.verifier:start_check",
-            {"factory": factory, "options": arguments, "timeout": timeout},
+            {"name_or_path": name_or_path, "options": options, "timeout": timeout},
             num_workers=_default_num_workers() if num_workers is None else num_workers,
             timeout=timeout,
             max_memory=check.max_memory if max_memory is None else max_memory,
         )
     return Verifier(name_or_path, {"name": name_or_path, "options": {**defaults, **options}}, check, pool)
-
-
-def _resolve(path: str) -> Any:
-    module, _, name = path.partition(":")
-    return getattr(importlib.import_module(module), name)
 
 
 def _default_num_workers() -> int:
@@ -289,16 +271,22 @@ def _default_num_workers() -> int:
 
 def make_check(name_or_path: str, options: Mapping[str, Any]) -> Check:
     """Return the check of a verifier, not started: it can say what it reads (`stated`), and gives no verdicts."""
-    factory, arguments = _factory(name_or_path, options)
-    check: Check = _resolve(factory)(**arguments)
-    return check
+    check_class, arguments = _check_class(name_or_path, options)
+    return check_class(**arguments)
 
 
-def _factory(name_or_path: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return the path of a check's class, and the arguments it is made with."""
-    if name_or_path in VERIFIERS:
-        class_name = "".join(part.capitalize() for part in name_or_path.split("_"))
-        return f"{__package__}.{name_or_path}_check:{class_name}Check", dict(options)
+def _check_class(name_or_path: str, options: Mapping[str, Any]) -> tuple[type[Check], dict[str, Any]]:
+    """Return a check's class, and the arguments it is made with."""
+    kind, arguments = name_or_path, dict(options)
+    if kind not in VERIFIERS:
+        _require_module(name_or_path)
+        kind, arguments = "reward_function", {"path": name_or_path, **options}
+    class_name = "".join(part.capitalize() for part in kind.split("_"))
+    return pkgutil.resolve_name(f"{__package__}.{kind}_check:{class_name}Check"), arguments
+
+
+def _require_module(name_or_path: str) -> None:
+    """Refuse a verifier that is neither built in nor in a module that there is."""
     module, _, attribute = name_or_path.partition(":")
     if not module or not attribute:
         raise ValueError(_unknown(name_or_path))
@@ -311,7 +299,6 @@ def _factory(name_or_path: str, options: Mapping[str, Any]) -> tuple[str, dict[s
             f"There is no module `{module}`, so the verifier '{name_or_path}' cannot be loaded. Install it, or add "
             "its directory to PYTHONPATH."
         )
-    return f"{__package__}.reward_function_check:RewardFunctionCheck", {"path": name_or_path, **options}
 
 
 def _unknown(name: str) -> str:
@@ -337,11 +324,8 @@ def _option_defaults(name: str, check_class: type[Check], options: Mapping[str, 
             hint = f"; did you mean `{nearest}`?" if nearest else "."
             raise ValueError(f"The verifier '{name}' has no option `{option}`{hint} Its options: {known}.")
         # Of numbers the check itself says the range, and of choices which there are.
-        kinds = {hints.get(option), *get_args(hints.get(option))}
-        if (
-            option in hints
-            and not (isinstance(value, float) and float in kinds)
-            and get_origin(hints[option]) is not Literal
-        ):
-            check_value(option, value, hints[option])
+        hint = hints.get(option)
+        is_for_the_check = isinstance(value, float) and float in (hint, *get_args(hint))
+        if hint is not None and not is_for_the_check and get_origin(hint) is not Literal:
+            check_value(option, value, hint)
     return defaults

@@ -10,8 +10,8 @@ uses no signal handler and no thread, so it works from any thread.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
+import pkgutil
 import signal
 import subprocess
 import sys
@@ -20,7 +20,7 @@ import time
 import traceback
 import weakref
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any, Literal
@@ -51,11 +51,6 @@ class Failure:
 
 class FatalCheckError(Exception):
     """Raised by a check that is wrong as such, not for one row: it ends the whole `map` with a `ValueError`."""
-
-
-@dataclass
-class _Fatal:
-    message: str
 
 
 @dataclass(eq=False)
@@ -95,12 +90,10 @@ class WorkerPool:
 
     def map(self, method: str, rows: Sequence[Any], *, rows_per_call: int = 1) -> list[Any]:
         """
-        Call `method(rows)` of the workers' object on lists of at most `rows_per_call` consecutive rows.
+        Return the results of `method(rows)` on at most `rows_per_call` consecutive rows at a time, or their failures.
 
         When a call over several rows fails, its rows are called again one by one, and a row at which the process died
-        is tried once more, so that a failure never stands for a row that did not cause it. The result or [`Failure`]
-        of each row comes in the order of `rows`. Raises `ValueError` if the object raised [`FatalCheckError`], and
-        `RuntimeError` if a worker cannot start.
+        is tried once more, so that a failure never stands for a row that did not cause it.
         """
         with self._lock:
             if os.getpid() != self._owner:  # a forked child must neither share nor stop its parent's workers
@@ -162,8 +155,8 @@ class WorkerPool:
             self._take(worker, answer, results, todo)
 
     def _take(self, worker: _Worker, answer: Any, results: list[Any], todo: deque[list[int]]) -> None:
-        if isinstance(answer, _Fatal):
-            raise ValueError(answer.message)
+        if isinstance(answer, FatalCheckError):
+            raise ValueError(str(answer))
         if not worker.is_ready:
             if isinstance(answer, Failure):
                 raise RuntimeError(
@@ -238,14 +231,9 @@ def serve(descriptor: int) -> None:
             import resource
 
             resource.setrlimit(resource.RLIMIT_AS, (max_memory, max_memory))
-        try:
-            module, _, name = factory.partition(":")
-            check = getattr(importlib.import_module(module), name)(**options)
-        except FatalCheckError as error:
-            connection.send(_Fatal(str(error)))
-            return
-        except BaseException as error:
-            connection.send(_failed(error))
+        check = _outcome(lambda: pkgutil.resolve_name(factory)(**options))
+        if isinstance(check, Failure | FatalCheckError):
+            connection.send(check)
             return
         connection.send("ready")
         while True:
@@ -254,7 +242,7 @@ def serve(descriptor: int) -> None:
                 # The parent's kill bounds the wall clock. Should the parent itself be killed meanwhile, the kernel
                 # ends this process by CPU time, even if it holds the interpreter lock: no orphan spins for ever.
                 signal.setitimer(signal.ITIMER_PROF, 2 * timeout * (os.cpu_count() or 1))
-                answer = _answer(getattr(check, method), call)
+                answer = _outcome(getattr(check, method), call)
                 signal.setitimer(signal.ITIMER_PROF, 0)
                 connection.send(answer)
                 if isinstance(answer, Failure) and answer.reason == "memory":
@@ -263,17 +251,11 @@ def serve(descriptor: int) -> None:
         return
 
 
-def _answer(method: Any, call: list[Any]) -> Any:
+def _outcome(function: Callable[..., Any], *arguments: Any) -> Any:
     try:
-        return method(call)
+        return function(*arguments)
     except FatalCheckError as error:
-        return _Fatal(str(error))
-    except (
-        BaseException
-    ) as error:  # SystemExit and libraries' own BaseExceptions too: a worker ends only by its parent
-        return _failed(error)
-
-
-def _failed(error: BaseException) -> Failure:
-    reason: Literal["memory", "raised"] = "memory" if isinstance(error, MemoryError) else "raised"
-    return Failure(reason, "".join(traceback.format_exception(error)))
+        return error
+    except BaseException as error:  # SystemExit and libraries' own too: a worker ends only by its parent
+        reason: Literal["memory", "raised"] = "memory" if isinstance(error, MemoryError) else "raised"
+        return Failure(reason, "".join(traceback.format_exception(error)))

@@ -9,7 +9,7 @@ shared by several processes, takes the same decisions again.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -40,13 +40,7 @@ def kernel_settings(weighting: Mapping[str, Any] | None) -> dict[str, Any]:
 def weight_error(
     num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, *, prior: Prior, weighting: Mapping[str, Any] | None = None
 ) -> float:
-    """
-    Return the root mean square of estimated minus true problem weights, both with mean 1; infinite if all are 0.
-
-    With t_i the estimate of problem i, m_i and s_i the posterior first and second moment of its kernel, T and M the
-    sums of t_i and m_i over P problems, it is the square root of P sum_i (t_i^2 / T^2 - 2 t_i m_i / (T M) + s_i /
-    M^2).
-    """
+    """Return the root mean square of estimated minus true problem weights, both with mean 1; infinite if all are 0."""
     distinct = DistinctCounts.of(*check_counts(num_passed, num_valid), prior)
     moments = _moments(distinct.passed, distinct.valid, distinct.prior, kernel_settings(weighting))
     return _error(distinct.multiplicity, *moments)
@@ -61,7 +55,7 @@ def plugin_weight_error(
 ) -> float:
     """Return the [`weight_error`] to expect of the plug-in estimate with K generations of each problem."""
     settings = kernel_settings(weighting) | {"estimator": "plugin"}
-    num_priors = max(np.size(value) for value in (prior.a0, prior.b0, prior.mass_at_zero, prior.mass_at_one))
+    num_priors = max(map(np.size, astuple(prior)))
     probabilities, moments = [], []
     for count in range(num_generations + 1):
         passed, valid = np.full(num_priors, count), np.full(num_priors, num_generations)
@@ -90,12 +84,7 @@ def attainable_error(
 def expected_gains(
     num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, *, prior: Prior, weighting: Mapping[str, Any] | None = None
 ) -> Floats:
-    """
-    Return how much the squared [`weight_error`] should drop by one more valid generation of each, **shape (P,)**.
-
-    One-step look-ahead in closed form: the next generation passes with the posterior mean of the pass rate. The effect
-    of a problem on the normalisation of all others is taken to first order. Gains can be negative.
-    """
+    """Return how much one more valid generation of each should lower the squared [`weight_error`], **shape (P,)**."""
     distinct = DistinctCounts.of(*check_counts(num_passed, num_valid), prior)
     passed, valid, count = distinct.passed, distinct.valid, distinct.multiplicity
     settings = kernel_settings(weighting)
@@ -104,6 +93,7 @@ def expected_gains(
         # There is nothing yet to lower the error of: look for problems that deserve weight.
         settings = settings | {"estimator": "posterior", "gate": False}
         estimate = mean
+    # The effect of a problem on the normalisation of all others is taken to first order.
     total, true_total = count @ estimate, count @ mean
     squares, products = count @ estimate**2, count @ (estimate * mean)
     per_total = 2.0 * products / (total**2 * true_total) - 2.0 * squares / total**3
@@ -127,8 +117,7 @@ class AdaptiveAllocation:
             Most generations per problem on average, and the K whose plug-in error is to be reached.
         target_error (`float`, *optional*):
             [`weight_error`] at which to stop. `None`: that of the plug-in estimate with `num_generations` each.
-        weighting (`dict`, *optional*):
-            Arguments of [`problem_weights`]: the estimator whose error is lowered.
+        weighting (`dict`, *optional*): Arguments of [`problem_weights`]: the estimator whose error is lowered.
 
     Raises:
         ValueError: If `num_generations` is below 2, or `target_error` is not positive.
@@ -197,6 +186,7 @@ def _moments(
 
 
 def _error(multiplicity: Floats, estimate: Floats, mean: Floats, second: Floats) -> float:
+    """Return the root of P sum_i (t_i^2 / T^2 - 2 t_i m_i / (T M) + s_i / M^2), with sums T of t_i and M of m_i."""
     total, true_total = multiplicity @ estimate, multiplicity @ mean
     if total == 0.0:
         return float("inf")

@@ -7,7 +7,6 @@ Counts are whole, or fractions where evidence has faded. How far they can be tru
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -33,18 +32,13 @@ class FrontierShares:
 
 def check_counts(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike) -> tuple[Counts, Counts]:
     """Return passes and valid generations of each problem as int64, **shape (P,)** each; refuse what is no count."""
-    passed, valid = (
-        _checked(num_passed, "num_passed", "whole numbers"),
-        _checked(num_valid, "num_valid", "whole numbers"),
-    )
-    _check_pair(passed, valid)
+    passed, valid = _checked_pair(num_passed, num_valid, "whole numbers")
     return passed.astype(np.int64), valid.astype(np.int64)
 
 
 def check_evidence(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike) -> tuple[Floats, Floats]:
     """Return counts that need not be whole as float64, **shape (P,)** each; refuse what [`check_counts`] does."""
-    passed, valid = _checked(num_passed, "num_passed", "numbers"), _checked(num_valid, "num_valid", "numbers")
-    _check_pair(passed, valid)
+    passed, valid = _checked_pair(num_passed, num_valid, "numbers")
     return passed.astype(np.float64), valid.astype(np.float64)
 
 
@@ -70,8 +64,8 @@ def pass_rate_bins(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike) -> tuple
     """
     Return the bin of each measured problem, and the number n of the last bin: bin i stands at the pass rate i / n.
 
-    With one number of valid generations, up to 16, there is a bin per possible pass rate; otherwise there are eleven,
-    of which the first and the last hold none but problems that never and always passed.
+    With one number of valid generations, up to 16, there is a bin per possible pass rate; else eleven, of which the
+    first and the last hold none but problems that never and always passed.
     """
     passed, valid = np.asarray(num_passed), np.asarray(num_valid)
     passed, valid = passed[valid > 0], valid[valid > 0]
@@ -95,7 +89,7 @@ def _has_one_number(valid: np.ndarray) -> bool:
     return valid.size > 0 and np.ptp(valid) == 0 and valid[0] <= MAX_BINS
 
 
-def _checked(values: npt.ArrayLike, name: str, allowed: Literal["numbers", "whole numbers"]) -> np.ndarray:
+def _checked(values: npt.ArrayLike, name: str, allowed: str) -> np.ndarray:
     array = np.asarray(values)
     if array.ndim != 1:
         raise ValueError(f"`{name}` has shape {array.shape}, but takes one count per problem. Pass a flat list.")
@@ -121,7 +115,8 @@ def _is_count(value: object, allowed: str) -> bool:
     return allowed == "numbers" or float(value).is_integer()
 
 
-def _check_pair(passed: np.ndarray, valid: np.ndarray) -> None:
+def _checked_pair(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, allowed: str) -> tuple[np.ndarray, np.ndarray]:
+    passed, valid = _checked(num_passed, "num_passed", allowed), _checked(num_valid, "num_valid", allowed)
     if passed.shape != valid.shape:
         raise ValueError(
             f"`num_passed` holds {passed.size} problems and `num_valid` {valid.size}, so they cannot be of the same "
@@ -138,3 +133,4 @@ def _check_pair(passed: np.ndarray, valid: np.ndarray) -> None:
             f"`num_passed` is {passed[row]} and `num_valid` {valid[row]} in row {row}: no more generations can pass "
             "than are valid. Check that the two columns are not swapped."
         )
+    return passed, valid

@@ -67,11 +67,7 @@ class Prior:
 
 @dataclass(frozen=True)
 class DistinctCounts:
-    """
-    The S distinct counts of P problems, `multiplicity` of each, and the row of each problem among them.
-
-    Where problems have priors of their own, each problem is a row.
-    """
+    """The S distinct counts of P problems, or all where problems have priors of their own, and each problem's row."""
 
     passed: Counts
     valid: Counts
@@ -103,12 +99,7 @@ def as_prior(prior: AnyPrior) -> Prior:
 
 
 def log_marginal_likelihood(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, prior: AnyPrior) -> Floats:
-    """
-    Return the log-probability of each problem's passes under a prior, **shape (P,)**, in nats.
-
-    P(c | K) = C(K, c) (m B(c + a0, K - c + b0) / B(a0, b0) + mass_at_zero [c = 0] + mass_at_one [c = K]) with m = 1 -
-    mass_at_zero - mass_at_one and B the Beta function: the zero-one-inflated beta-binomial.
-    """
+    """Return the log-probability of each problem's passes, **shape (P,)**, in nats: inflated beta-binomial."""
     passed, valid = check_counts(num_passed, num_valid)
     log_choose = gammaln(valid + 1.0) - gammaln(passed + 1.0) - gammaln(valid - passed + 1.0)
     return log_choose + np.logaddexp.reduce(log_joint(passed, valid, as_prior(prior)))

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from .counts import Floats, check_counts
 from .prior import Prior, log_marginal_likelihood
-from .prior_fit import check_measured, fit_prior, maximize_likelihood, possible_masses, prior_of
+from .prior_fit import fit_prior, maximize_likelihood, possible_masses, prior_of
 
 
 if TYPE_CHECKING:
@@ -88,7 +88,6 @@ def fit_feature_prior(num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, featu
         raise ValueError(
             f"`features` has shape {features.shape} for {passed.size} problems; give one row of features per problem."
         )
-    check_measured(valid)
     common = fit_prior(passed, valid)
     if not features.shape[1]:
         return common

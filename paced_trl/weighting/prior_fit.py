@@ -7,6 +7,7 @@ linear in features (`prior_features.py` makes those).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import astuple
 
 import numpy as np
@@ -156,8 +157,7 @@ def maximize_likelihood(
     for start in _starts(passed, valid, multiplicity):
         first = np.zeros(shape)
         first[:, 0] = start
-        first = first.ravel().clip(low, high)
-        bounds = Bounds(low, high)
+        first, bounds = first.ravel().clip(low, high), Bounds(low, high)
         results.append(minimize(objective, first, jac=True, method="L-BFGS-B", bounds=bounds, tol=tolerance))
     best = min(results, key=lambda result: result.fun)
     return best.x.reshape(shape), -float(best.fun) * total
@@ -186,23 +186,18 @@ def _distinct_counts(
     num_passed: npt.ArrayLike, num_valid: npt.ArrayLike, *, discounted: bool = False
 ) -> tuple[Array, Array, Floats]:
     """Return the distinct (c, K) of the measured problems, each of **shape (U,)**, and how many problems have them."""
-    if discounted:
-        observed, total = check_evidence(num_passed, num_valid)
-        check_measured(total)
-        return observed[total > 0], total[total > 0], np.ones(int((total > 0).sum()))
-    passed, valid = check_counts(num_passed, num_valid)
-    check_measured(valid)
-    distinct = DistinctCounts.of(passed[valid > 0], valid[valid > 0], Prior(1.0, 1.0))
-    return distinct.passed, distinct.valid, distinct.multiplicity
-
-
-def check_measured(valid: Array) -> None:
-    """Refuse a table without any valid generation."""
-    if not valid.any():
+    check: Callable[..., tuple[np.ndarray, np.ndarray]] = check_evidence if discounted else check_counts
+    passed, valid = check(num_passed, num_valid)
+    measured = valid > 0
+    if not measured.any():
         raise ValueError(
             f"`num_valid` is 0 for all {valid.size} problems, so there is nothing to fit a prior to. Estimate pass "
             "rates first, or check the verifier: it gave no valid verdict."
         )
+    if discounted:
+        return passed[measured], valid[measured], np.ones(int(measured.sum()))
+    distinct = DistinctCounts.of(passed[measured], valid[measured], Prior(1.0, 1.0))
+    return distinct.passed, distinct.valid, distinct.multiplicity
 
 
 def _starts(passed: Array, valid: Array, multiplicity: Array) -> list[Vector]:

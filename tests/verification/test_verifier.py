@@ -144,7 +144,7 @@ def test_nothing_heavy_is_imported() -> None:
         from paced_trl.verification.verifier import load_verifier, start_check
         verifier = load_verifier("math")
         assert not {"torch", "transformers", "datasets", "numpy", "sympy"} & set(sys.modules)
-        start_check("paced_trl.verification.math_check:MathCheck", {}, 1.0)  # what a worker does
+        start_check("math", {}, 1.0)  # what a worker does
         assert "sympy" in sys.modules and not {"torch", "transformers", "datasets"} & set(sys.modules)
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True)
