@@ -99,12 +99,9 @@ def check_prompt_settings(store: PassRateStore, problems: ProblemSet) -> None:
 
 
 def settle_as_chat(problems: Dataset, *, has_chat_template: bool, store: Path | None) -> bool:
-    """
-    Whether text prompts become user messages where `as_chat` is "auto".
-
-    What a store holds decides, so that it is continued as it was begun, also one of version 0.1.0, whose default was
-    text; then whether the tokenizer has a chat template. `problems` have their prompts as they were loaded.
-    """
+    """Whether text prompts, as they were loaded, become user messages where `as_chat` is "auto"."""
+    # What a store holds decides, so that it is continued as it was begun, also one of version 0.1.0, whose default was
+    # text; then whether the tokenizer has a chat template.
     if not all(isinstance(prompt, str) for prompt in problems["prompt"]):
         return False
     if store is None:
