@@ -109,7 +109,7 @@ class StoreFiller:
                 )
 
     def fill(self, targets: npt.NDArray[np.int64], *, total: int | None = None) -> int:
-        """Generate until every usable problem has its target, **shape (P,)**; return how many completions missed."""
+        """Fill up to each usable problem's target, **shape (P,)**; return how many completions were missing."""
         try:
             self._check_problems(np.flatnonzero((targets > self.num_generations) & ~self._is_checked))
             missing = np.where(self.is_usable, np.maximum(targets - self.num_generations, 0), 0)
