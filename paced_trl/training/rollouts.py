@@ -63,11 +63,7 @@ class Rollouts:
                 if process != self.accelerator.process_index:
                     continue
                 last = rows[-1] if rows else None
-                if (
-                    last is not None
-                    and last.prompt_ids == ids
-                    and last.first_generation + last.num_generations == number
-                ):
+                if last and last.prompt_ids == ids and last.first_generation + last.num_generations == number:
                     rows[-1] = replace(last, num_generations=last.num_generations + 1)
                 else:
                     rows.append(PromptRow(len(rows), ids, number, 1))

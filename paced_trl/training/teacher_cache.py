@@ -32,11 +32,7 @@ class HiddenStateCache:
     """Hidden states of P references, by row of the training set, in files that the processes of a machine share."""
 
     def __init__(
-        self,
-        directory: Path,
-        teacher: str,
-        prompt_ids: Sequence[list[int]],
-        completion_ids: Sequence[list[int]],
+        self, directory: Path, teacher: str, prompt_ids: Sequence[list[int]], completion_ids: Sequence[list[int]]
     ) -> None:
         # `teacher` identifies its weights: other teachers or references never meet.
         digest = hashlib.sha256(teacher.encode())
