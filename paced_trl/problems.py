@@ -106,7 +106,7 @@ def load_problems(
     dataset = with_reference_texts(dataset, repr(name))
     if "choices" in sources:
         rows = zip(dataset["prompt"], dataset["choices"], strict=True)
-        dataset = _replaced(dataset, "prompt", [_with_choices(prompt, choices, name) for prompt, choices in rows])
+        dataset = with_column(dataset, "prompt", [_with_choices(prompt, choices, name) for prompt, choices in rows])
     context = chat_context(system_prompt, few_shot)
     if context or as_chat is True:
         dataset = chat_prompts(dataset, context)
@@ -117,8 +117,8 @@ def chat_prompts(problems: Dataset, context: Messages | None = None) -> Dataset:
     """Return problems whose text prompts are user messages, after the messages `context`; ids of hashes follow."""
     made_here = "problem_id" in problems.column_names and problems["problem_id"][:] == _hashed_ids(problems)
     prompts = [[*(context or []), *as_messages(prompt)] for prompt in problems["prompt"]]
-    problems = _replaced(problems, "prompt", prompts)
-    return _replaced(problems, "problem_id", _hashed_ids(problems)) if made_here else problems
+    problems = with_column(problems, "prompt", prompts)
+    return with_column(problems, "problem_id", _hashed_ids(problems)) if made_here else problems
 
 
 def prompt_settings(system_prompt: str | None, few_shot: str | None) -> dict[str, Any]:
@@ -185,7 +185,7 @@ def with_problem_ids(problems: Dataset, name: str = "`problems`") -> Dataset:
             )
         ids = [str(value) for value in given]
     check_ids(ids, name)
-    return problems if ids == given else _replaced(problems, "problem_id", ids)
+    return problems if ids == given else with_column(problems, "problem_id", ids)
 
 
 def _hashed_ids(problems: Dataset) -> list[str]:
@@ -212,7 +212,8 @@ def _without_none(prompt: Any) -> Any:
     return prompt
 
 
-def _replaced(dataset: Dataset, column: str, values: list[Any]) -> Dataset:
+def with_column(dataset: Dataset, column: str, values: list[Any]) -> Dataset:
+    """Return a dataset with a column, in place of one of the same name if there is one."""
     if column in dataset.column_names:
         dataset = dataset.remove_columns(column)
     return dataset.add_column(column, values)
@@ -247,7 +248,7 @@ def _with_columns(dataset: Dataset, sources: dict[str, str], name: str) -> Datas
         if target == "solution":
             values = _checked_golds(values, name)
         if sources[target] != target or values != dataset[target][:]:
-            dataset = _replaced(dataset, target, values)
+            dataset = with_column(dataset, target, values)
     used = {column for target, column in sources.items() if column != target and column not in found}
     used |= {"solution"} - found.keys()  # `solution_column` is '': nothing is compared with it
     return dataset.remove_columns([column for column in used if column in dataset.column_names])
@@ -282,7 +283,7 @@ def _split_answers(dataset: Dataset, name: str) -> Dataset:
         )
     if "reference" not in dataset.column_names:
         dataset = dataset.add_column("reference", [prompt[-1]["content"] for prompt in prompts])
-    return _replaced(dataset, "prompt", [prompt[:-1] for prompt in prompts])
+    return with_column(dataset, "prompt", [prompt[:-1] for prompt in prompts])
 
 
 def with_reference_texts(dataset: Dataset, name: str) -> Dataset:
@@ -294,7 +295,7 @@ def with_reference_texts(dataset: Dataset, name: str) -> Dataset:
     texts = [_reference_text(value, row, name) for row, value in enumerate(values)]
     if column == "reference" and texts == values:
         return dataset
-    return _replaced(dataset.remove_columns(column), "reference", texts)
+    return with_column(dataset.remove_columns(column), "reference", texts)
 
 
 def _reference_text(value: Any, row: int, name: str) -> str | None:

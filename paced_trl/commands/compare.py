@@ -31,7 +31,6 @@ Writes comparison.json (all runs), results.json (the numbers of the tables), com
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Parse, run every step for every arm, print the table."""
     recipe = Recipe.parse("compare", arguments, description=_DESCRIPTION)
     args, output_dir = recipe.training, recipe.output_dir
     if args.push_to_hub:
@@ -48,18 +47,9 @@ def run(arguments: Sequence[str]) -> None:
     from ..training.config import refuse_sharding
     from ..training.preflight.before_loading import check_run
     from ..training.run import Distilled
+    from . import training_steps as steps
     from .estimation_steps import describe_pass_rates, estimate_student
     from .evaluation_steps import curve_settings, evaluate_sets
-    from .training_steps import (
-        check_self_distillation,
-        check_teacher_gate,
-        fit_exponents,
-        has_own_pass_rates,
-        shared_tokens,
-        train_student,
-        training_problems,
-        with_teacher_pass_rates,
-    )
 
     recipe.comparison.complete(args, arms_so_far(output_dir))
     check_selection(recipe.comparison.select_on, list(recipe.eval_sets()))
@@ -73,11 +63,11 @@ def run(arguments: Sequence[str]) -> None:
             for name, settings in recipe.comparison.settings_by_arm.items()
         }
         for arm in arms.values():
-            check_teacher_gate(recipe, arm, problems)
+            steps.check_teacher_gate(recipe, arm, problems)
         held_out = recipe.validation_problems(problems)
         curve = curve_settings(recipe, verifier, by_set)
         processes = Processes.current()
-        if not has_own_pass_rates(recipe, problems):
+        if not steps.has_own_pass_rates(recipe, problems):
             table = estimate_student(recipe, problems, verifier)
             processes.wait()
             if processes.is_main:
@@ -87,14 +77,14 @@ def run(arguments: Sequence[str]) -> None:
                 f"Arms and base student are evaluated with `engine: {recipe.trained_engine}`: "
                 f"`{recipe.estimation.engine}` cannot load what is trained here."
             )
-        data = training_problems(recipe, problems, verifier, list(arms.values()))
-        check_self_distillation(recipe, data, verifier)
+        data = steps.training_problems(recipe, problems, verifier, list(arms.values()))
+        steps.check_self_distillation(recipe, data, verifier)
 
         gated = data  # the other arms' data stay what they were when such an arm is added later
         for arm in arms.values():  # refused before the first arm trains
-            fit_exponents(recipe, arm, data)
-            gated = with_teacher_pass_rates(recipe, arm, gated, verifier)
-        shared = shared_tokens(recipe)
+            steps.fit_exponents(recipe, arm, data)
+            gated = steps.with_teacher_pass_rates(recipe, arm, gated, verifier)
+        shared = steps.shared_tokens(recipe)
         counted = shared.get("estimation", 0) if recipe.comparison.count_estimation else 0
         paying = []
         for name, arm in arms.items():
@@ -106,7 +96,7 @@ def run(arguments: Sequence[str]) -> None:
             arm.token_budget = budget_of(arm, counted)
             on_the_way = None if curve is None else lambda trainer: [CurveEvaluation(curve, trainer)]
             trained_on = gated if arm.weighting == "teacher_gate" else data
-            return train_student(recipe, arm, trained_on, verifier, held_out, on_the_way)
+            return steps.train_student(recipe, arm, trained_on, verifier, held_out, on_the_way)
 
         def evaluate(name_or_path: str | None, directory: Path) -> dict[str, Evaluation]:
             return evaluate_sets(
@@ -132,38 +122,24 @@ def _show(comparison: Comparison, output_dir: Path) -> None:
     """Write and print the tables, draw the figures."""
     from rich.console import Console
 
-    from ..evaluation.tables import (
-        COST_COLUMNS,
-        as_rich,
-        comparison_markdown,
-        comparison_rows,
-        curve_rows,
-        describe_curve_rows,
-        describe_power_rows,
-        power_rows,
-        shared_costs,
-    )
+    from ..evaluation import tables
     from ..report import write_report
     from ..run_directory import write_json
 
     comparison = comparison.selected()
     write_json(output_dir / "results.json", comparison.results())
-    (output_dir / "comparison.md").write_text(comparison_markdown(comparison))
-    console = Console()
-    rows = comparison_rows(comparison)
-    costs = ["arm", *COST_COLUMNS, "train"]
+    (output_dir / "comparison.md").write_text(tables.comparison_markdown(comparison))
+    rows, costs = tables.comparison_rows(comparison), ["arm", *tables.COST_COLUMNS, "train"]
     # One table in the files; a terminal is too narrow for it.
-    console.print(as_rich([{name: cell for name, cell in row.items() if name not in costs[1:]} for row in rows]))
-    console.print(as_rich([{name: row[name] for name in costs} for row in rows[1:]]))
-    console.print(shared_costs(comparison))
-    at_control = curve_rows(comparison)
-    if at_control:
-        console.print(describe_curve_rows(comparison))
-        console.print(as_rich(at_control))
-    powers = power_rows(comparison)
-    if powers:
-        console.print(describe_power_rows(comparison))
-        console.print(as_rich(powers))
+    results = [{name: cell for name, cell in row.items() if name not in costs[1:]} for row in rows]
+    spent = [{name: row[name] for name in costs} for row in rows[1:]]
+    printed: list[Any] = [tables.as_rich(results), tables.as_rich(spent), tables.shared_costs(comparison)]
+    if at_control := tables.curve_rows(comparison):
+        printed += [tables.describe_curve_rows(comparison), tables.as_rich(at_control)]
+    if powers := tables.power_rows(comparison):
+        printed += [tables.describe_power_rows(comparison), tables.as_rich(powers)]
+    for each in printed:
+        Console().print(each)
     print(f"Report: {write_report(output_dir)}")
 
 

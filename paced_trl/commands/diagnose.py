@@ -22,7 +22,6 @@ come, and the same command continues. Writes gradient_snr.json and figures/gradi
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Parse, join the data, diagnose, print, draw."""
     recipe = Recipe.parse("diagnose", arguments, description=_DESCRIPTION)
     from ..evaluation.diagnosis import diagnose
     from ..report import write_figure

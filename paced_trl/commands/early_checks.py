@@ -60,7 +60,6 @@ def check_file(settings: Mapping[str, Any], further: Collection[str] = ()) -> No
 
 
 def known_settings() -> set[str]:
-    """Return the settings of all commands."""
     return _own_settings().keys() | _trl_settings().keys()
 
 

@@ -28,7 +28,6 @@ Stopped or killed, the same command continues: no completion is generated twice.
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Parse, estimate, print."""
     recipe = Recipe.parse("estimate", arguments, description=_DESCRIPTION)
     from ..processes import Processes
     from .estimation_steps import describe_pass_rates, estimate_student

@@ -28,7 +28,6 @@ recipes/evaluate/README.md.
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Parse, evaluate, print."""
     recipe = Recipe.parse("evaluate", arguments, description=_DESCRIPTION)
     from rich.console import Console
 

@@ -31,11 +31,7 @@ def evaluate_sets(
     name_or_path: str | None = None,
     beside_trained: bool = False,
 ) -> dict[str, Evaluation]:
-    """
-    Evaluate a model on all evaluation and retention sets, on the training problems if that is asked for.
-
-    `beside_trained` is as in [`Recipe.student`].
-    """
+    """Evaluate a model on all evaluation and retention sets, on the training problems if that is asked for."""
     from ..generation.identity import weights_fingerprint
 
     held_out = recipe.held_out_sets()

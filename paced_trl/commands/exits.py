@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 
-# A launcher ends the other processes once the first has failed and is gone.
 _SECONDS_TO_SPEAK_FIRST = 5.0
 
 
@@ -22,26 +21,17 @@ def clean_exit(command: str, arguments: Sequence[str] = ()) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        _let_first_process_speak()
-        print(f"paced-trl {command}: stopped. What is on disk is kept; the same command continues.", file=sys.stderr)
-        _exit(130)
+        _end(130, f"paced-trl {command}: stopped. What is on disk is kept; the same command continues.")
     except (ValueError, OSError, ImportError, TypeError, FloatingPointError, OverflowError, StoreLockedError) as error:
         if os.environ.get("PACED_TRL_TRACEBACK"):
             raise
-        _let_first_process_speak()
-        print(f"paced-trl {command}: error: {error}", file=sys.stderr)
-        _exit(2)
+        _end(2, f"paced-trl {command}: error: {error}")
     except RuntimeError as error:
         if "out of memory" not in str(error) or os.environ.get("PACED_TRL_TRACEBACK"):
             raise
         reason = str(error).split(". ")[0]
-        _let_first_process_speak()
-        print(
-            f"paced-trl {command}: error: the device ran out of memory ({reason}). What is on disk is kept. "
-            f"{_what_would_fit(arguments)}",
-            file=sys.stderr,
-        )
-        _exit(2)
+        kept = f"the device ran out of memory ({reason}). What is on disk is kept."
+        _end(2, f"paced-trl {command}: error: {kept} {_what_would_fit(arguments)}")
 
 
 def _what_would_fit(arguments: Sequence[str]) -> str:
@@ -67,16 +57,14 @@ def _what_would_fit(arguments: Sequence[str]) -> str:
     return f"{counted} is enough with: {'; '.join(made)}."
 
 
-def _exit(status: int) -> NoReturn:
-    """End this process; one of several at once, for a plain exit would wait for those it has something to do with."""
+def _end(status: int, text: str) -> NoReturn:
+    if int(os.environ.get("RANK", "0")) > 0:
+        # A launcher ends the other processes once the first has failed, before they say the same once more.
+        time.sleep(_SECONDS_TO_SPEAK_FIRST)
+    print(text, file=sys.stderr)
+    # One of several at once, for a plain exit would wait for those it has something to do with.
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
     sys.exit(status)
-
-
-def _let_first_process_speak() -> None:
-    """Wait a moment in the other processes of a launcher, which ends them before they say the same once more."""
-    if int(os.environ.get("RANK", "0")) > 0:
-        time.sleep(_SECONDS_TO_SPEAK_FIRST)

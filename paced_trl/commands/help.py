@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
 import dataclasses
 import inspect
 import re
@@ -84,15 +85,16 @@ class SettingsParser(TrlParser):
         hints = get_type_hints(dtype)
         for field in dataclasses.fields(dtype):
             if field.init:
-                field.type = hints[field.name]
+                shown: Any = copy.copy(field)
+                shown.metadata = {key: value for key, value in field.metadata.items() if key not in OWN_METADATA}
                 title = group_title(dtype, field.name)
                 if title not in self._groups:
                     self._groups[title] = self.add_argument_group(title)
                 group = self._groups[title]
                 known = len(group._group_actions)
-                words = _words_beside_a_number(field.type)
-                field.type = float if words else field.type  # argparse takes one type
-                self._parse_dataclass_field(group, _without_own_metadata(field))
+                words = _words_beside_a_number(hints[field.name])
+                shown.type = float if words else hints[field.name]  # argparse takes one type
+                self._parse_dataclass_field(group, shown)
                 if words:
                     group._group_actions[-1].type = _number_or_word
                     group._group_actions[-1].metavar = "|".join(["X", *words])
@@ -117,15 +119,6 @@ def group_title(dtype: type, name: str) -> str:
     if declaring.__module__.startswith(("trl.", "transformers.")):
         return TRL_GROUP
     return str(declaring.__dict__.get("_argument_group_name", "settings"))
-
-
-def _without_own_metadata(field: Any) -> Any:
-    kept = {key: value for key, value in field.metadata.items() if key not in OWN_METADATA}
-    copy = dataclasses.field(default=field.default, metadata=kept)
-    if field.default_factory is not dataclasses.MISSING:
-        copy = dataclasses.field(default_factory=field.default_factory, metadata=kept)
-    copy.name, copy.type = field.name, field.type
-    return copy
 
 
 def _show_once(actions: list[argparse.Action], *, is_of_trl: bool) -> None:

@@ -24,7 +24,6 @@ caused it tells why.
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Parse, read, print."""
     from ..store.shards import VERDICTS
 
     parser = positional_parser("inspect", _DESCRIPTION)

@@ -20,7 +20,6 @@ killed, the same command continues.
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Parse, merge, print."""
     parser = positional_parser("merge", _DESCRIPTION)
     parser.add_argument("stores", metavar="STORE", nargs="+", help="Directories of the stores to merge.")
     parser.add_argument("--output_dir", required=True, metavar="DEST", help="Directory of the merged store.")

@@ -17,6 +17,8 @@ def parse(command: str, dataclasses: Sequence[type], arguments: Sequence[str], *
     """Parse a command's YAML file (`--config`) and flags into its dataclasses, with TRL's parser; flags win."""
     rest, settings = take_config(list(arguments))
     environment = settings.pop("env", None)
+    if environment is not None and not isinstance(environment, dict):
+        raise ValueError(f"`env` is {environment!r}, which is no mapping. Write `env: {{NAME: value}}`.")
     own = {f.name for dataclass in dataclasses for f in fields(dataclass)}
     check_file(settings, own)
     from transformers.utils.logging import disable_progress_bar
@@ -27,7 +29,7 @@ def parse(command: str, dataclasses: Sequence[type], arguments: Sequence[str], *
     disable_progress_bar()  # a bar per file of weights hides this program's own
     speak_in_one_form()  # the libraries are loaded now
     parser = SettingsParser(list(dataclasses), command=command, description=description)
-    _set_environment(environment)
+    os.environ.update({str(name): str(value) for name, value in (environment or {}).items()})
     parser.set_defaults_with_config(**{key: value for key, value in settings.items() if key in own})
     *parsed, _, unknown = parser.parse_args_into_dataclasses(args=rest, return_remaining_strings=True)
     for section in parsed:
@@ -49,9 +51,3 @@ def positional_parser(command: str, description: str) -> argparse.ArgumentParser
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-
-
-def _set_environment(variables: Any) -> None:
-    if variables is not None and not isinstance(variables, dict):
-        raise ValueError(f"`env` is {variables!r}, which is no mapping. Write `env: {{NAME: value}}`.")
-    os.environ.update({str(name): str(value) for name, value in (variables or {}).items()})

@@ -28,7 +28,6 @@ file that scripts/check_gpu.py wrote on that card.
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Parse, count, print."""
     recipe = Recipe.parse("plan", arguments, description=_DESCRIPTION)
     from ..training.plan import report, with_measured_rates
 

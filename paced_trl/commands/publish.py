@@ -27,7 +27,6 @@ upload that breaks off loses nothing: the same command continues, and where noth
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Parse, check, publish, print."""
     target, publish = parse("publish", [RepositoryArguments, PublishArguments], arguments, description=_DESCRIPTION)
     if target.run is None or target.repo is None:
         missing, example = ("run", "runs/mine") if target.run is None else ("repo", "me/student-paced")

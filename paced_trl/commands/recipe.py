@@ -71,25 +71,6 @@ _FURTHER: dict[str, tuple[type, ...]] = {
     "diagnose": (DiagnoseArguments,),
     "teacher-gap": (TeacherGapArguments,),
 }
-# Which sections of a recipe a dataclass holds.
-_SECTIONS = {
-    "ProblemArguments": ["data"],
-    "ModelArguments": ["model"],
-    "ModelConfig": ["model", "model_config"],
-    "SamplingArguments": ["sampling"],
-    "VerifierArguments": ["verification"],
-    "WeightArguments": ["weights"],
-    "OutputArguments": ["output"],
-    "EstimationArguments": ["estimation"],
-    "TrainArguments": ["references"],
-    "EvaluateArguments": ["evaluation"],
-    "ComparisonArguments": ["comparison"],
-    "PublishArguments": ["publishing"],
-    "PlanArguments": ["plan"],
-    "DiagnoseArguments": ["diagnosis"],
-    "TeacherGapArguments": ["gap"],
-    "PacedConfig": ["training", "sampling", "verification", "weights", "output"],
-}
 
 
 class Recipe:
@@ -112,10 +93,11 @@ class Recipe:
     training: PacedConfig
     model_config: ModelConfig
 
-    def __init__(self, *sections: Any) -> None:
-        for section in sections:
-            for name in _SECTIONS[type(section).__name__]:
-                setattr(self, name, section)
+    def __init__(self, *parsed: Any) -> None:
+        for section, kinds in Recipe.__annotations__.items():
+            for settings in parsed:
+                if type(settings).__name__ in kinds.split(" | "):
+                    setattr(self, section, settings)
 
     @classmethod
     def parse(cls, command: str, arguments: Sequence[str], *, description: str) -> Recipe:
@@ -135,7 +117,6 @@ class Recipe:
 
     @property
     def output_dir(self) -> Path:
-        """Directory of the run."""
         if self.output.output_dir is None:
             raise ValueError("`output_dir` is not given. Say where results go, e.g. `--output_dir runs/mine`.")
         return Path(self.output.output_dir)
@@ -157,7 +138,6 @@ class Recipe:
 
     @property
     def reference_store(self) -> Path:
-        """Directory of the teacher's completions."""
         return Path(self.references.references or self.output_dir / "references")
 
     @cached_property
@@ -210,7 +190,6 @@ class Recipe:
         return load_problems(name, config=self.data.dataset_config, **options)
 
     def problems(self) -> Dataset:
-        """Load the training problems."""
         if self.data.dataset_name is None:
             raise ValueError(
                 "`dataset_name` is not given, so there are no problems. Name a .jsonl, .csv or .parquet file, a Hub "
@@ -247,7 +226,6 @@ class Recipe:
         return held_out if RETENTION in held_out else held_out.get(VALIDATION)
 
     def verifier(self) -> Verifier:
-        """Load the verifier."""
         if self.verification.verifier is None:
             raise ValueError(
                 "`verifier` is not given, so no completion can be judged. Name one, e.g. `--verifier math`."
@@ -278,7 +256,6 @@ class Recipe:
             yield loaded
 
     def verifier_if_named(self) -> AbstractContextManager[Verifier | None]:
-        """Load the verifier, None if there is none."""
         return self.verifier() if self.verification.verifier else nullcontext()
 
     @property
@@ -291,11 +268,7 @@ class Recipe:
     def student(
         self, name_or_path: str | None = None, *, prompts: Iterable[Prompt] = (), beside_trained: bool = False
     ) -> Generator:
-        """
-        Make a generator of the student, or of a model that was trained from it, for some prompts.
-
-        With `beside_trained` it is made as that of what is trained, so that the two can be compared.
-        """
+        """Make a generator of the student, or of a model trained from it; `beside_trained` is made like these."""
         is_trained_here = name_or_path not in (None, self.model.model_name_or_path)
         engine: dict[str, Any] = {"engine": self.estimation.engine, "engine_kwargs": self.estimation.engine_kwargs}
         if (is_trained_here or beside_trained) and self.trained_engine != self.estimation.engine:
@@ -336,22 +309,18 @@ class Recipe:
 
     def check_prompts(self, problems: Dataset, name_or_path: str | None = None, *, of_teacher: bool = False) -> None:
         """Refuse, before weights load, a model that cannot be had and prompts that its tokenizer cannot render."""
-        section: Any = self.references if of_teacher else self.estimation
-        engine, engine_kwargs = (
-            (section.teacher_engine, section.teacher_engine_kwargs)
-            if of_teacher
-            else (section.engine, section.engine_kwargs)
-        )
+        engine, engine_kwargs = self.estimation.engine, self.estimation.engine_kwargs
+        named, setting = self.model.model_name_or_path, "model_name_or_path"
+        revision: str | None = self.model.model_revision
+        if of_teacher:
+            engine, engine_kwargs = self.references.teacher_engine, self.references.teacher_engine_kwargs
+            named, revision = self.training.teacher_model_name_or_path, self.training.teacher_model_revision
+            setting = "teacher_model_name_or_path"
         if engine == "openai":
             return  # a server renders prompts itself
         from ..generation.models import load_config, load_tokenizer
         from ..generation.prompts import PromptRenderer
 
-        named = self.model.model_name_or_path
-        revision: str | None = self.model.model_revision
-        if of_teacher:
-            named, revision = self.training.teacher_model_name_or_path, self.training.teacher_model_revision
-        setting = "teacher_model_name_or_path" if of_teacher else "model_name_or_path"
         name = require_model(name_or_path or named, setting)
         options: dict[str, Any] = {
             "revision": revision if name == named else None,
@@ -387,7 +356,6 @@ class Recipe:
 
     @property
     def chat_template_kwargs(self) -> dict[str, Any]:
-        """Options of the chat template."""
         return as_mapping(self.sampling.chat_template_kwargs, "chat_template_kwargs")
 
 

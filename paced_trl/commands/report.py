@@ -20,7 +20,6 @@ A store named by pass_rates and the evaluations given as --baseline are found wh
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Parse, draw, print."""
     (output,) = parse("report", [OutputArguments], arguments, description=_DESCRIPTION)
     from rich.console import Console
 

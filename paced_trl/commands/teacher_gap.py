@@ -22,7 +22,6 @@ OUTPUT_DIR/teacher_gap.json.
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Parse, take the references, compare, print."""
     recipe = Recipe.parse("teacher-gap", arguments, description=_DESCRIPTION)
     from ..evaluation.teacher_gap import save_teacher_gap, teacher_gap
     from ..generation.models import check_four_bits

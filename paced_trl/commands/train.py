@@ -27,7 +27,6 @@ larger --max_steps extends a finished run.
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Parse, join the data, distill, print."""
     recipe = Recipe.parse("train", arguments, description=_DESCRIPTION)
     from ..processes import Processes
     from ..publishing.hub import check_license

@@ -26,7 +26,6 @@ TIMEOUT and UNVERIFIABLE say nothing about a completion: they are listed and lef
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Parse, judge, print."""
     problems, verify, verifier_args, output = parse(
         "verify",
         [ProblemArguments, VerifyArguments, VerifierArguments, OutputArguments],

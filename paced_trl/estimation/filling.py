@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,43 +57,34 @@ def run_record(generator: Generator, verifier: VerifierLike, seed: int) -> dict[
     }
 
 
+@dataclass(eq=False)
 class StoreFiller:
     """
     Brings P problems to a wanted number of stored generations; `num_generations` has those stored, **shape (P,)**.
 
-    `is_usable`, **shape (P,)**, is False where the gold was found to be unusable. Of several `processes` each
-    generates its share, and all call `fill` with the same targets: the completions are those that one process makes.
+    Of several `processes` each generates its share, and all call `fill` with the same targets.
     """
 
-    def __init__(
-        self,
-        problems: ProblemSet,
-        generator: Generator,
-        verifier: VerifierLike,
-        store: PassRateStore,
-        *,
-        seed: int,
-        slice_size: int | None,
-        progress: GenerationProgress,
-        processes: Processes,
-    ):
-        if slice_size is not None and slice_size < 1:
+    problems: ProblemSet
+    generator: Generator
+    verifier: VerifierLike
+    store: PassRateStore
+    seed: int
+    slice_limit: int | None
+    progress: GenerationProgress
+    processes: Processes
+
+    def __post_init__(self) -> None:
+        size = self.slice_limit
+        if size is not None and size < 1:
             raise ValueError(
-                f"`slice_size` is {slice_size}: a shard holds at least 1 completion; None for what 10 seconds bring."
+                f"`slice_size` is {size}: a shard holds at least 1 completion; None for what 10 seconds bring."
             )
-        self.problems = problems
-        self.generator = generator
-        self.verifier = verifier
-        self.store = store
-        self.seed = seed
-        self.progress = progress
-        self.processes = processes
-        self.is_usable = np.ones(len(problems), dtype=bool)
-        self._is_checked = np.zeros(len(problems), dtype=bool)
-        self._is_streaming = yields_as_it_goes(generator)
-        self._slice_limit = slice_size
-        self._is_slice_adapted = slice_size is None and not self._is_streaming
-        self._slice_size: int = _DEFAULT_SLICE if slice_size is None else slice_size
+        self.is_usable = np.ones(len(self.problems), dtype=bool)  # False where the gold was found to be unusable
+        self._is_checked = np.zeros(len(self.problems), dtype=bool)
+        self._is_streaming = yields_as_it_goes(self.generator)
+        self._is_slice_adapted = size is None and not self._is_streaming
+        self._slice_size: int = _DEFAULT_SLICE if size is None else size
         self._finished: list[tuple[int, list[Completion]]] = []
         self._num_finished = 0
         self._judged_at = 0.0
@@ -104,13 +96,11 @@ class StoreFiller:
     def _count_stored(self) -> None:
         stored = self.store.generation_counts()
         rows = pc.index_in(pa.array(self.problems.ids, pa.string()), stored["problem_id"].combine_chunks())
-        self.num_generations = _taken(stored["num_generations"], rows)
-        self._next_index = _taken(stored["next_generation_index"], rows)
-        self._refuse_other_problems(stored["problem_hash"].take(rows).to_pylist())
-
-    def _refuse_other_problems(self, stored_hashes: list[str | None]) -> None:
-        for row, (stored, current) in enumerate(zip(stored_hashes, self.problems.hashes, strict=True)):
-            if stored is not None and stored != current:
+        self.num_generations = values_at(stored["num_generations"], rows)
+        self._next_index = values_at(stored["next_generation_index"], rows)
+        hashes = zip(stored["problem_hash"].take(rows).to_pylist(), self.problems.hashes, strict=True)
+        for row, (known, current) in enumerate(hashes):
+            if known is not None and known != current:
                 raise ValueError(
                     f"The store {str(self.store.path)!r} has completions for `problem_id` {self.problems.ids[row]!r} "
                     "that were made for another prompt or solution: other data, or other prompt settings such as "
@@ -119,18 +109,14 @@ class StoreFiller:
                 )
 
     def fill(self, targets: npt.NDArray[np.int64], *, total: int | None = None) -> int:
-        """
-        Generate, verify and store until every usable problem has its target; return how many completions were missing.
-
-        `targets`, **shape (P,)**, counts stored generations; `total` is what the display counts towards, where more
-        calls will follow.
-        """
+        """Fill up to each usable problem's target, **shape (P,)**; return how many completions were missing."""
         try:
             self._check_problems(np.flatnonzero((targets > self.num_generations) & ~self._is_checked))
             missing = np.where(self.is_usable, np.maximum(targets - self.num_generations, 0), 0)
             # All processes have seen the same store by now, and none has written to it yet.
             self.processes.wait()
             done = int(self.num_generations.sum())
+            # `total`: what the display counts towards, where more calls will follow.
             self.progress.start(completed=done, total=total or done + int(missing.sum()))
             with ExitStack() as stack:
                 # Of the user's own verifiers, some work in the main thread only.
@@ -145,7 +131,12 @@ class StoreFiller:
         except KeyboardInterrupt:
             with suppress(Exception):
                 self._note_stored()
-            self._say_what_is_kept()
+            text = (
+                f"Stopped. {self.num_generations.sum()} completions are kept in {str(self.store.path)!r}; the same "
+                "command goes on from there."
+            )
+            say = self.progress.note if self.progress.enabled else logger.warning
+            say(text)
             raise
         return int(missing.sum())
 
@@ -165,16 +156,6 @@ class StoreFiller:
             verdict: np.bincount(owners[is_first & (verdicts == code)], minlength=size)
             for code, verdict in enumerate(VERDICTS)
         }
-
-    def _say_what_is_kept(self) -> None:
-        text = (
-            f"Stopped. {self.num_generations.sum()} completions are kept in {str(self.store.path)!r}; the same "
-            "command goes on from there."
-        )
-        if self.progress.enabled:
-            self.progress.note(text)
-        else:
-            logger.warning(text)
 
     def _check_problems(self, indices: npt.NDArray[np.int64]) -> None:
         """Find out which golds are usable, and whether every prompt is possible, before anything is generated."""
@@ -275,8 +256,8 @@ class StoreFiller:
         return int.from_bytes(digest[:4], "little")
 
     def _is_shard_due(self) -> bool:
-        if self._slice_limit is not None:
-            return self._num_finished >= self._slice_limit
+        if self.slice_limit is not None:
+            return self._num_finished >= self.slice_limit
         return time.monotonic() - self._judged_at >= _SECONDS_PER_SHARD
 
     def _judge_finished(self) -> None:
@@ -344,12 +325,7 @@ def filling(
     slice_size: int | None,
     progress: bool,
 ) -> Iterator[StoreFiller]:
-    """
-    Open or create the store of a job, keep other jobs out of it, and yield what fills it.
-
-    A store of another record is refused. Of several processes the main one holds the lock and shows progress, and the
-    others write beside it.
-    """
+    """Open or create the store of a job, keep other jobs out of it, and yield what fills it."""
     processes = Processes.current()
     if not processes.is_main:
         processes.wait()
@@ -365,22 +341,13 @@ def filling(
         GenerationProgress(description, enabled=progress and processes.is_main) as display,
     ):
         check_prompt_settings(store, problems)
-        filler = StoreFiller(
-            problems,
-            generator,
-            verifier,
-            store,
-            seed=seed,
-            slice_size=slice_size,
-            progress=display,
-            processes=processes,
-        )
+        filler = StoreFiller(problems, generator, verifier, store, seed, slice_size, display, processes)
         if processes.is_main:
             keep_problems(store, problems)
             processes.wait()
         yield filler
 
 
-def _taken(column: pa.ChunkedArray, rows: pa.Array) -> npt.NDArray[np.int64]:
+def values_at(column: pa.ChunkedArray, rows: pa.Array) -> npt.NDArray[np.int64]:
     """Return a column's values at some rows, 0 where the row is null."""
     return pc.fill_null(column.take(rows), 0).to_numpy().astype(np.int64)

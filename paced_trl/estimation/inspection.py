@@ -154,11 +154,7 @@ def describe_store(store: PassRateStore) -> str:
 def describe_completions(
     store: PassRateStore, problem_id: str | None = None, verdict: str | None = None, *, max_completions: int = 10
 ) -> str:
-    """
-    Show stored completions of a problem, or all, with a verdict, or any: problem, gold, what the verifier read, text.
-
-    Control characters are escaped, so that a completion cannot command the terminal.
-    """
+    """Show stored completions of a problem, or all, with a verdict, or any: problem, gold, what was read, text."""
     if max_completions < 1:
         raise ValueError(f"`max_completions` is {max_completions}, so there is nothing to show. Give at least 1.")
     counts = store.counts()
@@ -174,7 +170,7 @@ def describe_completions(
     rows = store.completions(problem_ids, verdict, max_completions=max_completions).to_pylist()
     problems = read_problems(store, {row["problem_id"] for row in rows})
     check = _check_of(store.record)
-    blocks = []
+    blocks = []  # control characters are escaped, so that a completion cannot command the terminal
     for row in rows:
         about = f"{row['verdict']}, {row['num_tokens']} tokens, finish reason {row['finish_reason']}"
         known = _what_is_known(problems.get(row["problem_id"]), row["completion"], check)

@@ -23,7 +23,7 @@ from ..weighting.allocation import SCREENING_GENERATIONS, AdaptiveAllocation
 from ..weighting.counts import Floats, pass_rates
 from ..weighting.prior import Prior, credible_intervals
 from ..weighting.prior_features import fit_feature_prior, problem_features
-from .filling import StoreFiller, filling
+from .filling import StoreFiller, filling, values_at
 
 
 if TYPE_CHECKING:
@@ -157,8 +157,7 @@ def _fill_adaptively(filler: StoreFiller, rule: AdaptiveAllocation, features: Fl
         num_new += filler.fill(targets, total=rule.num_generations * len(targets))
         # Only the first generations of a store that holds more: a continued run must take the same decisions.
         verdicts = filler.first_verdicts(targets)
-        passed = verdicts["passed"]
-        valid = sum((verdicts[verdict] for verdict in _VALID), start=np.zeros_like(passed))
+        passed, valid = verdicts["passed"], np.sum([verdicts[verdict] for verdict in _VALID], axis=0)
         if rule.wants_new_prior(fitted_at, int(targets.sum())):
             prior, fitted_at = fit_feature_prior(passed, valid, features), int(targets.sum())
         following = rule.next_targets(targets, passed, valid, filler.is_usable, prior)
@@ -208,21 +207,13 @@ def read_pass_rates(
 
 
 def pass_rate_table(
-    problem_ids: list[str],
-    counts: pa.Table,
-    valid_verdicts: Sequence[str] = _VALID,
-    features: Floats | None = None,
+    problem_ids: list[str], counts: pa.Table, valid_verdicts: Sequence[str] = _VALID, features: Floats | None = None
 ) -> Dataset:
     """Make the table of pass rates of what [`PassRateStore.counts`] gives; `features` is of **shape (P, F)**."""
     rows = pc.index_in(pa.array(problem_ids, pa.string()), counts["problem_id"].combine_chunks())
-    by_column = {
-        name: pc.fill_null(counts[name].take(rows), 0).to_numpy().astype(np.int64)
-        for name in counts.column_names
-        if name != "problem_id"
-    }
+    by_column = {name: values_at(counts[name], rows) for name in counts.column_names if name != "problem_id"}
+    num_valid = np.sum([by_column[f"num_{verdict}"] for verdict in valid_verdicts], axis=0)
     num_passed = by_column.pop("num_passed")
-    others = [by_column[f"num_{verdict}"] for verdict in valid_verdicts if verdict != "passed"]
-    num_valid = num_passed + sum(others, start=np.zeros_like(num_passed))
     features = np.empty((len(problem_ids), 0)) if features is None else features
     prior = fit_feature_prior(num_passed, num_valid, features) if num_valid.any() else Prior(1.0, 1.0)
     low, high = credible_intervals(num_passed, num_valid, prior)

@@ -37,11 +37,7 @@ def generate_stream(
     seeds: Sequence[int],
     progress: GenerationProgress,
 ) -> Iterator[tuple[int, list[Completion]]]:
-    """
-    Let a generator complete B prompts, `counts[i]` times each; yield the index of each and its completions as it ends.
-
-    `seeds`, one per prompt, may differ where the generator `takes_seeds`.
-    """
+    """Let a generator complete B prompts, each `counts[i]` times with `seeds[i]`; yield index and completions."""
     num_generations = counts[0] if len(set(counts)) == 1 else list(counts)
     seed: Any = seeds[0] if len(set(seeds)) == 1 else list(seeds)
     answers = generator(prompts, num_generations, seed=seed)
@@ -76,11 +72,7 @@ def _check_answer(index: int, completions: Sequence[Completion], counts: Sequenc
 
 
 def verify_all(verifier: VerifierLike, completions: Sequence[Completion], columns: dict[str, list[Any]]) -> list[str]:
-    """
-    Let a verifier judge B completions; one that was cut off and is wrong or states no answer is `truncated`.
-
-    `columns` has `solution` and whatever else the verifier may read, each a list of length B.
-    """
+    """Let a verifier, which may read `columns`, judge B completions; a wrong one that was cut off is `truncated`."""
     others = {name: values for name, values in columns.items() if name != "solution"}
     texts = [completion.text for completion in completions]
     verdicts = checked_verdicts(verifier(texts, columns["solution"], **others), len(texts))

@@ -53,22 +53,13 @@ def published_table(store: PassRateStore) -> Dataset:
 
 
 def names_hub_dataset(pass_rates: str | os.PathLike[str] | None) -> bool:
-    """
-    Whether pass rates are named by a dataset id: `USER/NAME`, where there is neither such a directory nor its parent.
-
-    A store that is still to be made in a directory that exists is a path.
-    """
+    """Whether pass rates are named by a dataset id: `USER/NAME`, where there is neither such a path nor its parent."""
     name = None if pass_rates is None else hub_id(os.fspath(pass_rates))
     return name is not None and not Path(name).parent.exists()
 
 
 def load_pass_rates(name: str, problems: Dataset) -> tuple[Dataset, dict[str, Any]]:
-    """
-    Read the pass rates of problems from a dataset on the Hub, joined by `problem_id`, and the record of their store.
-
-    The table is as [`estimate_pass_rates`] returns it, with `num_valid` 0 for problems that are not in the dataset;
-    the record is empty if unknown. Other problems under the same ids are refused.
-    """
+    """Read the pass rates of problems from a dataset on the Hub, as of a store, and its record, empty if unknown."""
     published = _load(name)
     missing = [c for c in ("problem_id", "num_passed", "num_valid") if c not in published.column_names]
     if missing:

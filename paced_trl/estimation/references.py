@@ -17,7 +17,7 @@ import numpy as np
 from datasets import Dataset
 
 from ..generation.completions import Completion
-from ..problems import ProblemSet
+from ..problems import ProblemSet, with_column
 from ..store.store import PassRateStore
 from ..text import in_percent
 from .filling import filling
@@ -118,26 +118,26 @@ def generate_references(
         }
         num_solved = sum(reference is not None for reference in references.values())
         _settle_unsolved(references, unsolved, checked, filler.store)
-        report = _report(len(checked), len(references), num_solved, references, num_attempts, unsolved)
+        num_unsolved, num_unusable = len(references) - num_solved, len(checked) - len(references)
+        report = (
+            f"The teacher solved {num_solved} of {len(checked)} problems ({in_percent(num_solved / len(checked))}) in "
+            f"at most {num_attempts} attempts; {in_percent(num_unsolved / len(checked))} stayed unsolved and "
+            f"{_FATES[unsolved]}. "
+            + (f"{num_unusable} were dropped because their solution is unusable. " if num_unusable else "")
+            + f"{sum(text is not None for text in references.values())} problems have a reference."
+        )
         filler.progress.note(report)
     kept = [row for row, problem_id in enumerate(checked.ids) if references.get(problem_id)]
     if not kept:
         raise ValueError(f"{report} Read some completions in {str(filler.store.path)!r}, and give a stronger teacher.")
     if num_solved < _MANY_UNSOLVED * len(checked):
         warnings.warn(f"{report} Read some completions in {str(filler.store.path)!r}.", UserWarning, stacklevel=2)
-    dataset = checked.dataset.select(kept)
-    if "reference" in dataset.column_names:
-        dataset = dataset.remove_columns("reference")
-    return dataset.add_column("reference", [references[checked.ids[row]] for row in kept])
+    texts = [references[checked.ids[row]] for row in kept]
+    return with_column(checked.dataset.select(kept), "reference", texts)
 
 
 def judge_references(problems: Dataset, verifier: VerifierLike | None, *, unsolved: str = "drop") -> Dataset:
-    """
-    Verify references that the user brings; those that do not pass are treated as `unsolved` says.
-
-    "drop" leaves the problem out, "solution" puts the text of the gold in its place, "keep" keeps the reference.
-    Without a verifier, or golds, all stay as they are, and a warning says so.
-    """
+    """Verify references that the user brings; those that do not pass are treated as `unsolved` says."""
     if unsolved not in UNSOLVED_POLICIES:
         raise ValueError(f"`unsolved` is {unsolved!r}; it can be: {', '.join(UNSOLVED_POLICIES)}.")
     if verifier is None or "solution" not in problems.column_names:
@@ -161,7 +161,7 @@ def judge_references(problems: Dataset, verifier: VerifierLike | None, *, unsolv
         _check_solutions_are_texts(checked)
         golds = zip(references, given["solution"], passed, strict=True)
         texts = [reference if good else gold for reference, gold, good in golds]
-        judged = problems.remove_columns("reference").add_column("reference", texts)
+        judged = with_column(problems, "reference", texts)
     else:
         judged = problems.select(np.flatnonzero(passed) if unsolved == "drop" else range(len(problems)))
     counts = Counter(verdict for verdict, good in zip(verdicts, passed, strict=True) if not good)
@@ -211,23 +211,3 @@ def _settle_unsolved(
     elif unsolved == "keep":
         texts = _first_texts(store, open_ids, verdict=None)
         references.update({problem_id: texts.get(problem_id) for problem_id in open_ids})
-
-
-def _report(
-    num_problems: int,
-    num_usable: int,
-    num_solved: int,
-    references: dict[str, str | None],
-    num_attempts: int,
-    unsolved: str,
-) -> str:
-    num_kept = sum(reference is not None for reference in references.values())
-    parts = [
-        f"The teacher solved {num_solved} of {num_problems} problems ({in_percent(num_solved / num_problems)}) in at "
-        f"most {num_attempts} attempts; {in_percent((num_usable - num_solved) / num_problems)} stayed unsolved and "
-        f"{_FATES[unsolved]}."
-    ]
-    if num_usable < num_problems:
-        parts.append(f"{num_problems - num_usable} were dropped because their solution is unusable.")
-    parts.append(f"{num_kept} problems have a reference.")
-    return " ".join(parts)

@@ -35,8 +35,11 @@ def keep_problems(store: PassRateStore, problems: ProblemSet) -> None:
     if known is not None and pc.all(pc.is_in(ids, known["problem_id"].combine_chunks())).as_py():
         return
     settings = stored_prompt_settings(store.path)
-    if settings is None and problems.prompt_settings is not None and _explain(store, problems):
-        settings = _settings_of(problems)
+    if settings is None and problems.prompt_settings is not None:
+        known_hashes = set(store.generation_counts()["problem_hash"].to_pylist())
+        # Else what the store holds is of other problems, whose settings nobody knows.
+        if not known_hashes or known_hashes & set(problems.hashes):
+            settings = _settings_of(problems)
     texts = {
         name: [json.dumps(value, ensure_ascii=False, default=str) for value in problems.dataset[name]]
         for name in ("prompt", "solution")
@@ -99,12 +102,9 @@ def check_prompt_settings(store: PassRateStore, problems: ProblemSet) -> None:
 
 
 def settle_as_chat(problems: Dataset, *, has_chat_template: bool, store: Path | None) -> bool:
-    """
-    Whether text prompts become user messages where `as_chat` is "auto".
-
-    What a store holds decides, so that it is continued as it was begun, also one of version 0.1.0, whose default was
-    text; then whether the tokenizer has a chat template. `problems` have their prompts as they were loaded.
-    """
+    """Whether text prompts, as they were loaded, become user messages where `as_chat` is "auto"."""
+    # What a store holds decides, so that it is continued as it was begun, also one of version 0.1.0, whose default was
+    # text; then whether the tokenizer has a chat template.
     if not all(isinstance(prompt, str) for prompt in problems["prompt"]):
         return False
     if store is None:
@@ -124,9 +124,3 @@ def settle_as_chat(problems: Dataset, *, has_chat_template: bool, store: Path | 
 def _settings_of(problems: ProblemSet) -> dict[str, Any]:
     is_chat = any(isinstance(prompt, list) for prompt in problems.dataset["prompt"])
     return {"as_chat": is_chat, **(problems.prompt_settings or {})}
-
-
-def _explain(store: PassRateStore, problems: ProblemSet) -> bool:
-    """Whether the settings of problems are those of what a store holds: it holds nothing, or these problems."""
-    known = set(store.generation_counts()["problem_hash"].to_pylist())
-    return not known or bool(known & set(problems.hashes))

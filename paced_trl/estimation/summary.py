@@ -72,17 +72,9 @@ class Precision:
 
 
 def precision_of(
-    table: Dataset,
-    num_generations: int,
-    *,
-    weighting: Mapping[str, Any] | None = None,
-    features: Floats | None = None,
+    table: Dataset, num_generations: int, *, weighting: Mapping[str, Any] | None = None, features: Floats | None = None
 ) -> Precision:
-    """
-    Return what a table of pass rates cost, compared with `num_generations` each, and how exact the weights are.
-
-    `weighting` has the arguments of [`problem_weights`]; `features`, **shape (P, F)**, is what the prior depends on.
-    """
+    """Return what a table of pass rates cost, compared with `num_generations` each, and how exact the weights are."""
     passed, valid = _column(table, "num_passed"), _column(table, "num_valid")
     generated = passed + sum(_column(table, f"num_{verdict}") for verdict in VERDICTS if verdict != "passed")
     rows = np.flatnonzero(generated)

@@ -118,11 +118,7 @@ def clear_unfinished(run: Path) -> None:
 
 
 def newest_whole(run: Path, required: Iterable[str] = ()) -> Path | None:
-    """
-    Return the newest checkpoint from which a run goes on exactly, None if there is none.
-
-    Says of each newer one why it is skipped. `required` are files that the run needs beside those of every run.
-    """
+    """Return the newest checkpoint, with `required` files, from which a run goes on exactly; warn of those skipped."""
     skipped = []
     for checkpoint in reversed(checkpoints_of(run)):
         reason = defect(checkpoint, required)
@@ -134,8 +130,7 @@ def newest_whole(run: Path, required: Iterable[str] = ()) -> Path | None:
     if skipped:
         then = "from the beginning" if checkpoint is None else f"from {checkpoint.name}"
         warnings.warn(
-            f"{', '.join(skipped)} in {str(run)!r} cannot be resumed, so the run goes on {then}.",
-            stacklevel=2,
+            f"{', '.join(skipped)} in {str(run)!r} cannot be resumed, so the run goes on {then}.", stacklevel=2
         )
     return checkpoint
 

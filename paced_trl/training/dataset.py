@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from datasets import Dataset
 
-from ..problems import Messages
+from ..problems import Messages, with_column
 from ..weighting.prior_features import SOLUTION_LOG_PROBABILITY, check_features, fit_feature_prior, problem_features
 from ..weighting.weights import problem_weights
 
@@ -45,9 +45,7 @@ def with_pass_rates(problems: Dataset, table: Dataset) -> Dataset:
             "them with `paced-trl estimate` on the same data, prompt options included."
         )
     for column in ("num_passed", "num_valid", "pass_rate"):
-        if column in problems.column_names:
-            problems = problems.remove_columns(column)
-        problems = problems.add_column(column, [counts[problem_id][column] for problem_id in problems["problem_id"]])
+        problems = with_column(problems, column, [counts[each][column] for each in problems["problem_id"]])
     return problems
 
 
@@ -88,12 +86,7 @@ def numbered(datasets: Any) -> Any:
 
 
 def problem_weights_of(dataset: Dataset, *, prior_features: Sequence[str] = (), **weighting: Any) -> np.ndarray:
-    """
-    Return the weight of each row, **shape (P,)**, mean 1, from the columns that say how often the student passes.
-
-    `problem_weight` is used as it is; else `num_passed` and `num_valid`; else `pass_rate` alone, to three decimals.
-    `prior_features` and `weighting` are as in [`problem_features`] and [`problem_weights`].
-    """
+    """Return the weight of each row, **shape (P,)**, mean 1, from the columns that say how often it is passed."""
     columns = dataset.column_names
     # Also where the weights do not follow them: a misspelt name would go unnoticed.
     check_features(dataset, [name for name in prior_features if name != SOLUTION_LOG_PROBABILITY])
@@ -118,7 +111,7 @@ def problem_weights_of(dataset: Dataset, *, prior_features: Sequence[str] = (), 
             f"`train_dataset` has neither `num_passed` and `num_valid` nor `pass_rate`; it has {', '.join(columns)}. "
             "Measure them with `paced-trl estimate`, or set `weighting='uniform'`."
         )
-    rates = np.array([np.nan if rate is None else rate for rate in dataset["pass_rate"]], dtype=np.float64)
+    rates = np.array(dataset["pass_rate"][:], dtype=np.float64)
     for row, rate in enumerate(rates):
         if not 0.0 <= rate <= 1.0:
             raise ValueError(
@@ -130,6 +123,7 @@ def problem_weights_of(dataset: Dataset, *, prior_features: Sequence[str] = (), 
             f"`weight_estimator` is {weighting['estimator']!r}, which needs counts, but the dataset has only "
             "`pass_rate`. Give `num_passed` and `num_valid`, or use 'plugin'."
         )
+    # To three decimals.
     return problem_weights(np.rint(rates * 1000).astype(int), np.full(len(rates), 1000), **weighting)
 
 
@@ -159,27 +153,22 @@ def _teacher_gate(dataset: Dataset) -> np.ndarray:
 def end_of_completion_id(
     tokenizer: PreTrainedTokenizerBase, prompt: str | Messages, eos_token_ids: Sequence[int]
 ) -> int:
-    """
-    Return the token that ends a reference: for messages, the end-of-turn token that the chat template writes.
-
-    The two differ for models whose tokenizer names one EOS and whose template ends turns with another.
-    """
+    """Return the token that ends a reference: EOS, but for messages what the chat template ends a turn with."""
+    eos_token_id = tokenizer.eos_token_id
+    if not isinstance(eos_token_id, int):
+        raise ValueError("The tokenizer has no end-of-sequence token, so no reference could end. Set its `eos_token`.")
     if isinstance(prompt, str):
-        return _eos_token_id(tokenizer)
+        return eos_token_id
     turn = [{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}]
     start = len(tokenizer.apply_chat_template(turn[:1], add_generation_prompt=True, tokenize=True, return_dict=False))
     rendered: list[int] = tokenizer.apply_chat_template(turn, tokenize=True, return_dict=False)  # type: ignore
-    return next((token for token in rendered[start:] if token in eos_token_ids), _eos_token_id(tokenizer))
+    return next((token for token in rendered[start:] if token in eos_token_ids), eos_token_id)
 
 
 def reference_token_ids(
     tokenizer: PreTrainedTokenizerBase, references: Sequence[str], end: int, eos_token_ids: Sequence[int]
 ) -> list[list[int]]:
-    """
-    Return the tokens of B references, each ended once by `end`: an end that is written out in the text is not doubled.
-
-    A text that goes on after one of `eos_token_ids` is refused: the student would stop there.
-    """
+    """Return the tokens of B references, each ended once by `end`; refuse a text that goes on after an end."""
     encoded: Any = tokenizer(list(references), add_special_tokens=False)
     token_ids = []
     for text, ids in zip(references, encoded["input_ids"], strict=True):
@@ -192,10 +181,3 @@ def reference_token_ids(
             )
         token_ids.append([*ids[:length], end])
     return token_ids
-
-
-def _eos_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    eos_token_id = tokenizer.eos_token_id
-    if not isinstance(eos_token_id, int):
-        raise ValueError("The tokenizer has no end-of-sequence token, so no reference could end. Set its `eos_token`.")
-    return eos_token_id

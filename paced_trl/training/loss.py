@@ -37,14 +37,8 @@ class WeightedDivergence:
     name that TRL looks up there is bound to this object while `_compute_loss` runs. Every rule of TRL's around it
     (logit scales, soft caps, biases, sharded heads, devices) stays TRL's. Can go when TRL's loss takes token weights.
 
-    Args:
-        row_weights (`torch.Tensor`): Weight of each row's tokens, **shape (B,)**.
-        loss_mask (`torch.Tensor`): 1 at completion positions in the loss, **shape (B, C)**.
-        kl (`str`, *optional*):
-            `"akl"` computes the adaptive KL and `"cross_entropy"` that of `targets`, whatever `beta` TRL asks for.
-        vocab_size (`int`, *optional*):
-            Token ids that enter the softmaxes, from 0. `None`: all rows of the heads; less where one head is padded.
-        targets (`torch.Tensor`, *optional*): The completions' token ids, **shape (B, C)**, for `"cross_entropy"`.
+    `row_weights` is of **shape (B,)**; `loss_mask` and `targets`, the token ids, of **shape (B, C)**. `vocab_size` is
+    how many token ids enter the softmaxes, less than all where a head is padded.
     """
 
     def __init__(
@@ -103,12 +97,8 @@ class WeightedDivergence:
 
 
 def cross_entropy(targets: torch.Tensor, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """
-    Return the cross-entropy of N tokens under the student in nats, and its entropy, **shape (N,)** each.
-
-    `arguments` are those of TRL's `ChunkedDivergenceFunction`. The teacher's are not used, nor is the temperature: it
-    is 1, as in supervised fine-tuning.
-    """
+    """Return the cross-entropy of N tokens under the student in nats, and its entropy, **shape (N,)** each."""
+    # TRL's arguments: the teacher's are not used, nor is the temperature, which is 1 in supervised fine-tuning.
     student, rules = arguments[:3], arguments[8:10]
     logit_scale, softcap = rules or (1.0, None)
     log_probabilities, entropy, *_ = ChunkedLogProbFunction.apply(
@@ -128,14 +118,9 @@ class Predictions(NamedTuple):
 
 
 def adaptive_divergence(kernel: Any, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """
-    Return the adaptive KL (arXiv 2404.02657) of N positions in nats, and the student's entropy, **shape (N,)** each.
-
-    Forward KL corrects a distribution's head first, reverse KL its tail. So the forward KL of a token counts as much
-    as the share of |p_teacher - p_student| that lies in the teacher's head, and the reverse KL takes the rest. No
-    gradient flows through that share. `kernel` is TRL's `ChunkedDivergenceFunction`, and `arguments` are its own,
-    whose `beta` is not used.
-    """
+    """Return the adaptive KL (arXiv 2404.02657) of N positions in nats, and the student's entropy, **shape (N,)**."""
+    # Forward KL corrects a distribution's head first, reverse KL its tail. So the forward KL of a token counts as much
+    # as the share of |p_teacher - p_student| that lies in the teacher's head, and the reverse KL takes the rest.
     before, _, after = arguments[:6], arguments[6], arguments[7:]
     forward_kl, entropy = kernel.apply(*before, 0.0, *after)
     reverse_kl, _ = kernel.apply(*before, 1.0, *after)
@@ -182,11 +167,7 @@ def _probabilities(model: Predictions, temperature: float) -> torch.Tensor:
 
 
 def head_of(probabilities: torch.Tensor, mass: float = HEAD_MASS) -> torch.Tensor:
-    """
-    Return which tokens are a distribution's head, booleans of **shape (n, V)**: the fewest that hold `mass` of it.
-
-    They are those of largest probability; of tokens that are equally likely, those of lower id come first.
-    """
+    """Return which tokens are the heads of distributions, **shape (n, V)**: the fewest that hold `mass` of each."""
     sizes, least = _size_and_least(probabilities.topk(min(_FEW_TOKENS, probabilities.shape[-1])).values, mass)
     is_longer = (sizes > _FEW_TOKENS).squeeze(-1)
     if is_longer.any():
@@ -195,7 +176,7 @@ def head_of(probabilities: torch.Tensor, mass: float = HEAD_MASS) -> torch.Tenso
     above, at_least = probabilities > least, probabilities >= least
     if (at_least.sum(dim=-1, keepdim=True) == sizes).all():
         return at_least
-    tied = probabilities == least
+    tied = probabilities == least  # of equally likely tokens, those of lower id come first
     return above | (tied & (tied.cumsum(dim=-1) <= sizes - above.sum(dim=-1, keepdim=True)))
 
 

@@ -70,32 +70,23 @@ class LiveStorage(TorchDispatchMode):
 
 @dataclass(frozen=True)
 class Weights:
-    """
-    Bytes of a model's weights, and the sizes that buffers depend on.
-
-    `largest_quantised` is the largest quantised matrix written out, as a 4-bit layer does while it computes.
-    """
+    """Bytes of a model's weights, and the sizes that buffers depend on."""
 
     total: int
-    largest_quantised: int
+    largest_quantised: int  # the largest quantised matrix written out, as a 4-bit layer does while it computes
     vocab_size: int
     hidden_size: int
 
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """
-    Bytes of a training step of the student, beside its weights.
+    """Bytes of a training step of the student, beside its weights."""
 
-    `trainable` is 0 where the weights themselves are trained; `saved` is what the forward pass leaves for the backward
-    pass; `backward` the most at any moment of both, gradients and loss left out.
-    """
-
-    trainable: int
+    trainable: int  # 0 where the weights themselves are trained
     gradients: int
     optimizer: int
-    saved: int
-    backward: int
+    saved: int  # what the forward pass leaves for the backward pass
+    backward: int  # the most at any moment of both, gradients and loss left out
 
 
 @functools.lru_cache(maxsize=64)
@@ -172,12 +163,8 @@ def training_step(
     checkpointing: bool,
     autocast: bool,
 ) -> TrainingStep:
-    """
-    Run a student's backbone forward and backward on fake tensors, and return what a micro-batch takes.
-
-    Adapters of `lora_rank` are on all linear layers but the head, in bfloat16 on a 4-bit base, as TRL has them;
-    without a rank all is trained. `checkpointing` computes activations again in the backward pass.
-    """
+    """Run a student's backbone forward and backward on fake tensors, and return what a micro-batch takes."""
+    # On all linear layers but the head, in bfloat16 on a 4-bit base, as TRL has them.
     lora = None if lora_rank is None else LoraConfig(r=lora_rank, target_modules="all-linear", lora_dropout=0.0)
     model = _model(config, dtype, lora)
     base = model if lora is None else model.get_base_model()
@@ -207,39 +194,36 @@ def training_step(
 @functools.lru_cache(maxsize=64)
 def forward_memory(config: str, dtype: torch.dtype, batch_size: int, num_tokens: int) -> int:
     """Return the bytes that a forward pass without gradients takes at most, beside the weights."""
-    model = _model(config, dtype).eval()
-    with FakeTensorMode(), torch.no_grad():
-        _put_on_device(model)
-        with LiveStorage() as live:
-            start = live.track(model)
-            model.base_model(input_ids=torch.zeros(batch_size, num_tokens, dtype=torch.long), use_cache=False)
-    return live.peak - start
+    return _run_forward(config, dtype, batch_size, num_tokens, use_cache=False)[1]
 
 
 @functools.lru_cache(maxsize=64)
 def cache_memory(config: str, dtype: torch.dtype, batch_size: int, num_tokens: int) -> int:
     """Return the bytes of the keys and values of full sequences."""
+    return int(_run_forward(config, dtype, 1, 128, use_cache=True)[0] / 128 * batch_size * num_tokens)
+
+
+def _run_forward(config: str, dtype: torch.dtype, *shape: int, use_cache: bool) -> tuple[int, int]:
+    """Return the bytes that lived after a forward pass without gradients, its cache alone, and at most during it."""
     model = _model(config, dtype).eval()
     with FakeTensorMode(), torch.no_grad():
         _put_on_device(model)
         with LiveStorage() as live:
             start = live.track(model)
-            cache = model.base_model(input_ids=torch.zeros(1, 128, dtype=torch.long), use_cache=True).past_key_values
-            per_token = (live.now - start) / 128
+            output = model.base_model(input_ids=torch.zeros(*shape, dtype=torch.long), use_cache=use_cache)
+            cache = output.past_key_values
+            del output
+            kept = live.now - start
             del cache
-    return int(per_token * batch_size * num_tokens)
+    return kept, live.peak - start
 
 
 def loss_buffers(
     num_positions: int, vocab_size: int, hidden_size: int, *, head_is_trained: bool, on_gpu: bool = True
 ) -> int:
-    """
-    Return the bytes of TRL's divergence, by formula.
-
-    Float32 tiles of min(N, 4096) x 32768 logits: on a GPU two (student and teacher, whole whatever the vocabulary),
-    on a CPU, without TRL's kernels, eleven at once, as wide as the vocabulary. Beside them float32 gradients of the N
-    hidden states, and of the head where it is trained.
-    """
+    """Return the bytes of TRL's divergence of N positions by formula: float32 tiles of logits, and gradients."""
+    # On a GPU two tiles (student and teacher, whole whatever the vocabulary); on a CPU, without TRL's kernels, eleven
+    # at once, as wide as the vocabulary.
     width = _TOKENS if on_gpu else min(vocab_size, _TOKENS)
     tiles = (2 if on_gpu else 11) * min(num_positions, _POSITIONS) * width
     gradients = num_positions * hidden_size + (vocab_size * hidden_size if head_is_trained else 0)
@@ -247,9 +231,6 @@ def loss_buffers(
 
 
 def most_at_once(step: TrainingStep, largest_quantised: int, divergence: int, teacher_forward: int) -> int:
-    """
-    Return the most bytes of a step beside weights, gradients and optimizer.
-
-    The divergence and the teacher come when the student's activations are there, before its backward pass.
-    """
+    """Return the most bytes of a step beside weights, gradients and optimizer."""
+    # The divergence and the teacher come when the student's activations are there, before its backward pass.
     return max(step.backward + largest_quantised, step.saved + divergence, step.saved + teacher_forward)

@@ -27,6 +27,18 @@ _REFIT_SHARE = 0.1
 _STATE = ("num_passed", "num_valid", "last_step", "step", "num_observed", "fitted_at")
 
 
+def problem_metrics(num_passed: Floats, num_valid: Floats, staleness: float) -> dict[str, float]:
+    """Return the mean pass rate, if any, and the shares of problems of counts, **shape (P,)** each, faded or not."""
+    shares, rates = frontier_shares(num_passed, num_valid), pass_rates(num_passed, num_valid)
+    metrics = {
+        "mastered": shares.mastered,
+        "frontier": shares.frontier,
+        "out_of_reach": shares.out_of_reach,
+        "staleness": float(staleness),
+    }
+    return metrics if np.isnan(rates).all() else metrics | {"pass_rate": float(np.nanmean(rates))}
+
+
 class OnlinePassRates:
     """
     Discounted counts of P problems, and the weights they give.
@@ -171,15 +183,8 @@ class OnlinePassRates:
         generations that a pass rate rests on by now.
         """
         passed, valid = self.counts()
-        shares, rates = frontier_shares(passed, valid), self.pass_rates()
-        return {
-            "pass_rate": float(np.nanmean(rates)) if valid.any() else float("nan"),
-            "frontier": shares.frontier,
-            "mastered": shares.mastered,
-            "out_of_reach": shares.out_of_reach,
-            "staleness": float(np.mean(self.step - self.last_step)),
-            "evidence": float(valid.mean()),
-        }
+        known = problem_metrics(passed, valid, staleness=float(np.mean(self.step - self.last_step)))
+        return {"pass_rate": float("nan"), **known, "evidence": float(valid.mean())}
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that changes, as arrays and numbers."""

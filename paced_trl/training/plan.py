@@ -41,11 +41,7 @@ CONTEXT_BYTES, USABLE = 1.0 * GIB, 0.95
 
 @dataclass(frozen=True)
 class RunShape:
-    """
-    The settings that decide what a run takes; `student` and `teacher` are of [`config_key`].
-
-    `writes_references` is whether the teacher does, because the data have none.
-    """
+    """The settings that decide what a run takes; `student` and `teacher` are of [`config_key`]."""
 
     student: str
     teacher: str | None
@@ -55,7 +51,7 @@ class RunShape:
     train: TrainArguments
     plan: PlanArguments
     num_problems: int
-    writes_references: bool
+    writes_references: bool  # the teacher, because the data have none
 
     @property
     def num_tokens(self) -> int:
@@ -64,7 +60,6 @@ class RunShape:
 
     @property
     def completion_tokens(self) -> int:
-        """Tokens of the longest completion."""
         assert self.args.max_completion_length is not None
         return self.args.max_completion_length
 
@@ -75,7 +70,6 @@ class RunShape:
 
     @property
     def num_steps(self) -> int:
-        """Optimizer steps."""
         if self.args.max_steps > 0:
             return self.args.max_steps
         return max(1, round(self.args.num_train_epochs * self.num_problems / self.local_batch))
@@ -98,21 +92,20 @@ class RunShape:
 
     @property
     def generation_dtype(self) -> torch.dtype:
-        """Number format in which the student generates for `estimate`."""
-        name = self.estimation.generation_dtype
-        return torch.bfloat16 if name == "auto" else getattr(torch, name)
+        return _dtype(self.estimation.generation_dtype)
 
     @property
     def teacher_dtype(self) -> torch.dtype:
-        """Number format of the teacher's dense weights: the checkpoint's, which is nearly always bfloat16."""
-        name = as_mapping(self.args.teacher_model_init_kwargs, "teacher_model_init_kwargs").get("dtype")
-        return getattr(torch, name) if isinstance(name, str) and name != "auto" else torch.bfloat16
+        return _dtype(as_mapping(self.args.teacher_model_init_kwargs, "teacher_model_init_kwargs").get("dtype"))
 
     @property
     def student_dtype(self) -> torch.dtype:
-        """Number format of the student's weights in training."""
-        name = self.model_args.dtype
-        return torch.bfloat16 if name in (None, "auto") else getattr(torch, str(name))
+        return _dtype(self.model_args.dtype)
+
+
+def _dtype(name: Any) -> torch.dtype:
+    """Return the number format that a setting names, else the checkpoint's, which is nearly always bfloat16."""
+    return getattr(torch, name) if isinstance(name, str) and name != "auto" else torch.bfloat16
 
 
 def memory(shape: RunShape) -> dict[str, dict[str, int]]:
@@ -154,21 +147,18 @@ def _training(shape: RunShape) -> dict[str, dict[str, int]]:
         autocast=shape.plan.autocast,
     )
     student = {"student": weights.total, "adapter": step.trainable, "optimizer": step.optimizer}
-    teacher, teacher_forward = 0, 0
+    teacher, teacher_forward, rows = 0, 0, args.per_device_train_batch_size
     if shape.teacher is not None:
         of_teacher = model_weights(shape.teacher, shape.teacher_dtype, args.teacher_load_in_4bit)
         teacher = of_teacher.total
-        rows = args.per_device_train_batch_size
         teacher_forward = forward_memory(shape.teacher, shape.teacher_dtype, rows, shape.num_tokens)
         teacher_forward += of_teacher.largest_quantised
     elif args.self_distillation == "copy":
         teacher = weights.total
     elif args.self_distillation == "ema":
         teacher = step.trainable
-    positions = args.per_device_train_batch_size * shape.completion_tokens
-    sizes = (positions, weights.vocab_size, weights.hidden_size)
-    head_is_trained = not model_args.use_peft
-    divergence = loss_buffers(*sizes, head_is_trained=head_is_trained)
+    sizes = (rows * shape.completion_tokens, weights.vocab_size, weights.hidden_size)
+    divergence = loss_buffers(*sizes, head_is_trained=not model_args.use_peft)
     backward = step.backward + weights.largest_quantised
     most = most_at_once(step, weights.largest_quantised, divergence, teacher_forward)
     moments = {
@@ -200,47 +190,26 @@ def changes(shape: RunShape) -> list[Change]:
     """Return what can be changed to take less memory: in words, whose settings it is, and the settings."""
     args, model_args = shape.args, shape.model_args
     accumulation, batch_size = args.gradient_accumulation_steps, args.per_device_train_batch_size
-    possible: list[tuple[bool, Change]] = [
-        (
-            not args.activation_checkpointing,
-            ("activation_checkpointing: true", "args", {"activation_checkpointing": True}),
-        ),
-        (
-            (shape.estimation.generation_batch_size or 0) > _FEW_ROWS,
-            (f"generation_batch_size: {_FEW_ROWS}", "estimation", {"generation_batch_size": _FEW_ROWS}),
-        ),
-        (
-            shape.teacher is not None and not args.teacher_load_in_4bit,
-            ("teacher_load_in_4bit: true", "args", {"teacher_load_in_4bit": True}),
-        ),
-        (
-            batch_size > 1,
-            (
-                f"per_device_train_batch_size: 1 with gradient_accumulation_steps: {accumulation * batch_size}",
-                "args",
-                {"per_device_train_batch_size": 1, "gradient_accumulation_steps": accumulation * batch_size},
-            ),
-        ),
-        (
-            not model_args.use_peft,
-            ("use_peft: true with dtype: bfloat16", "model_args", {"use_peft": True, "dtype": "bfloat16"}),
-        ),
-        (not model_args.load_in_4bit, ("load_in_4bit: true", "model_args", {"load_in_4bit": True})),
-        (
-            shape.local_batch > 8 and bool(shape.share_on_student),
-            (
-                "per_device_train_batch_size: 1 with gradient_accumulation_steps: 8 (smaller steps: a lower "
-                "learning_rate and more max_steps)",
-                "args",
-                {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8},
-            ),
-        ),
+    batch = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": accumulation * batch_size}
+    rows = shape.estimation.generation_batch_size or 0
+    note = " (smaller steps: a lower learning_rate and more max_steps)"
+    possible: list[tuple[Any, str, dict[str, Any], str]] = [
+        (not args.activation_checkpointing, "args", {"activation_checkpointing": True}, ""),
+        (rows > _FEW_ROWS, "estimation", {"generation_batch_size": _FEW_ROWS}, ""),
+        (shape.teacher is not None and not args.teacher_load_in_4bit, "args", {"teacher_load_in_4bit": True}, ""),
+        (batch_size > 1, "args", batch, ""),
+        (not model_args.use_peft, "model_args", {"use_peft": True, "dtype": "bfloat16"}, ""),
+        (not model_args.load_in_4bit, "model_args", {"load_in_4bit": True}, ""),
+        (shape.local_batch > 8 and shape.share_on_student, "args", batch | {"gradient_accumulation_steps": 8}, note),
     ]
-    return [change for is_possible, change in possible if is_possible]
+    return [
+        (" with ".join(f"{name}: {str(value).lower()}" for name, value in settings.items()) + note, whose, settings)
+        for is_possible, whose, settings, note in possible
+        if is_possible
+    ]
 
 
 def with_changes(shape: RunShape, made: Sequence[Change]) -> RunShape:
-    """Return the run with changes made to it."""
     for _, what, settings in made:
         # `beta` follows from `kl`, which stays.
         settings = {**settings, "beta": None} if what == "args" else settings
@@ -291,11 +260,7 @@ def figures_of_shape(config: str) -> dict[str, int]:
 
 
 def with_measured_rates(shape: RunShape) -> RunShape:
-    """
-    Return a run with the rates in `plan.measured_rates`, which `scripts/check_gpu.py` wrote; given ones stay.
-
-    Rates of another student are refused. The rate of training is LoRA's with one teacher, and left out for other runs.
-    """
+    """Return a run with the rates of its student that `scripts/check_gpu.py` wrote; given ones stay."""
     path = shape.plan.measured_rates
     if path is None:
         return shape
@@ -315,6 +280,7 @@ def with_measured_rates(shape: RunShape) -> RunShape:
     if by_rows:
         most = shape.estimation.generation_batch_size or max(by_rows)
         found["tokens_per_second"] = by_rows[max((rows for rows in by_rows if rows <= most), default=min(by_rows))]
+    # The rate of training is that of LoRA with one teacher.
     has_teacher = shape.teacher is not None and figures_of_shape(shape.teacher) == rates.get("teacher")
     if "training" in rates and has_teacher and shape.model_args.use_peft:
         found["trained_tokens_per_second"] = rates["training"]
@@ -326,11 +292,9 @@ def disk(shape: RunShape) -> dict[str, int]:
     """Return bytes on disk: downloads, checkpoints, completions (four characters a token), the teacher's states."""
     student = model_weights(shape.student, torch.bfloat16)
     lora = shape.model_args.use_peft
-    trained = (
-        adapter_bytes(shape.student, shape.model_args.lora_r)
-        if lora
-        else model_weights(shape.student, shape.student_dtype).total
-    )
+    trained = model_weights(shape.student, shape.student_dtype).total
+    if lora:
+        trained = adapter_bytes(shape.student, shape.model_args.lora_r)
     kept = shape.args.save_total_limit or max(1, int(shape.num_steps // max(1, shape.args.save_steps)))
     sizes = {"student, downloaded": student.total, "adapter, trained" if lora else "student, trained": trained}
     if getattr(shape.args.save_strategy, "value", shape.args.save_strategy) != "no":
@@ -385,9 +349,8 @@ def report(shape: RunShape) -> str:
     if times:
         lines.append("Hours, at the rates that were given")
         lines += [f"  {time:>11.2g}  {step}" for step, time in times.items() if time]
-    unknown = [
-        name for name in ("tokens_per_second", "trained_tokens_per_second") if getattr(shape.plan, name) is None
-    ]
+    rates = ("tokens_per_second", "trained_tokens_per_second")
+    unknown = [name for name in rates if getattr(shape.plan, name) is None]
     if unknown:
         lines.append(
             f"{'Further hours' if times else 'Hours'}: unknown, no rate was given. Give what you measured on that "

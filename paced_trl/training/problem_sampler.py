@@ -24,13 +24,7 @@ def rows_with_weight(problem_weights: np.ndarray, batch_size: int) -> list[int]:
 
 
 class ResumableRepeatSampler(RepeatSampler):
-    """
-    TRL's `RepeatSampler` over the rows in `data_source`, whose epochs a resumed run can find again.
-
-    TRL draws each epoch's permutation from one generator, seeded once, so a run that resumes in its second epoch is
-    given the first epoch's order. Here epoch e is the e-th permutation of that generator: the same orders as TRL's in
-    a run that is not interrupted.
-    """
+    """TRL's `RepeatSampler` over the rows in `data_source`, whose epochs a resumed run can find again."""
 
     def __iter__(self) -> Iterator[int]:
         rows: Any = self.data_source
@@ -38,6 +32,8 @@ class ResumableRepeatSampler(RepeatSampler):
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order the next iteration gives; accelerate's data loader calls it."""
+        # TRL would give a run that resumes in its second epoch the order of the first. Epoch e is the e-th permutation
+        # of its generator, as it is in a run that is not interrupted.
         if self.shuffle:
             assert self.seed is not None
             self.generator.manual_seed(self.seed)
@@ -46,12 +42,9 @@ class ResumableRepeatSampler(RepeatSampler):
 
 
 def systematic_counts(problem_weights: np.ndarray, num_draws: int, rng: np.random.Generator) -> np.ndarray:
-    """
-    Draw how often each of P problems occurs among `num_draws`, with low variance, **shape (P,)**.
-
-    Systematic resampling: one uniform number places a comb of `num_draws` equidistant teeth on the cumulated weights;
-    problem i occurs floor(e_i) or ceil(e_i) times, with expectation e_i = num_draws * w_i / sum_j w_j exactly.
-    """
+    """Draw how often each of P problems occurs among `num_draws` by systematic resampling, **shape (P,)**."""
+    # One uniform number places a comb of `num_draws` equidistant teeth on the cumulated weights; problem i occurs
+    # floor(e_i) or ceil(e_i) times, with expectation e_i = num_draws * w_i / sum_j w_j exactly.
     order = rng.permutation(len(problem_weights))
     cumulated = np.cumsum(problem_weights[order], dtype=np.float64)
     cumulated *= num_draws / cumulated[-1]

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 from datasets import Dataset
 
 from ..estimation.pass_rates import estimate_pass_rates
@@ -54,18 +53,8 @@ def is_due(step: int, *, refresh_steps: int | None, switch: int | None) -> bool:
     return step > 0 and (step == switch or (refresh_steps is not None and step % refresh_steps == 0))
 
 
-def rotating_rows(num_problems: int, share: float, number: int) -> npt.NDArray[np.int64]:
-    """Return the rows of re-estimation number `number`, from 0: every problem once in about 1 / share of them."""
-    num_parts = max(1, round(1.0 / share))
-    return np.arange(number % num_parts, num_problems, num_parts)
-
-
 class Refresh:
-    """
-    The pass rates of a training run with `refresh` `"online"` or `"estimate"`, by row of its training set.
-
-    `dataset` has `num_passed` and `num_valid`, where it starts from. `pass_rates` are those as of the latest step.
-    """
+    """The pass rates of a training run with `refresh` `"online"` or `"estimate"`, by row of its training set."""
 
     def __init__(self, args: PacedConfig, dataset: Dataset, verifier: Verifier | None) -> None:
         if verifier is None:
@@ -88,7 +77,8 @@ class Refresh:
             half_life=args.refresh_half_life if args.refresh == "online" else np.inf,
             weighting=args.weighting_arguments,
         )
-        self._num_estimations = self._num_tokens = 0
+        self._num_estimations = 0
+        self.num_tokens = 0  # that the student has generated for re-estimations
 
     def weights(self, previous: Floats) -> Floats:
         """Return the problem weights, **shape (P,)**; where all would be 0, the previous ones, better than none."""
@@ -99,15 +89,13 @@ class Refresh:
             return previous
 
     def estimate_if_due(self, problems: Dataset, model: Any, tokenizer: Any, *, step: int, switch: int | None) -> bool:
-        """
-        Measure pass rates again if it is time, and return whether there are new ones.
-
-        `model` is the student, unwrapped; `step` the completed optimizer steps; `switch` the first step of stage 2.
-        """
+        """Measure pass rates again if it is time, with the student, unwrapped; return whether there are new ones."""
         args = self.args
         if args.refresh != "estimate" or not is_due(step, refresh_steps=args.refresh_steps, switch=switch):
             return False
-        rows = rotating_rows(len(problems), args.refresh_share, self._num_estimations)
+        # Every problem once in about 1 / share of the re-estimations.
+        num_parts = max(1, round(1.0 / args.refresh_share))
+        rows = np.arange(self._num_estimations % num_parts, len(problems), num_parts)
         part = [{**problems[row], "problem_id": str(row)} for row in rows.tolist()]
         sampling, template = SamplingParameters.of(args), as_mapping(args.chat_template_kwargs, "chat_template_kwargs")
         generator = TransformersGenerator(model, tokenizer, sampling, chat_template_kwargs=template)
@@ -125,24 +113,18 @@ class Refresh:
         )
         self.pass_rates.replace(rows.tolist(), table["num_passed"][:], table["num_valid"][:], step)
         self._num_estimations += 1
-        self._num_tokens += sum(table["num_tokens"][:])
+        self.num_tokens += sum(table["num_tokens"][:])
         return True
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens that the student has generated for re-estimations."""
-        return self._num_tokens
 
     def metrics(self) -> dict[str, float]:
         """Return what is worth logging: see [`OnlinePassRates.metrics`], and the tokens that re-estimations took."""
         metrics = self.pass_rates.metrics()
         if self.args.refresh == "estimate":
-            metrics["estimation_tokens"] = self._num_tokens
+            metrics["estimation_tokens"] = self.num_tokens
         return metrics
 
     def save(self, checkpoint: Path) -> None:
-        """Write the state into a checkpoint's directory."""
-        counters = np.array([self._num_estimations, self._num_tokens])
+        counters = np.array([self._num_estimations, self.num_tokens])
         np.savez(checkpoint / STATE_FILE, allow_pickle=False, counters=counters, **self.pass_rates.state_dict())
 
     def load(self, checkpoint: Path) -> None:
@@ -155,4 +137,4 @@ class Refresh:
             )
         with np.load(path) as state:
             self.pass_rates.load_state_dict(state)
-            self._num_estimations, self._num_tokens = (int(counter) for counter in state["counters"])
+            self._num_estimations, self.num_tokens = (int(counter) for counter in state["counters"])

@@ -22,11 +22,7 @@ from .config import PacedConfig
 
 
 class Rollouts:
-    """
-    Complete batches of prompts with a student, on each process its own part.
-
-    A prompt that comes again, in the same batch of all processes or in the same evaluation, gets another completion.
-    """
+    """Complete batches of prompts with a student; one that comes again in a batch or evaluation gets another."""
 
     def __init__(self, args: PacedConfig, tokenizer: Any, eos_token_ids: list[int], accelerator: Accelerator) -> None:
         self.args = args
@@ -37,16 +33,10 @@ class Rollouts:
         self._generator: TransformersGenerator | None = None
 
     def begin_evaluation(self) -> None:
-        """Forget which prompts have come."""
         self._asked.clear()
 
     def complete(self, student: Any, prompt_ids: list[list[int]], step: int | None) -> list[list[int]]:
-        """
-        Return the token ids of one completion per prompt, up to and with an end-of-sequence token.
-
-        `student` is unwrapped; `step` is the optimizer step to come, None in evaluations, which all draw with the same
-        random numbers.
-        """
+        """Return the token ids of one completion per prompt, its end included; `step` is None in evaluations."""
         # Seeds of estimations and references are below.
         seed = (self.args.seed + 1) * 2**40
         if step is not None:
@@ -73,11 +63,7 @@ class Rollouts:
                 if process != self.accelerator.process_index:
                     continue
                 last = rows[-1] if rows else None
-                if (
-                    last is not None
-                    and last.prompt_ids == ids
-                    and last.first_generation + last.num_generations == number
-                ):
+                if last and last.prompt_ids == ids and last.first_generation + last.num_generations == number:
                     rows[-1] = replace(last, num_generations=last.num_generations + 1)
                 else:
                     rows.append(PromptRow(len(rows), ids, number, 1))

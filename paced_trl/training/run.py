@@ -57,17 +57,7 @@ from .trainer import PacedTrainer
 
 COSTS = "costs.json"
 # Settings that do not change what is trained, and may differ between a run and its continuation; the first by prefix.
-_PREFIXES = (
-    "hub_",
-    "log_",
-    "logging_",
-    "save_",
-    "report_",
-    "push_",
-    "dataloader_num",
-    "ddp_",
-    "vllm_server",
-)
+_PREFIXES = ("hub_", "log_", "logging_", "save_", "report_", "push_", "dataloader_num", "ddp_", "vllm_server")
 _INCIDENTAL = {"output_dir", "run_name", "disable_tqdm", "project", "trackio_space_id", "resume_from_checkpoint"}
 
 
@@ -110,11 +100,7 @@ def make_trainer(
     verifier: Verifier | None = None,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> PacedTrainer:
-    """
-    Return the trainer of a run, models loaded; refuse models and data that do not fit together before weights load.
-
-    Arguments are those of [`distill`]; `callbacks` are beside the trainer's own.
-    """
+    """Return the trainer of a run, models loaded; arguments are those of [`distill`]."""
     models = models_of(args, model_args)
     args.model_init_kwargs = models.pop("model_init_kwargs")
     return PacedTrainer(
@@ -204,11 +190,7 @@ def distill(
 
 
 def _goes_on_with_trl(args: PacedConfig) -> bool:
-    """
-    Let a run that is there go on with the engine that it began with, and settle it for a new one.
-
-    Return whether it was begun by an earlier version, whose completions were TRL's.
-    """
+    """Settle the engine, of a run that is there as it began; return whether an earlier version began it with TRL's."""
     stored = RunDirectory.stored_settings(str(args.output_dir))
     is_earlier = bool(stored) and "rollout_engine" not in stored and not args.use_vllm
     if stored and args.rollout_engine == "auto":
@@ -218,12 +200,7 @@ def _goes_on_with_trl(args: PacedConfig) -> bool:
 
 
 def _extended_settings(args: PacedConfig, settings: dict[str, Any]) -> set[str]:
-    """
-    Return which settings may differ from those of the run in the directory because they extend it.
-
-    The first stage of an extended run keeps its number of steps, or training would go back to it: the number is set in
-    `args`, and kept in the run's record as `first_stage_steps`.
-    """
+    """Return which settings may differ from those of the run in the directory because they extend it."""
     path = Path(str(args.output_dir))
     stored = RunDirectory.stored_settings(path)
     name = "max_steps" if settings["max_steps"] > 0 else "num_train_epochs"
@@ -238,9 +215,8 @@ def _extended_settings(args: PacedConfig, settings: dict[str, Any]) -> set[str]:
                 "to extend it from. Choose another `--output_dir`."
             )
         if first_stage is None and len(stages(args.kl, args.kl_switch)) == 2 and args.kl_switch <= 1.0:
-            first_stage = switch_step(
-                json.loads((done / "trainer_state.json").read_text())["max_steps"], args.kl_switch
-            )
+            max_steps = json.loads((done / "trainer_state.json").read_text())["max_steps"]
+            first_stage = switch_step(max_steps, args.kl_switch)
         print(f"Extending the run in {path} from {name} {stored[name]} to {settings[name]}.", flush=True)
     if first_stage is not None:
         if first_stage < 2:
@@ -248,6 +224,7 @@ def _extended_settings(args: PacedConfig, settings: dict[str, Any]) -> set[str]:
                 f"The run in {str(path)!r} has a first stage of {first_stage} steps, and `kl_switch` cannot say so of "
                 "a longer one: up to 1 it is a fraction. Choose another `--output_dir`."
             )
+        # A stage that grew with the run would be gone back to.
         settings["first_stage_steps"] = first_stage
         args.kl_switch = float(first_stage)
     return {name, "first_stage_steps"} if longer else set()
@@ -308,12 +285,10 @@ def _train(
 
 class StopCleanly(TrainerCallback):
     """
-    Let Ctrl-C, or a scheduler's SIGTERM, end training after the current step with a checkpoint.
+    Let Ctrl-C, or a scheduler's SIGTERM, end training after the current step with a checkpoint, in all processes.
 
-    A second Ctrl-C interrupts; a second SIGTERM does not, since a launcher passes on what the scheduler has sent to
-    all processes. With several processes all stop after the same step, whichever of them received the signal.
     transformers' `enable_jit_checkpoint` is not used: it saves in the middle of a step, whose completions then are
-    drawn again from other random numbers. `stopped` says whether training was ended so.
+    drawn again from other random numbers.
     """
 
     def __init__(self) -> None:
@@ -325,6 +300,7 @@ class StopCleanly(TrainerCallback):
         if not self._requested:
             print("\nStopping after this step, with a checkpoint. Ctrl-C again stops at once.", flush=True)
         self._requested = True
+        # A second SIGTERM interrupts nothing: a launcher passes on what the scheduler has sent to all processes.
         if signum == signal.SIGINT:
             signal.signal(signum, self._previous.pop(signum))
 

@@ -36,26 +36,15 @@ def switch_step(max_steps: int, kl_switch: float) -> int:
 
 
 def kl_at_step(step: int, *, kl: KLSchedule, max_steps: int, kl_switch: float = 0.5) -> KL:
-    """
-    Return the divergence while optimizer step `step`, counted from 0, is computed.
-
-    ```python
-    >>> [kl_at_step(step, kl="forward_then_reverse", max_steps=4) for step in range(4)]
-    ['forward', 'forward', 'reverse', 'reverse']
-    ```
-    """
+    """Return the divergence while optimizer step `step`, counted from 0, is computed."""
     first, *second = stages(kl, kl_switch)
     return second[0] if second and step >= switch_step(max_steps, kl_switch) else first
 
 
 def completion_source_for(kl: KL, completion_source: CompletionSourceSchedule = "auto") -> CompletionSource:
-    """
-    Return whose completions the divergence `kl` is measured on.
-
-    `"auto"` takes references for forward and adaptive KL, as their papers do, and for cross-entropy, and else the
-    student's own completions: reverse KL is an expectation under the student.
-    """
+    """Return whose completions the divergence `kl` is measured on."""
     if completion_source == "auto":
+        # As the papers of forward and adaptive KL do; reverse KL is an expectation under the student.
         return "dataset" if kl in ("forward", "akl", "cross_entropy") else "student"
     if completion_source not in get_args(CompletionSource):
         raise ValueError(

@@ -22,16 +22,12 @@ AVERAGE_FILE = "teacher_adapter_average.safetensors"
 
 
 class SelfTeacher(nn.Module):
-    """
-    A teacher that is the student with its adapter off (`decay` None) or averaged: no second copy of the base.
-
-    It has no parameters of its own: the student's must not be registered twice, or `eval()`, `to()` and the optimizer
-    would find them here too. The student's head must not be trained.
-    """
+    """A teacher that is the student with its adapter off (`decay` None) or averaged; the head must not be trained."""
 
     def __init__(self, student: PeftModel, decay: float | None = None) -> None:
         super().__init__()
-        self._student = (student,)  # in a tuple, so that it is not registered
+        # In a tuple, so that it is not registered: `eval()`, `to()` and the optimizer would find it here too.
+        self._student = (student,)
         self.decay = decay
         self._trained = {name: p for name, p in student.named_parameters() if p.requires_grad}
         # In float32: a bfloat16 average does not move where a step is below half a unit in its last place.
@@ -41,13 +37,10 @@ class SelfTeacher(nn.Module):
     @property
     def config(self) -> PreTrainedConfig:
         """The student's configuration, which the loss reads logit rules from."""
-        config: PreTrainedConfig = self._student[0].config
-        return config
+        return self._student[0].config
 
     def get_output_embeddings(self) -> nn.Module:
-        """Return the head, which both share."""
-        head: nn.Module = self._student[0].get_output_embeddings()
-        return head
+        return self._student[0].get_output_embeddings()
 
     @contextmanager
     def in_place_of_student(self) -> Iterator[PeftModel]:

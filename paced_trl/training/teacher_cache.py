@@ -29,21 +29,12 @@ _STATES, _DONE, _SETTINGS = "hidden_states.bin", "done.bin", "settings.json"
 
 
 class HiddenStateCache:
-    """
-    Hidden states of the completion tokens of P references, by row of the training set.
-
-    Files are made when the first states come, in a subdirectory of `directory` named after a hash of `teacher` (what
-    identifies its weights) and of the token ids: other teachers or references never meet. The whole space is reserved
-    then. Processes of one machine share the files.
-    """
+    """Hidden states of P references, by row of the training set, in files that the processes of a machine share."""
 
     def __init__(
-        self,
-        directory: Path,
-        teacher: str,
-        prompt_ids: Sequence[list[int]],
-        completion_ids: Sequence[list[int]],
+        self, directory: Path, teacher: str, prompt_ids: Sequence[list[int]], completion_ids: Sequence[list[int]]
     ) -> None:
+        # `teacher` identifies its weights: other teachers or references never meet.
         digest = hashlib.sha256(teacher.encode())
         for prompt, completion in zip(prompt_ids, completion_ids, strict=True):
             digest.update(np.array([len(prompt), *prompt, *completion], dtype=np.int64).tobytes())
@@ -85,14 +76,14 @@ class HiddenStateCache:
             self._done[row] = 1
 
     def _create(self, hidden_size: int, dtype: torch.dtype) -> None:
-        num_bytes = int(self.starts[-1]) * hidden_size * dtype.itemsize
+        num_bytes, name = int(self.starts[-1]) * hidden_size * dtype.itemsize, str(dtype).removeprefix("torch.")
         with PartialState().local_main_process_first():
             if not (self.path / _SETTINGS).exists():
                 self.path.mkdir(parents=True, exist_ok=True)
                 free = shutil.disk_usage(self.path).free
                 what = (
                     f"The teacher's hidden states for {len(self.starts) - 1} references ({self.starts[-1]} tokens of "
-                    f"{hidden_size} numbers in {str(dtype).removeprefix('torch.')}) take {num_bytes / 1e9:.3g} GB"
+                    f"{hidden_size} numbers in {name}) take {num_bytes / 1e9:.3g} GB"
                 )
                 if num_bytes > free:
                     raise ValueError(
@@ -104,7 +95,6 @@ class HiddenStateCache:
                 for file, size in ((_STATES, num_bytes), (_DONE, len(self.starts) - 1)):
                     with open(self.path / file, "ab") as opened:
                         os.posix_fallocate(opened.fileno(), 0, size)
-                name = str(dtype).removeprefix("torch.")
                 write_json(self.path / _SETTINGS, {"hidden_size": hidden_size, "dtype": name})
         self._open(hidden_size, dtype)
 

@@ -12,7 +12,7 @@ import re
 import numpy as np
 from datasets import Dataset
 
-from ..problems import Messages
+from ..problems import Messages, with_column
 
 
 # Shorter contexts, such as the answer "7", occur in prompts by chance.
@@ -31,14 +31,7 @@ def check_template(template: str) -> None:
 
 
 def teacher_prompt(prompt: str | Messages, privileged_context: str | None, template: str) -> str | Messages:
-    """
-    Return the teacher's prompt: the student's, with the privileged context, if there is any, in its last user turn.
-
-    ```python
-    >>> teacher_prompt("1+1?", "2", "{prompt} (It is {privileged_context}.)")
-    '1+1? (It is 2.)'
-    ```
-    """
+    """Return the student's prompt with the privileged context, if there is any, in its last user turn."""
     if not privileged_context:
         return prompt
     if isinstance(prompt, str):
@@ -52,12 +45,7 @@ def teacher_prompt(prompt: str | Messages, privileged_context: str | None, templ
 
 
 def check_privileged_context(dataset: Dataset, name: str) -> None:
-    """
-    Refuse problems without `privileged_context`, and those whose student would see it.
-
-    The context may be empty. A prompt must end with the user's turn, and must not hold its own context (20 characters
-    or more, white space aside). `name` is how the dataset is called in messages.
-    """
+    """Refuse problems of the dataset `name` without `privileged_context`, and those whose student would see it."""
     if "privileged_context" not in dataset.column_names:
         raise ValueError(
             f"`{name}` has no column `privileged_context` (the solution or a hint, which only the teacher sees); it "
@@ -93,5 +81,4 @@ def with_shuffled_context(dataset: Dataset, seed: int) -> Dataset:
     source = np.empty_like(ring)
     source[ring] = np.roll(ring, 1)
     contexts = dataset["privileged_context"][:]
-    shuffled = [contexts[row] for row in source]
-    return dataset.remove_columns("privileged_context").add_column("privileged_context", shuffled)
+    return with_column(dataset, "privileged_context", [contexts[row] for row in source])

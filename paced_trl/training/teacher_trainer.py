@@ -46,9 +46,7 @@ class TeacherStatesTrainer(ResumableTrainer):
     """
     TRL's [`~trl.DistillationTrainer`] with a say in where the teacher's hidden states come from.
 
-    `teacher_model` is None with `self_distillation`; `train_dataset` then needs the column `privileged_context`, and
-    held-out problems without it show the teacher what the student sees. `head_size` is the number of rows of the
-    student's head, if the teacher's has others.
+    `head_size` is the number of rows of the student's head, if the teacher's has others.
     """
 
     args: PacedConfig
@@ -82,8 +80,10 @@ class TeacherStatesTrainer(ResumableTrainer):
             **kwargs,
         )
         args.model_init_kwargs, args.teacher_model_init_kwargs = options
-        if uses_fsdp(args) and self.teacher_model is not None:
-            place_teacher(self.teacher_model, self.accelerator.device)
+        # Under FSDP accelerate leaves a teacher in main memory, but one of 4 or 8 bits was placed as it was loaded.
+        is_placed = self.teacher_model is None or getattr(self.teacher_model, "is_quantized", False)
+        if uses_fsdp(args) and not is_placed:
+            self.teacher_model.to(self.accelerator.device)
         keep_four_bit_trainable(cast(torch.nn.Module, self.model))
         if args.self_distillation in ("base", "ema"):
             decay = args.self_distillation_decay if args.self_distillation == "ema" else None
@@ -139,12 +139,8 @@ class TeacherStatesTrainer(ResumableTrainer):
     def _teacher_outputs(
         self, inputs: list[dict[str, Any]], batch: dict[str, torch.Tensor], cache_rows: list[int] | None
     ) -> dict[str, torch.Tensor]:
-        """
-        Return what the teacher's side of the loss needs of B rows beside the student's tokens.
-
-        TRL shuffles and splits it along with the rest. `cache_rows` are the rows' numbers in the training set where
-        completions are its references. How many tokens the teacher runs on is left in `_num_teacher_tokens`.
-        """
+        """Return what the teacher's side of the loss needs of B rows, whose numbers in the cache `cache_rows` are."""
+        # TRL shuffles and splits it along with the rest. Also set here: how many tokens the teacher runs on.
         if self.args.kl == "cross_entropy":
             self._num_teacher_tokens = torch.tensor(0, device=batch["prompt_mask"].device)
             return {}
@@ -179,12 +175,7 @@ class TeacherStatesTrainer(ResumableTrainer):
     def _cached_hidden_states(
         self, batch: dict[str, torch.Tensor], rows: list[int], missing: list[int], cache: HiddenStateCache
     ) -> torch.Tensor:
-        """
-        Return the teacher's hidden states of a whole generation batch, **shape (B, C, H)**, before the student runs.
-
-        `rows` are the B rows' numbers in the training set; the teacher runs on `missing`, positions in the batch,
-        which are then in the cache.
-        """
+        """Return the teacher's states of a batch, **shape (B, C, H)**; it runs on the positions that are `missing`."""
         num_rows, num_tokens = batch["completion_ids"].shape
         if missing:
             parts = []
@@ -203,16 +194,8 @@ class TeacherStatesTrainer(ResumableTrainer):
         teacher = self.accelerator.unwrap_model(self.teacher_model)
         ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
         mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
-        states: torch.Tensor = self._forward_redirection(
-            self.teacher_model,
-            teacher,
-            self._get_last_hidden_state,
-            teacher,
-            ids,
-            mask,
-            batch["completion_ids"].size(1),
-        )
-        return states
+        method, num_tokens = self._get_last_hidden_state, batch["completion_ids"].size(1)
+        return self._forward_redirection(self.teacher_model, teacher, method, teacher, ids, mask, num_tokens)
 
     def _get_last_hidden_state(
         self,
@@ -230,8 +213,7 @@ class TeacherStatesTrainer(ResumableTrainer):
                     shape = (len(input_ids), logits_to_keep, head.shape[-1])
                     return torch.zeros(shape, dtype=head.dtype, device=head.device)
                 if "teacher_hidden_states" in batch:
-                    states: torch.Tensor = batch["teacher_hidden_states"]
-                    return states
+                    return batch["teacher_hidden_states"]
                 if "teacher_prompt_ids" in batch:
                     # The completion stands at the end, so prompts may differ in length.
                     input_ids = torch.cat([batch["teacher_prompt_ids"], batch["completion_ids"]], dim=1)
@@ -287,26 +269,15 @@ def teacher_to_load(model: Any, teacher_model: Any, args: PacedConfig, head_size
     return teacher
 
 
-def place_teacher(teacher: Any, device: torch.device) -> None:
-    """Move a teacher to its device: under FSDP, accelerate leaves it where it was loaded, in main memory."""
-    # Weights of 4 or 8 bits were placed as they were loaded.
-    if not getattr(teacher, "is_quantized", False):
-        teacher.to(device)
-
-
 def own_head_size(config: PreTrainedConfig) -> int:
     """Return how many rows a model's head has of its own, whatever [`resize_head`] made of it."""
     return int(getattr(config, _OWN_SIZE, config.get_text_config().vocab_size))
 
 
 def resize_head(teacher: PreTrainedModel, vocab_size: int) -> None:
-    """
-    Give a teacher, in memory, embeddings and a head of as many rows as the student's.
-
-    Models of one family pad their heads to different sizes (Qwen2.5: 151936 and 152064), and TRL's kernel takes two
-    heads of equal size. Rows are added, not only cut: a student that is larger may sample an id of its padding, which
-    the teacher then has to embed. [`WeightedDivergence`] leaves such ids out of the loss.
-    """
+    """Give a teacher, in memory, embeddings and a head of as many rows as the student's, which TRL's kernel needs."""
+    # Models of one family pad their heads to different sizes (Qwen2.5: 151936 and 152064). Rows are added, not only
+    # cut: a student that is larger may sample an id of its padding, which the teacher then has to embed.
     setattr(teacher.config, _OWN_SIZE, own_head_size(teacher.config))
     # Rows that are added are in no loss, so their values are of no matter, and the mean costs a covariance.
     teacher.resize_token_embeddings(vocab_size, mean_resizing=False)

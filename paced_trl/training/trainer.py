@@ -124,11 +124,7 @@ class PacedTrainer(TeacherStatesTrainer):
         needs_reference = "dataset" in args.completion_sources
         if needs_reference:
             train_dataset = with_reference_texts(train_dataset, "`train_dataset`")
-        check_training_columns(
-            train_dataset,
-            needs_reference=needs_reference,
-            needs_solution=verifier is not None,
-        )
+        check_training_columns(train_dataset, needs_reference=needs_reference, needs_solution=verifier is not None)
         if args.weighting == "beta" and FITTED in (args.weight_alpha, args.weight_beta):
             raise ValueError(
                 f"`weight_alpha` is {args.weight_alpha!r} and `weight_beta` {args.weight_beta!r}, and nothing has "
@@ -215,13 +211,6 @@ class PacedTrainer(TeacherStatesTrainer):
         """The divergence of the current optimizer step."""
         step, max_steps = self.state.global_step, self.state.max_steps
         return kl_at_step(step, kl=self.args.kl, max_steps=max_steps, kl_switch=self.args.kl_switch)
-
-    @property
-    def _switch(self) -> int | None:
-        """The first step of the second stage; None where there is one stage."""
-        if len(stages(self.args.kl, self.args.kl_switch)) == 1:
-            return None
-        return switch_step(self.state.max_steps, self.args.kl_switch)
 
     def _get_train_sampler(self, dataset: Dataset | None = None) -> Sampler:
         accumulation = self.args.gradient_accumulation_steps
@@ -321,24 +310,21 @@ class PacedTrainer(TeacherStatesTrainer):
             self._first_samples.show(source, texts)
 
     def _refreshed(self, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """
-        Measure pass rates again if it is time; return this process's part of a generation batch.
-
-        Problems are drawn here, by the weights of this step: the sampler's batches are fetched ahead, and it does not
-        know the weights of a resumed run. With weights in the loss, all problems of weight above 0 are drawn alike.
-        Until something new is known, batches are those of a run without refresh.
-        """
+        """Measure pass rates again if it is time; return this process's part of a generation batch."""
         assert self.refresh is not None
         student = self.accelerator.unwrap_model(self.model)
-        step = self.state.global_step
+        step, has_two_stages = self.state.global_step, len(stages(self.args.kl, self.args.kl_switch)) == 2
+        switch = switch_step(self.state.max_steps, self.args.kl_switch) if has_two_stages else None
         with self.accelerator.autocast():  # in the precision of the loss, prefill and decoding alike
             is_new = self.refresh.estimate_if_due(
-                self._measured_problems, student, self._tokenizer, step=step, switch=self._switch
+                self._measured_problems, student, self._tokenizer, step=step, switch=switch
             )
         if is_new:
             self.problem_weights = self.refresh.weights(self.problem_weights)
         if not self.refresh.pass_rates.num_observed:
-            return inputs
+            return inputs  # until something new is known, batches are those of a run without refresh
+        # Drawn here, by the weights of this step: the sampler's batches are fetched ahead, and it does not know the
+        # weights of a resumed run. With weights in the loss, all problems of weight above 0 are drawn alike.
         rates = self.problem_weights if self.args.apply_weights == "sampling" else 1.0 * (self.problem_weights > 0)
         rng = np.random.default_rng([self.args.seed, step])
         rows = draw_batch(rates, len(inputs) * self.accelerator.num_processes, rng)
@@ -359,15 +345,12 @@ class PacedTrainer(TeacherStatesTrainer):
     def _row_weights(
         self, problem_weight: torch.Tensor, completion_mask: torch.Tensor, training: bool
     ) -> torch.Tensor:
-        """
-        Return the factor of each row's token divergences, **shape (B,)**, before the division by all tokens N.
-
-        With `loss_aggregation="sequence"` the loss is sum_i w_i mean_t D_it / R for R rows, so a token of row i with
-        T_i tokens has the factor w_i * N / (T_i * R). N and R span all processes in training, as TRL's denominator
-        does, and one micro-batch in evaluation.
-        """
+        """Return the factor of each row's token divergences, **shape (B,)**, before the division by all tokens N."""
         if self.args.loss_aggregation == "token":
             return problem_weight
+        # By "sequence" the loss is sum_i w_i mean_t D_it / R for R rows, so a token of row i with T_i tokens has the
+        # factor w_i * N / (T_i * R). N and R span all processes in training, as TRL's denominator does, and one
+        # micro-batch in evaluation.
         lengths = completion_mask.sum(dim=1)
         mean_length = (self.accelerator.gather(lengths) if training else lengths).float().mean()
         return problem_weight * mean_length / lengths.clamp(min=1)

@@ -33,11 +33,7 @@ MIN_SHARE_OF_FIRST, MAX_SHARE_OF_FIRST = 0.5, 2.0
 def training_advice(
     logs: Mapping[str, float], num_problems: int, first: Mapping[str, float] | None = None
 ) -> dict[str, str]:
-    """
-    Return advice on one call of the trainer's `log`, by what it is about; empty when all is well.
-
-    `first` is what was logged first in the same stage.
-    """
+    """Return advice on one call of the trainer's `log`, whose stage began with `first`, by what it is about."""
     advice = {}
     effective = logs.get("paced/effective_sample_size")
     if effective is not None and effective < MIN_EFFECTIVE_SHARE * num_problems:
@@ -45,22 +41,19 @@ def training_advice(
             f"The problem weights are worth {effective:.0f} equally weighted problems of {num_problems}, so few "
             "problems decide every step. Lower `weight_alpha` and `weight_beta`, or measure with more generations."
         )
-    advice |= {subject: text for subject, text in _shared_advice(logs).items() if text is not None}
-    return advice | _change_of_form(logs, first or {})
-
-
-def _shared_advice(logs: Mapping[str, float]) -> dict[str, str | None]:
-    """Return what is said of a run as of an estimation, by subject."""
+    # As of an estimation.
     mastered, frontier, beyond = (
         logs.get(f"paced/problems/{share}", 0.0) for share in ("mastered", "frontier", "out_of_reach")
     )
     shares = FrontierShares(mastered, frontier, beyond, max(0.0, 1.0 - mastered - frontier - beyond))
     failed = logs.get("paced/verdicts/timeout", 0.0) + logs.get("paced/verdicts/unverifiable", 0.0)
-    return {
+    shared = {
         "frontier": frontier_advice(shares) if "paced/problems/frontier" in logs else None,
         "clipped_ratio": clipping_advice(logs.get("completions/clipped_ratio", 0.0)),
         "verifier": verifier_advice(failed),
     }
+    advice |= {subject: text for subject, text in shared.items() if text is not None}
+    return advice | _change_of_form(logs, first or {})
 
 
 # What tells that answers have changed their form: the subject of the advice, and what the figure is.
@@ -108,11 +101,7 @@ def _change_of_form(logs: Mapping[str, float], first: Mapping[str, float]) -> di
 
 
 class Advice(TrainerCallback):
-    """
-    Log what a run's figures say is going wrong, each thing once, and keep it in `advice.json` for the report.
-
-    `at_start` are figures that are known before the first step.
-    """
+    """Log what a run's figures, those `at_start` first, say is going wrong, each thing once; keep it in a file."""
 
     def __init__(self, num_problems: int, at_start: Mapping[str, float] | None = None) -> None:
         self.num_problems = num_problems
@@ -123,12 +112,7 @@ class Advice(TrainerCallback):
         self.on_log(args, state, control, self.at_start)
 
     def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: Any,
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **_: Any
     ) -> None:
         if not state.is_world_process_zero:
             return

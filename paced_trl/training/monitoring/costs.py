@@ -14,25 +14,18 @@ from typing import Any, Literal
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 
+# Tokens that the student generated for training; those of prompts and completions, without padding, that were run
+# through each model for the loss; seconds of optimizer steps, generation and refreshes included.
 Cost = Literal["tokens_generated", "student_tokens", "teacher_tokens", "seconds"]
 
 _KEY = "paced_costs"
 
 
 def add_cost(state: TrainerState, name: Cost, amount: float) -> None:
-    """Add to one of the costs that [`costs_so_far`] returns."""
-    costs = _costs(state)
-    costs[name] += amount
+    _costs(state)[name] += amount
 
 
 def costs_so_far(state: TrainerState) -> dict[str, float]:
-    """
-    Return what training has cost.
-
-    `tokens_generated` by the student for training; `student_tokens` and `teacher_tokens`, those of prompts and
-    completions without padding that were run through each for the loss; `seconds` of optimizer steps, generation and
-    refreshes included.
-    """
     return dict(_costs(state))
 
 
@@ -43,25 +36,19 @@ def _costs(state: TrainerState) -> dict[str, float]:
 
 
 class TrainingClock(TrainerCallback):
-    """
-    Count the seconds from one optimizer step's end to the next one's, without the evaluations between them.
-    """
+    """Count the seconds from one optimizer step's end to the next one's, without the evaluations between them."""
 
     def __init__(self) -> None:
-        self._since = time.perf_counter()
+        self.restart()
 
-    def restart(self) -> None:
+    def restart(self, *args: Any, **kwargs: Any) -> None:
         """Leave out what has happened since the last step ended."""
         self._since = time.perf_counter()
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.restart()
+    on_train_begin = on_evaluate = restart
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         add_cost(state, "seconds", time.perf_counter() - self._since)
-        self.restart()
-
-    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.restart()
 
 

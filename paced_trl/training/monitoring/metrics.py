@@ -14,9 +14,10 @@ from datasets import Dataset
 
 from ...verification.verdict import Verdict, mark_truncated
 from ...verification.verifier import Verifier
-from ...weighting.counts import Floats, frontier_shares, pass_rates
+from ...weighting.counts import Floats, pass_rates
 from ...weighting.weights import effective_sample_size
 from ..dataset import ROW_COLUMN
+from ..online_pass_rates import problem_metrics
 from .costs import costs_so_far
 
 
@@ -53,41 +54,13 @@ def verdict_metrics(verdicts: Sequence[Verdict]) -> dict[str, float]:
 
 
 def known_counts(dataset: Dataset) -> tuple[Floats, Floats] | None:
-    """
-    Return passes and valid generations of each problem, **shape (P,)** each, from the columns of a training set.
-
-    A `pass_rate` without counts counts as one generation that passed to that extent. `None` where there is neither.
-    """
+    """Return passes and valid generations, **shape (P,)** each; a `pass_rate` alone counts as one generation."""
     if {"num_passed", "num_valid"} <= set(dataset.column_names):
         return np.asarray(dataset["num_passed"], np.float64), np.asarray(dataset["num_valid"], np.float64)
     if "pass_rate" not in dataset.column_names:
         return None
-    rates = np.array([np.nan if rate is None else rate for rate in dataset["pass_rate"]], dtype=np.float64)
+    rates = np.array(dataset["pass_rate"][:], dtype=np.float64)
     return np.nan_to_num(rates), np.isfinite(rates).astype(np.float64)
-
-
-def problem_metrics(num_passed: Floats, num_valid: Floats, staleness: float) -> dict[str, float]:
-    """
-    Return what there is to say of a training set's counts, **shape (P,)** each, discounted or not.
-
-    The shares are of all problems; `staleness` is the mean number of optimizer steps since one was last observed.
-
-    Example:
-
-    ```python
-    >>> problem_metrics(np.array([4.0, 1.0, 0.0, 0.0]), np.array([4.0, 4.0, 4.0, 0.0]), staleness=7.0)
-    {'mastered': 0.25, 'frontier': 0.25, 'out_of_reach': 0.25, 'staleness': 7.0, 'pass_rate': 0.4166666666666667}
-    ```
-    """
-    shares = frontier_shares(num_passed, num_valid)
-    metrics = {
-        "mastered": shares.mastered,
-        "frontier": shares.frontier,
-        "out_of_reach": shares.out_of_reach,
-        "staleness": float(staleness),
-    }
-    rates = pass_rates(num_passed, num_valid)
-    return metrics if np.isnan(rates).all() else metrics | {"pass_rate": float(np.nanmean(rates))}
 
 
 class ProblemFigures:

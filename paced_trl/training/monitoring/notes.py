@@ -37,17 +37,14 @@ def read_notes(path: Path) -> list[dict[str, Any]]:
 
 @contextmanager
 def keeping_warnings(directory: Path) -> Iterator[None]:
-    """
-    Show warnings as ever, and keep the first from each line of code in a run's `advice.json`.
-
-    What is deprecated concerns no reader of a report, and is not kept.
-    """
+    """Show warnings as ever, and keep the first from each line of code in a run's `advice.json`."""
     show = warnings.showwarning
 
     def show_and_keep(
         message: Warning | str, category: type[Warning], filename: str, lineno: int, *where: Any, **options: Any
     ) -> None:
         show(message, category, filename, lineno, *where, **options)
+        # What is deprecated concerns no reader of a report.
         if not issubclass(category, DeprecationWarning | PendingDeprecationWarning | FutureWarning):
             keep_note(directory, f"{Path(filename).name}:{lineno}", str(message)[:_MAX_LENGTH])
 

@@ -83,12 +83,7 @@ class Histograms(TrainerCallback):
         self._logged: dict[str, npt.NDArray[np.float64]] = {}
 
     def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: Any,
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **_: Any
     ) -> None:
         if not state.is_world_process_zero or "loss" not in (logs or {}):
             return
@@ -103,12 +98,8 @@ class Histograms(TrainerCallback):
 
 
 def write_completions(columns: Mapping[str, Sequence[Any]], args: PacedConfig, step: int) -> Path:
-    """
-    Print a sample of the latest completions, and write all, with what PACED knows of each, to a file and to trackers.
-
-    TRL 1.16 builds the table of `log_completions` inside `DistillationTrainer.log` from prompts and completions only.
-    This one takes its place, with the same file names, print and trackers, until TRL's takes further columns.
-    """
+    """Print a sample of the latest completions; write all, with what PACED knows of each, to a file and trackers."""
+    # In place of TRL's table, with the same file names, print and trackers, until that takes further columns.
     rows = {name: list(values) for name, values in columns.items()}
     shown = {name: [_in_short(value) for value in rows[name]] for name in EXTRA_COLUMNS}
     num_shown = len(rows["prompt"]) if args.num_completions_to_print is None else args.num_completions_to_print

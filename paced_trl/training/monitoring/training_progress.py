@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
 from typing import Any
 
 from transformers import ProgressCallback, TrainerControl, TrainerState, TrainingArguments
@@ -39,27 +38,15 @@ class TrainingProgress(ProgressCallback):
             self._write_line(state)
 
     def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: Mapping[str, float] | None = None,
-        **_: Any,
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **_: Any
     ) -> None:
         self._figures |= {name: f"{logs[key]:.3g}" for key, name in _SHOWN.items() if logs and key in logs}
         if self.training_bar is not None and self._figures:
             self.training_bar.set_postfix(self._figures)
 
-    def on_prediction_step(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        eval_dataloader: Any = None,
-        **options: Any,
-    ) -> None:
+    def on_prediction_step(self, *args: Any, **options: Any) -> None:
         if self.training_bar is not None:
-            super().on_prediction_step(args, state, control, eval_dataloader, **options)
+            super().on_prediction_step(*args, **options)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self.training_bar is not None:

@@ -34,22 +34,7 @@ VALIDATION, RETENTION = "validation", "retention"  # Names of the sets that sett
 
 
 class Validation:
-    """
-    Verdicts of one pass over held-out problems.
-
-    Example:
-
-    ```python
-    >>> validation = Validation(num_generations=2)
-    >>> validation.observe([0, 0, 1], ["passed", "failed", "timeout"])
-    >>> validation.observe([1, 0], ["passed", "passed"])  # the last one fills a batch up
-    >>> validation.metrics()
-    {'mean@2': 0.75, 'pass@2': 1.0, 'num_problems': 2}
-    ```
-
-    Args:
-        num_generations (`int`): k, completions per problem.
-    """
+    """Verdicts of one pass over held-out problems, `num_generations` (k) completions of each."""
 
     def __init__(self, num_generations: int) -> None:
         self.num_generations = num_generations
@@ -66,12 +51,7 @@ class Validation:
                 self._verdicts[row].append(Verdict(verdict))
 
     def metrics(self) -> dict[str, float]:
-        """
-        Return means over problems, which count alike, however many of their verdicts are valid; empty without any.
-
-        `mean@k` is the mean of passed over valid completions, `pass@k` (for k above 1) the share of problems of which
-        one passed, `num_problems` how many have a valid verdict.
-        """
+        """Return mean@k and pass@k of the problems with valid verdicts, which count alike, and how many they are."""
         valid = [[v is Verdict.PASSED for v in verdicts if v.is_valid] for verdicts in self._verdicts.values()]
         valid = [passed for passed in valid if passed]
         if not valid:
@@ -84,11 +64,7 @@ class Validation:
 
 
 def check_validation(eval_strategy: str, problems: Dataset, held_out: Mapping[str, Dataset]) -> None:
-    """
-    Refuse an evaluation without held-out problems, and held-out problems without an evaluation; warn of shared ones.
-
-    Both data sets have `problem_id`; `held_out` is by name of the set.
-    """
+    """Refuse an evaluation without held-out problems, and these without an evaluation; warn of shared problems."""
     if not held_out:
         if eval_strategy != "no":
             raise ValueError(
@@ -125,12 +101,8 @@ def check_forgetting(max_forgetting: float | None, eval_dataset: Any, verifier: 
 
 
 def choose_best_by_accuracy(args: PacedConfig, eval_dataset: Any, verifier: Any) -> None:
-    """
-    Have the best checkpoint of a run with two stages chosen by mean@k; refuse to choose by losses of two divergences.
-
-    What `load_best_model_at_end`, early stopping, `save_strategy: best` and a rate that falls on a plateau compare is
-    `metric_for_best_model`.
-    """
+    """Have the best checkpoint of a run with two stages chosen by mean@k; refuse to compare losses of the two."""
+    # Also early stopping, `save_strategy: best` and a rate that falls on a plateau compare `metric_for_best_model`.
     if str(args.metric_for_best_model).removeprefix("eval_") != "loss" or len(stages(args.kl, args.kl_switch)) == 1:
         return
     names = [name for name in eval_dataset if name != RETENTION] if isinstance(eval_dataset, Mapping) else [""]
@@ -146,23 +118,14 @@ def choose_best_by_accuracy(args: PacedConfig, eval_dataset: Any, verifier: Any)
 
 
 class StopAtForgetting(TrainerCallback):
-    """
-    End training when mean@k on problems of another kind has fallen too far; say so, and keep it in `advice.json`.
-
-    `metric` may fall `max_forgetting` below its first value, that of the base student.
-    """
+    """End training when `metric` has fallen by more than `max_forgetting` from the base student's; keep a note."""
 
     def __init__(self, max_forgetting: float, metric: str) -> None:
         self.max_forgetting = max_forgetting
         self.metric = metric
 
     def on_evaluate(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        metrics: dict[str, float] | None = None,
-        **_: Any,
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: Any = None, **_: Any
     ) -> None:
         now = (metrics or {}).get(self.metric)
         if now is None:

@@ -123,17 +123,7 @@ def check_batch(args: PacedConfig, num_problems: int) -> None:
 
 
 def check_run(args: PacedConfig, model_args: ModelConfig, problems: Dataset | Sequence[dict[str, Any]] = ()) -> None:
-    """
-    Check the settings of a run before anything loads: before pass rates, and before the teacher writes references.
-
-    Args:
-        args ([`PacedConfig`]): The run; `teacher_model_name_or_path` names the teacher.
-        model_args ([`~trl.ModelConfig`]): The student, and LoRA or quantisation.
-        problems (`Dataset` or `Sequence[dict]`, *optional*): For what depends on the form of prompts.
-
-    Raises:
-        ValueError: In one or two sentences each: what was given, why it cannot work, what to do.
-    """
+    """Check the settings of a run before anything loads: before pass rates, and before the teacher's references."""
     if args.self_distillation != "none" and isinstance(problems, Dataset):
         check_privileged_context(problems, "train_dataset")
     if len(problems):
@@ -195,30 +185,13 @@ def check_before_loading(
     eval_dataset: Any = None,
     *,
     needs_solution: bool = False,
-    processing_class: Any = None,
-    quantization_config: Any = None,
-    peft_config: Any = None,
+    **loading: Any,
 ) -> HeadSizes:
-    """
-    Check everything that can be known of a run before its weights load: its models, and its data with them.
-
-    Arguments are those of [`PacedTrainer`]; the columns of `train_dataset` have been checked, and `needs_solution`
-    says whether completions are verified.
-
-    Raises:
-        ValueError: In one or two sentences each: what was given, why it cannot work, what to do.
-    """
+    """Check all that can be known of a run before weights load: its models as in [`check_models`], and its data."""
     check_batch(args, len(train_dataset))
     if args.self_distillation != "none":
         check_privileged_context(train_dataset, "train_dataset")
-    student, teacher = check_models(
-        args,
-        model,
-        teacher_model,
-        processing_class=processing_class,
-        quantization_config=quantization_config,
-        peft_config=peft_config,
-    )
+    student, teacher = check_models(args, model, teacher_model, **loading)
     check_chat_templates(student, teacher, train_dataset[0]["prompt"])
     named = {"train_dataset": (train_dataset, args.completion_sources)}
     held_out = eval_dataset if isinstance(eval_dataset, dict) else {"eval_dataset": eval_dataset}

@@ -45,26 +45,19 @@ def reference_lengths(dataset: Dataset, student: Side) -> Lengths:
     assert student.tokenizer is not None
     ends = student.eos_token_ids
     end = end_of_completion_id(student.tokenizer, dataset[0]["prompt"], ends)
-    batches = (
-        reference_token_ids(student.tokenizer, rows["reference"], end, ends)
-        for rows in dataset.select_columns("reference").iter(_ROWS)
-    )
-    return np.array([len(ids) for batch in batches for ids in batch])
+    lengths: list[int] = []
+    for rows in dataset.select_columns("reference").iter(_ROWS):
+        lengths += [len(ids) for ids in reference_token_ids(student.tokenizer, rows["reference"], end, ends)]
+    return np.array(lengths)
 
 
 def check_lengths(
     dataset: Dataset, args: PacedConfig, student: Side, teacher: Side | None, *, sources: set[str], name: str
 ) -> int:
-    """
-    Refuse problems that are too long for one of the models, and warn of references that lose their end.
-
-    `sources` says where completions come from, of `{"dataset", "student"}`, and `name` is the caller's for the
-    dataset. Return the most tokens that the student has of a prompt and its completion; without a
-    `max_completion_length` nothing is checked, and it is 0.
-    """
+    """Refuse problems that are too long for a model; return the most tokens of a prompt with its completion."""
     most = args.max_completion_length
     if most is None:
-        return 0
+        return 0  # unknown, and nothing to check
     prompts = prompt_lengths(dataset, student, args)
     if not prompts.all():
         raise ValueError(

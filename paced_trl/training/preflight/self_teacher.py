@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from datasets import Dataset
@@ -39,33 +39,22 @@ _MAX_CHARACTERS = 400
 
 @dataclass(frozen=True)
 class SelfTeacherSample:
-    """
-    What student and self-teacher did on the same problems.
+    """What student and self-teacher did on the same problems: mean@1 and mean completion length in tokens of both."""
 
-    Args:
-        num_problems (`int`): Problems with a valid verdict on both sides.
-        student, teacher (`float`): mean@1, fractions in [0, 1]; the student's from its pass rates where there are any.
-        student_length, teacher_length (`float`): Mean completion length in tokens.
-        example (`dict[str, str]`): One problem: the teacher's prompt, and both completions.
-        template (`str`): The `privileged_template`.
-    """
-
-    num_problems: int
+    num_problems: int  # with a valid verdict on both sides
     student: float
     teacher: float
     student_length: float
     teacher_length: float
-    example: dict[str, str]
+    example: dict[str, str]  # the teacher's prompt, and both completions
     template: str
 
     def __str__(self) -> str:
         """Return the numbers and the two completions, one below the other."""
-        lines = [
+        return (
             f"Self-teacher on {self.num_problems} problems: mean@1 {self.teacher:.3f} with its context, "
-            f"{self.student:.3f} without; {self.teacher_length:.0f} and {self.student_length:.0f} tokens.",
-            *(f"  {name}: {one_line(text, _MAX_CHARACTERS)}" for name, text in self.example.items()),
-        ]
-        return "\n".join(lines)
+            f"{self.student:.3f} without; {self.teacher_length:.0f} and {self.student_length:.0f} tokens."
+        ) + "".join(f"\n  {name}: {one_line(text, _MAX_CHARACTERS)}" for name, text in self.example.items())
 
 
 def sample_self_teacher(
@@ -79,26 +68,7 @@ def sample_self_teacher(
     num_problems: int = 64,
     seed: int = 0,
 ) -> SelfTeacherSample:
-    """
-    Let the student complete some problems with and without their privileged context.
-
-    Args:
-        problems (`datasets.Dataset`): Training problems with `privileged_context`; of their pass rates, where there
-            are any, the student's mean@1 is made.
-        load (`Callable[[], Generator]`): Makes the student; not called where the sample is in `store` already.
-        verifier ([`Verifier`] or callable): Judges the completions.
-        student (`str`): The student's name, under which the sample is kept.
-        template (`str`): The `privileged_template`.
-        store (`Path`): Directory where completions are kept, those of each template and student on their own.
-        num_problems (`int`, *optional*, defaults to `64`): Most problems, drawn at random.
-        seed (`int`, *optional*, defaults to `0`): Of the draw and of the completions.
-
-    Returns:
-        [`SelfTeacherSample`]
-
-    Raises:
-        ValueError: If no problem has a valid verdict on both sides.
-    """
+    """Let the student, which `load` makes, complete some problems with and without their privileged context."""
     chosen = sorted(np.random.default_rng(seed).permutation(len(problems))[:num_problems].tolist())
     problems = problems.select(chosen)
     prompts = [
@@ -107,21 +77,21 @@ def sample_self_teacher(
     ]
     taught = Dataset.from_list([{**row, "prompt": prompt} for row, prompt in zip(problems, prompts, strict=True)])
     digest = hashlib.sha256(repr((student, seed, problems[:], template)).encode()).hexdigest()[:12]
-    store = store / digest
+    store = store / digest  # each template and student have their own
     if (store / _SAMPLE).exists():
         return SelfTeacherSample(**json.loads((store / _SAMPLE).read_text(encoding="utf-8")))
-    sides = {"student": (problems, store / "student"), "teacher": (taught, store / "teacher")}
-    options: dict[str, Any] = {"num_generations": 1, "seed": seed, "progress": False}
+    columns = ["problem_id", "completion", "num_tokens"]
     rates, lengths, first = {}, {}, {}
     with closing_generator(load()) as generator:
-        for side, (rows, path) in sides.items():
-            table = estimate_pass_rates(rows, generator, verifier, store=path, **options)
+        for side, rows in (("student", problems), ("teacher", taught)):
+            table = estimate_pass_rates(
+                rows, generator, verifier, store=store / side, num_generations=1, seed=seed, progress=False
+            )
             rates[side] = pass_rates(table["num_passed"], table["num_valid"])
-            columns = ["problem_id", "completion", "num_tokens"]
-            completions = PassRateStore(path).completions(table["problem_id"], columns=columns).to_pylist()
+            completions = PassRateStore(store / side).completions(table["problem_id"], columns=columns).to_pylist()
             lengths[side] = float(np.mean([row["num_tokens"] for row in completions]))
             first[side] = next(row["completion"] for row in completions if row["problem_id"] == table["problem_id"][0])
-    if {"num_passed", "num_valid"} <= set(problems.column_names):
+    if {"num_passed", "num_valid"} <= set(problems.column_names):  # measured with more generations
         rates["student"] = pass_rates(problems["num_passed"], problems["num_valid"])
     both = ~np.isnan(rates["student"] + rates["teacher"])
     if not both.any():

@@ -27,12 +27,7 @@ if TYPE_CHECKING:
 
 
 def check_adapter(config: PreTrainedConfig, peft_config: Any, *, trust_remote_code: bool = False) -> None:
-    """
-    Refuse an adapter that reaches no module, or the head; it is put on the student's modules without their weights.
-
-    TRL 1.16 refuses one on the head as well, once the student is loaded: its loss reads `lm_head.weight`.
-    `modules_to_save=["lm_head"]` works, since the loss then reads the trained copy.
-    """
+    """Refuse an adapter that reaches no module, or the head; it is put on the student's modules without weights."""
     targets = getattr(peft_config, "target_modules", None)
     if not targets:
         return
@@ -52,6 +47,7 @@ def check_adapter(config: PreTrainedConfig, peft_config: Any, *, trust_remote_co
                 f"`lora_target_modules` is {_shown(targets)}, and the student, a {type(model).__name__}, has no such "
                 f"modules. Its linear layers are {_shown(linear)}; name some but the head, or 'all-linear'."
             ) from error
+    # With `modules_to_save=["lm_head"]` the loss reads the trained copy.
     if isinstance(adapted.get_output_embeddings(), BaseTunerLayer):
         raise ValueError(
             f"`lora_target_modules` is {_shown(targets)}, which includes the head, and the loss reads the head's own "
@@ -112,13 +108,12 @@ def check_base_as_teacher(args: PacedConfig, model: Any, peft_config: Any, revis
 
 def check_quantization(args: PacedConfig, model: Any, quantization_config: Any, peft_config: Any) -> None:
     """Refuse quantisation that cannot train, or that would be silently left out."""
-    is_object = not isinstance(model, str)
     is_quantized = quantization_config is not None or any(
         getattr(model, f"is_loaded_in_{bits}bit", False) for bits in (4, 8)
     )
     if quantization_config is not None or args.teacher_load_in_4bit:
         check_four_bits()
-    if quantization_config is not None and is_object:
+    if quantization_config is not None and not isinstance(model, str):
         raise ValueError(
             "`load_in_4bit` or `load_in_8bit` is set, and the student is a model that is loaded already, so it would "
             "be left out. Give the model's name, or load it quantised yourself."

@@ -15,12 +15,9 @@ def check_same_vocabulary(
     student_config: PreTrainedConfig,
     teacher_config: PreTrainedConfig,
 ) -> int:
-    """
-    Refuse a student and a teacher whose next-token distributions do not speak of the same tokens.
-
-    TRL 1.16 compares the sizes of the two heads and nothing else, so two unrelated tokenizers of equal size would
-    silently train a student on noise. Returns V, the ids that both heads have; rows beyond it are padding.
-    """
+    """Refuse models whose distributions do not speak of the same tokens; return V, the ids that both heads have."""
+    # TRL 1.16 compares the sizes of the two heads and nothing else, so two unrelated tokenizers of equal size would
+    # silently train a student on noise.
     student_vocabulary, teacher_vocabulary = student_tokenizer.get_vocab(), teacher_tokenizer.get_vocab()
     _check_token_ids(student_vocabulary, teacher_vocabulary)
     student_size = student_config.get_text_config().vocab_size
