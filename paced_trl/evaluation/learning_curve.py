@@ -74,11 +74,7 @@ def mean_curve(curves: Sequence[Sequence[CurvePoint]]) -> list[CurvePoint]:
 
 
 def cost_of_accuracy(curve: Sequence[CurvePoint], eval_set: str, accuracy: float) -> tuple[float, float] | None:
-    """
-    Return the tokens and seconds after which a curve first has an accuracy, or `None`; straight lines between points.
-
-    Points measured with few generations are noisy, and the first of them to be high enough comes too early.
-    """
+    """Return the tokens and seconds after which a curve first has an accuracy, or `None`; points are connected."""
     previous = curve[0]
     for point in curve:
         reached = point.accuracy[eval_set]
@@ -97,12 +93,7 @@ def cost_of_accuracy(curve: Sequence[CurvePoint], eval_set: str, accuracy: float
 def best_with_retention(
     curve: Sequence[CurvePoint], eval_set: str, retention_set: str, retention: float
 ) -> float | None:
-    """
-    Return the highest accuracy of a curve where its `retention_set` is not below `retention`, or `None`.
-
-    Lines between points are straight. Where a curve runs along `retention`, noise decides which of its points count:
-    look at the curve, too.
-    """
+    """Return the highest accuracy of a curve where its `retention_set` is not below `retention`, or `None`."""
     path = [(point.accuracy[eval_set], point.accuracy[retention_set]) for point in curve]
     found = [accuracy for accuracy, kept in path if kept >= retention - 1e-9]
     for (accuracy, kept), (next_accuracy, next_kept) in pairwise(path):

@@ -7,7 +7,6 @@ Several processes share the references and get the numbers of one.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils.memory import clear_device_cache
 from datasets import Dataset
 
 from ..processes import Processes
@@ -30,15 +30,11 @@ _CHUNK = 256
 
 @dataclass(frozen=True)
 class TeacherGap:
-    """
-    How far a teacher in 4 bits is from itself, with 95 % intervals over references.
+    """How far a teacher in 4 bits is from itself, with 95 % intervals over references."""
 
-    `kl` is KL(full || 4 bits) in nats per token; `top1_agreement` the share of tokens on whose likeliest both agree.
-    """
-
-    kl: float
+    kl: float  # KL(full || 4 bits) in nats per token
     kl_interval: tuple[float, float]
-    top1_agreement: float
+    top1_agreement: float  # share of tokens on whose likeliest both agree
     top1_interval: tuple[float, float]
     num_references: int
     num_tokens: int
@@ -58,17 +54,11 @@ class TeacherGap:
 def teacher_gap(
     load: Callable[[bool], Any], references: Dataset, *, num_references: int, max_completion_length: int, seed: int
 ) -> TeacherGap:
-    """
-    Measure how far the teacher in 4 bits is from the full one.
-
-    `load(in_4bit)` makes the teacher's `TransformersGenerator` and is called twice; `references` has `prompt` and
-    `reference`, of which at most `num_references` are drawn and cut at `max_completion_length` tokens.
-    """
+    """Measure the gap on some rows with `prompt` and `reference`; `load(in_4bit)` makes the teacher's generator."""
     if num_references < 1:
         raise ValueError(f"`num_gap_references` is {num_references}; it takes at least 1 reference.")
     rng = np.random.default_rng(seed)
-    chosen = sorted(int(row) for row in rng.permutation(len(references))[:num_references])
-    rows = references.select(chosen).to_list()
+    rows = references.select(np.sort(rng.permutation(len(references))[:num_references])).to_list()
     generator = load(False)
     prompts = generator.renderer.tokenize([row["prompt"] for row in rows])
     tokenizer, ends = generator.tokenizer, generator.eos_token_ids
@@ -80,8 +70,7 @@ def teacher_gap(
     full = [_hidden_states(generator.model, *pair).cpu() for pair in pairs]
     # Both at once may not fit.
     del generator
-    gc.collect()
-    torch.accelerator.empty_cache() if torch.accelerator.is_available() else None
+    clear_device_cache(garbage_collection=True)
     quantised = load(True).model
     sums = [
         _compare(quantised, states, _hidden_states(quantised, *pair)) for states, pair in zip(full, pairs, strict=True)
