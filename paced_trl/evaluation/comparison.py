@@ -15,13 +15,12 @@ from ..run_directory import write_json
 from .arms import BASE as BASE
 from .differences import Difference, compare_runs, mean_over_runs
 from .evaluation import Evaluation
-from .learning_curve import CurvePoint, best_with_retention, cost_of_accuracy, mean_curve
+from .learning_curve import COSTS, CurvePoint, best_with_retention, cost_of_accuracy, mean_curve
 from .power import Power, power_of
 
 
 RESULTS = "comparison.json"
 POWER_DIFFERENCES = (0.01, 0.02)
-COSTS = ("tokens_generated", "student_tokens", "teacher_tokens", "seconds")
 
 
 @dataclass
@@ -203,7 +202,6 @@ class Comparison:
 
     @classmethod
     def load(cls, directory: Path) -> Comparison:
-        """Read `comparison.json`."""
         values = json.loads((directory / RESULTS).read_text())
         values["runs"] = [
             ArmRun(

@@ -118,6 +118,7 @@ def _check_comparable(one: Evaluation, other: Evaluation) -> None:
                 f"{lacks.model!r} on {lacks.name!r} lacks, the first {extra[0]!r}: a paired difference needs the same "
                 "problems. Evaluate both on the same set."
             )
+    # An empty dict says as much as none.
     differing = [
         f"`{name}` {here} and {there}"
         for name, here, there in differing_fields(one.record, other.record)

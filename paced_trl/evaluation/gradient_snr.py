@@ -51,7 +51,6 @@ class GradientSNR:
     finding: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-able copy."""
         return asdict(self)
 
     @classmethod

@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from statistics import fmean
 
 from ..run_directory import write_json
 
 
 DIRECTORY = "curve"
+COSTS = ("tokens_generated", "student_tokens", "teacher_tokens", "seconds")
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,6 @@ class CurvePoint:
         return self.tokens_generated + self.student_tokens + self.teacher_tokens
 
     def save(self, run: Path) -> None:
-        """Write the point into a run's directory."""
         (run / DIRECTORY).mkdir(parents=True, exist_ok=True)
         write_json(run / DIRECTORY / f"step-{self.step:06}.json", asdict(self))
 
@@ -58,16 +56,11 @@ def mean_curve(curves: Sequence[Sequence[CurvePoint]]) -> list[CurvePoint]:
     """Return the mean over seeds of curves with the same steps; of those with other steps than the first, nothing."""
     steps = [point.step for point in curves[0]]
     alike = [curve for curve in curves if [point.step for point in curve] == steps]
-
-    def mean(name: str, points: Sequence[CurvePoint]) -> Any:
-        return float(np.mean([getattr(point, name) for point in points]))
-
-    names = ("seconds", "tokens_generated", "student_tokens", "teacher_tokens")
     return [
         CurvePoint(
             step=points[0].step,
-            **{name: mean(name, points) for name in names},
-            accuracy={name: float(np.mean([p.accuracy[name] for p in points])) for name in curves[0][0].accuracy},
+            **{name: fmean(getattr(point, name) for point in points) for name in COSTS},
+            accuracy={name: fmean(point.accuracy[name] for point in points) for name in curves[0][0].accuracy},
         )
         for points in zip(*alike, strict=True)
     ]

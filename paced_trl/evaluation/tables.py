@@ -67,7 +67,7 @@ def evaluation_rows(
 
 def comparison_rows(comparison: Comparison) -> list[dict[str, str]]:
     """Return one row per arm: mean@k and paired differences per set, what is retained, what training cost."""
-    rows = []
+    rows, control = [], comparison.control
     for arm in comparison.arms():
         runs = comparison.runs_of(arm)
         row = {"arm": arm, "seeds": "" if arm == BASE else str(len(runs))}
@@ -77,7 +77,8 @@ def comparison_rows(comparison: Comparison) -> list[dict[str, str]]:
             row[f"{name} mean@{k}"] = f"{mean.estimate:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
             of_set = f"{name} " if len(comparison.eval_sets) > 1 else ""
             row[f"{of_set}- base"] = "" if arm == BASE else describe(comparison.difference(arm, BASE, name))
-            row[f"{of_set}- {comparison.control}"] = _against_control(comparison, arm, name)
+            is_compared = arm not in (BASE, control) and comparison.runs_of(control)
+            row[f"{of_set}- {control}"] = describe(comparison.difference(arm, control, name)) if is_compared else ""
         for name in comparison.retention_sets:
             row[f"{name} (retention)"] = "" if arm == BASE else describe(comparison.difference(arm, BASE, name))
         costs = comparison.costs(arm)
@@ -156,21 +157,12 @@ def describe_curve_rows(comparison: Comparison) -> str:
 
 
 def comparison_markdown(comparison: Comparison) -> str:
-    """Return the tables of a comparison as Markdown."""
-    at_control = curve_rows(comparison)
     parts = [as_markdown(comparison_rows(comparison)), shared_costs(comparison)]
-    if at_control:
+    if at_control := curve_rows(comparison):
         parts += [describe_curve_rows(comparison), as_markdown(at_control)]
-    powers = power_rows(comparison)
-    if powers:
+    if powers := power_rows(comparison):
         parts += [describe_power_rows(comparison), as_markdown(powers)]
     return "\n\n".join(part.rstrip("\n") for part in parts if part) + "\n"
-
-
-def _against_control(comparison: Comparison, arm: str, eval_set: str) -> str:
-    if arm in (BASE, comparison.control) or not comparison.runs_of(comparison.control):
-        return ""
-    return describe(comparison.difference(arm, comparison.control, eval_set))
 
 
 def as_markdown(rows: Sequence[Mapping[str, str]]) -> str:

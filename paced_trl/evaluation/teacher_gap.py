@@ -40,7 +40,6 @@ class TeacherGap:
     num_tokens: int
 
     def summary(self) -> str:
-        """Say it in words."""
         (low, high), (least, most) = self.kl_interval, self.top1_interval
         return (
             f"Teacher in 4 bits, on {self.num_references} references of {self.num_tokens} tokens:\n"
@@ -126,7 +125,6 @@ def _summed(sums: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> 
 
 
 def save_teacher_gap(gap: TeacherGap, directory: Path) -> Path:
-    """Write `teacher_gap.json` and return where."""
     directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / RESULT, asdict(gap))
     return directory / RESULT

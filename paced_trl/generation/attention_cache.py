@@ -45,7 +45,6 @@ class RoomyLayer(DynamicLayer):
         return self.keys, self.values
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
-        """Keep some rows only."""
         self._room = None
         super().batch_select_indices(indices)
 

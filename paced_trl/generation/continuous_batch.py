@@ -65,13 +65,11 @@ class _Tensors:
         set_width(self.cache, width - 1)
 
     def keep(self, rows: torch.Tensor) -> None:
-        """Keep these rows only."""
         self.ids, self.padding, self.starts = self.ids[rows], self.padding[rows], self.starts[rows]
         self.uniforms = None if self.uniforms is None else self.uniforms[rows]
         self.cache.batch_select_indices(rows)
 
     def append(self, other: _Tensors) -> None:
-        """Add the rows of another of the same width."""
         self.ids = torch.cat([self.ids, other.ids])
         self.padding = torch.cat([self.padding, other.padding])
         self.starts = torch.cat([self.starts, other.starts])

@@ -36,6 +36,11 @@ def model_name(name_or_path: str | os.PathLike[str]) -> str:
     return path.resolve().name if path.exists() else os.fspath(name_or_path)
 
 
+def model_record(name_or_path: str, revision: str | None) -> dict[str, Any]:
+    """Return what identifies a model in a store's record, after it was loaded: then the Hub's cache has the commit."""
+    return {"model": model_name(name_or_path), "weights": weights_fingerprint(name_or_path, revision=revision)}
+
+
 def weights_fingerprint(name_or_path: str | os.PathLike[str], *, revision: str | None = None) -> str:
     """
     Identify a model's weights: `id@commit` once the Hub's cache knows the commit, of a directory `sha256:...`.

@@ -92,7 +92,6 @@ def is_path(name_or_path: str | os.PathLike[str]) -> bool:
 
 
 def weight_files(directory: Path) -> list[Path]:
-    """Return the files with the weights of a model or an adapter."""
     patterns = ("adapter_model.*",) if (directory / ADAPTER_CONFIG_NAME).is_file() else _WEIGHT_PATTERNS
     return sorted(file for pattern in patterns for file in directory.glob(pattern))
 
@@ -341,7 +340,6 @@ def base_of(name_or_path: str | os.PathLike[str], revision: str | None) -> tuple
 
 
 def is_adapter(name_or_path: str | os.PathLike[str], revision: str | None) -> bool:
-    """Return whether what a user names is an adapter."""
     return find_adapter_config_file(resolve_model_path(name_or_path), revision=revision) is not None
 
 

@@ -46,7 +46,6 @@ class PaddedBatch:
         """Say which rows may enter; here each prompt runs whole."""
 
     def admit(self, rows: list[PromptRow]) -> None:
-        """Let rows enter."""
         self.rows += [single for row in rows for single in row.singles()]
 
     @torch.no_grad()
@@ -66,7 +65,6 @@ class PaddedBatch:
         return list(zip(rows, output[:, width:].tolist(), strict=True))
 
     def configured(self, max_new_tokens: int) -> GenerationConfig:
-        """Return the generation config with a limit."""
         return GenerationConfig(**self.generation_config.to_diff_dict() | {"max_new_tokens": max_new_tokens})
 
     def processors(

@@ -110,13 +110,6 @@ class ServerOptions:
                 stacklevel=2,
             )
 
-    @property
-    def headers(self) -> dict[str, Any]:
-        """Headers of every request; else the client would send what the environment holds for OpenAI's own servers."""
-        key = None if self.api_key_variable is None else f"Bearer {os.environ[self.api_key_variable]}"
-        omitted = dict.fromkeys(["OpenAI-Organization", "OpenAI-Project"], openai.Omit())
-        return {"Authorization": key or openai.Omit(), "Accept-Encoding": "identity", **omitted}
-
 
 class ServerPool:
     """Complete rows by whichever server, named by the URL of its API, is free."""
@@ -127,7 +120,11 @@ class ServerPool:
             raise ValueError("There is no server. Name one, e.g. `base_urls=['http://127.0.0.1:8000']`.")
         self.options = options
         self.read = read
-        self.headers = options.headers
+        # Else the client would send what the environment holds for OpenAI's own servers.
+        omitted = dict.fromkeys(["Authorization", "OpenAI-Organization", "OpenAI-Project"], openai.Omit())
+        self.headers: dict[str, Any] = {"Accept-Encoding": "identity", **omitted}
+        if options.api_key_variable is not None:
+            self.headers["Authorization"] = f"Bearer {os.environ[options.api_key_variable]}"
 
     @property
     def alive(self) -> list[Server]:

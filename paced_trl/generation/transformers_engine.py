@@ -23,7 +23,7 @@ from .batching import PromptRow, RowLimit, capacity, split_off
 from .completions import Completion, SamplingParameters
 from .continuous_batch import ContinuousBatch
 from .device_memory import BatchLimits, bytes_per_token, free_memory, limits_of
-from .identity import eos_token_ids, memory_checksum, model_name, weights_fingerprint
+from .identity import eos_token_ids, memory_checksum, model_name, model_record
 from .models import base_model_of, load_model, load_tokenizer
 from .padded_batch import PaddedBatch
 from .prompts import PromptGenerator, PromptRenderer
@@ -230,11 +230,7 @@ def load_transformers_generator(
     source: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     tokenizer = load_tokenizer(model_name_or_path, **source)
     model = load_model(model_name_or_path, **source, **model_options)
-    # After loading: only then does the Hub's cache know the commit.
-    record = {
-        "model": model_name(model_name_or_path),
-        "weights": weights_fingerprint(model_name_or_path, revision=revision),
-    }
+    record = model_record(model_name_or_path, revision)
     if model_options.get("load_in_4bit"):
         record["quantization"] = "nf4"
     return TransformersGenerator(

@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerBase
 
 from .batching import PromptRow
 from .completions import Completion, Prompt, SamplingParameters
-from .identity import declared_eos_token_ids, model_name, weights_fingerprint
+from .identity import declared_eos_token_ids, model_record
 from .models import is_adapter, load_config, load_tokenizer, resolve_model_path
 from .prompts import PromptGenerator, PromptRenderer
 
@@ -185,17 +185,12 @@ def load_vllm_generator(
         generation_config="vllm",
         **options,
     )
-    record = {
-        "model": model_name(model_name_or_path),
-        "weights": weights_fingerprint(model_name_or_path, revision=revision),
-        "dtype": dtype,
-    }
     return VLLMGenerator(
         llm,
         tokenizer,
         sampling,
         eos_token_ids=declared_eos_token_ids(resolved, revision, tokenizer, trust_remote_code=trust_remote_code),
-        record=record,
+        record=model_record(model_name_or_path, revision) | {"dtype": dtype},
         chat_template_kwargs=chat_template_kwargs,
         send_seed=send_seed,
     )
