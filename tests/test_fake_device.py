@@ -23,7 +23,7 @@ def test_every_step_gives_the_cpus_numbers_and_no_mix_of_devices_passes(tmp_path
     assert len(mixes) == 3
     for name, what in mixes.items():
         assert str(what).startswith("RuntimeError: Expected all tensors to be on the same device"), (name, what)
-    assert len(found) == 15
+    assert len(found) == 16
     for name, both in found.items():
         is_text = isinstance(both["cpu"][0], str)
         assert not isinstance(both["fake"], str) and len(both["cpu"]) > 2, (name, both)

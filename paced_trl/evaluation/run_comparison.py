@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..processes import Processes
+from ..run_directory import RunDirectory
 from .arms import BASE, Arms, ComparisonArguments
 from .comparison import RESULTS, ArmRun, Comparison
 from .evaluation import Evaluation
@@ -37,7 +38,8 @@ def run_comparison(
     """
     Evaluate the base student, then train and evaluate each arm with each seed; save after each.
 
-    Until they are reached, runs of an earlier comparison stay in what is saved: who adds an arm and stops loses none.
+    Runs of an earlier comparison stay while they are not reached, and other seeds of these arms for good: who adds an
+    arm or a seed, or stops, loses none.
 
     Args:
         output_dir (`Path`): Runs go to `output_dir/arms/<arm>-seed<seed>`.
@@ -84,6 +86,8 @@ def run_comparison(
             )
             if is_main and not distilled.reused:  # the file has those, and it is long
                 _with_earlier(comparison, earlier).save(output_dir)
+    of_these_arms = [run for run in earlier if run.arm in comparison_args.settings_by_arm]
+    comparison = _with_earlier(comparison, of_these_arms)
     if is_main:
         comparison.save(output_dir)
     return comparison
@@ -99,11 +103,24 @@ def check_selection(select_on: str | None, eval_sets: Sequence[str]) -> None:
 
 
 def _with_earlier(comparison: Comparison, earlier: Sequence[ArmRun]) -> Comparison:
-    """Add the runs of an earlier comparison of the same sets that this one has not come to."""
+    """Add the runs of an earlier comparison of the same sets and settings that this one has not come to."""
     reached = {(run.arm, run.seed) for run in comparison.runs}
+    settings = {run.arm: _settings_but_seed(run) for run in comparison.runs}
     sets = {*comparison.eval_sets, *comparison.retention_sets}
-    left = [run for run in earlier if (run.arm, run.seed) not in reached and sets <= run.evaluations.keys()]
+    left = [
+        run
+        for run in earlier
+        if (run.arm, run.seed) not in reached
+        and sets <= run.evaluations.keys()
+        and settings.get(run.arm) in (None, _settings_but_seed(run))
+    ]
     return dataclasses.replace(comparison, runs=[*comparison.runs, *left])
+
+
+def _settings_but_seed(run: ArmRun) -> dict[str, Any]:
+    """Return what decided a run's result; other seeds of an arm are no others of it if this differs."""
+    stored = {} if run.path is None else RunDirectory.stored_settings(run.path)
+    return {**stored, "seed": None}
 
 
 def arms_so_far(output_dir: Path) -> Arms:

@@ -42,10 +42,11 @@ _PRESETS = tuple(PRESETS)[:4]
 PAPER, INK, MUTED, GRID = "#ffffff", "#1d2430", "#5b6573", "#e3e7ec"
 PROBLEMS, WEIGHT, BASE_COLOR = "#97a3b1", "#c8500a", "#6b7480"
 # Each colour with the one that takes its place on dark paper; the arms' begin with those of the presets, the
-# divergences' are those of forward KL, reverse KL, JSD and adaptive KL.
+# divergences' are those of forward KL, reverse KL, JSD, adaptive KL and cross-entropy.
 _ARMS = {"#d58e00": "#f0b030", "#009e73": "#2fc79a", "#0072b2": "#4aa8e8", "#b0568a": "#e39cc4"}
 _ARMS |= {"#45a5df": "#a8dcf9", "#8c510a": "#c99a66", "#6a51a3": "#a99bdb", "#2b2b2b": "#dadada"}
 _DIVERGENCES = {"#9db2c7": "#51657a", "#3d5a80": "#a9c4e0", "#7a6a9b": "#a797cc", "#b07c4f": "#d9a679"}
+_DIVERGENCES |= {"#5f8f72": "#93c2a5"}
 # In the page a colour is a variable, named after its value on light paper.
 DARK_OF = {PAPER: "#1b2027", INK: "#e4e8ee", MUTED: "#a3aebb", GRID: "#303844", PROBLEMS: "#77869a", WEIGHT: "#ff9a5c"}
 DARK_OF |= {BASE_COLOR: "#9aa5b1"} | _ARMS | _DIVERGENCES

@@ -33,6 +33,7 @@ from paced_trl.report.curves import comparison_curves
 from paced_trl.report.draw_results import draw_accuracy_retention
 from paced_trl.report.draw_training import draw_held_out_curves
 from paced_trl.report.findings import what_could_be_found
+from paced_trl.run_directory import RunDirectory
 from paced_trl.training.config import PacedConfig
 from paced_trl.training.run import Distilled
 
@@ -420,3 +421,27 @@ def test_an_arm_that_is_added_and_stopped_loses_no_earlier_run(tmp_path: Path) -
     kept = Comparison.load(tmp_path)
     assert sorted((each.arm, each.seed) for each in kept.runs) == sorted((each.arm, each.seed) for each in first.runs)
     assert run(["uniform"]).arms() == Comparison.load(tmp_path).arms() == ["base", "uniform"]
+
+
+def test_seeds_can_be_added_to_a_comparison(tmp_path: Path) -> None:
+    def run(seeds: list[int], max_steps: int = 2) -> list[tuple[str, int]]:
+        def train(settings: dict[str, Any], directory: Path) -> Distilled:
+            RunDirectory(directory, {"seed": settings["seed"], "max_steps": max_steps}).mark("finished")
+            return Distilled(directory, [], {}, reused=False)
+
+        def evaluate(model: str | None, directory: Path) -> dict[str, Evaluation]:
+            return {"test": evaluation("test", 0.5, 0)}
+
+        args = ComparisonArguments(arms=["uniform", "paced"], seeds=seeds)
+        comparison = run_comparison(tmp_path, args, ["test"], [], train=train, evaluate=evaluate)
+        assert Comparison.load(tmp_path) == comparison
+        return sorted((run.arm, run.seed) for run in comparison.runs if run.arm != BASE)
+
+    def of_seeds(*seeds: int) -> list[tuple[str, int]]:
+        return sorted((arm, seed) for arm in ("uniform", "paced") for seed in seeds)
+
+    assert run([0, 1]) == of_seeds(0, 1)
+    assert run([2]) == of_seeds(0, 1, 2)
+    assert run([1]) == of_seeds(0, 1, 2)
+    # Seeds under other settings are not other seeds of the same arm.
+    assert run([3], max_steps=4) == of_seeds(3)

@@ -62,7 +62,7 @@ def settings(device: torch.device, models: Path, columns: Any = (), **given: Any
 def train(device: torch.device, models: Path, **given: Any) -> list[float]:
     cache = {"teacher_cache": tempfile.mkdtemp(dir=models)} if given.pop("cached", False) else {}
     held_out = problems() if "eval_strategy" in given else None
-    run = settings(device, models, **{"refresh": "never", **given, **cache})
+    run = settings(device, models, given.pop("columns", ()), **{"refresh": "never", **given, **cache})
     trainer = make_trainer(**run, verifier=passes_by_text, validation=held_out)
     trainer.train()
     assert {parameter.device.type for parameter in trainer.model.parameters()} == {device.type}
@@ -106,6 +106,10 @@ CASES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "train, akl, checkpointed": (train, {"kl": "akl", "activation_checkpointing": True}),
     "train, cached teacher": (train, {"kl": "forward", "max_steps": 6, "cached": True}),
     "train, online": (train, {"kl": "reverse", "refresh": "online", "num_train_generations": 2}),
+    "train, beginning once": (
+        train,
+        {"columns": {"prompt": [f"1+1=2;{prompt}" for prompt in PROMPTS]}, "share_prompt_beginning": True},
+    ),
     "train, estimated again": (
         train,
         {"kl": "reverse", "refresh": "estimate", "refresh_steps": 2, "refresh_num_generations": 2}

@@ -36,6 +36,7 @@ from paced_trl.report.findings import difference
 from paced_trl.report.outcome import run_outcome
 from paced_trl.report.page import terminal_summary
 from paced_trl.report.theme import arm_colors
+from paced_trl.training.schedule import METRICS
 
 
 def make_validated(means: list[float]) -> list[dict[str, Any]]:
@@ -154,6 +155,12 @@ def test_figures_of_the_steps_show_the_numbers(contents: RunContents) -> None:
     steps, values = logged(contents.histories["paced"][0], "paced/effective_sample_size")
     rows = [row[2:] for row in weights.rows if row[:2] == ("effective sample size", "paced, run 1")]
     assert len(rows) == 20 and rows[-1] == (steps[-1], values[-1]) and set(rows) < set(zip(steps, values, strict=True))
+
+
+def test_every_divergence_has_a_colour_of_its_own() -> None:
+    histories = {name: [[{"step": step, metric: 1.0} for step in (4, 8)]] for name, metric in METRICS.items()}
+    bars = draw_weights_over_steps(histories).figure.axes[1].patches
+    assert len({bar.get_facecolor() for bar in bars}) == len(METRICS)
 
 
 def test_the_completions_are_drawn_where_they_were_logged(contents: RunContents) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from helpers import train_in_processes
 from helpers.processes import run_forked, threads_left
-from helpers.training import COUNTS
+from helpers.training import COUNTS, PROMPTS
 from paced_trl.training.checkpoints import FILES, SAVING, checkpoints_of
 
 
@@ -37,6 +37,11 @@ def launch(num_processes: int, output: Path, batch_size: int, settings: dict[str
         {"kl": "forward", "self_distillation": "base"},
         {"kl": "forward", "self_distillation": "ema", "self_distillation_decay": 0.5},
         {"kl": "forward", "teacher_cache": "cache"},
+        {
+            "kl": "forward",
+            "share_prompt_beginning": True,
+            "columns": {"prompt": [f"1+1=2;{prompt}" for prompt in PROMPTS]},
+        },
         {"kl": "reverse", "apply_weights": "sampling"},
     ],
 )
