@@ -213,11 +213,18 @@ def evaluate_model(
     from ..estimation.pass_rates import estimate_pass_rates
     from ..processes import Processes
 
-    options: dict[str, Any] = {"num_generations": num_generations, "seed": seed, "progress": progress}
     with ExitStack() as stack:
         if store is None:
             store = stack.enter_context(Processes.current().temporary_directory("paced_trl-evaluation-"))
-        table = estimate_pass_rates(problems, generator, verifier, store=store, **options)
+        table = estimate_pass_rates(
+            problems,
+            generator,
+            verifier,
+            store=store,
+            num_generations=num_generations,
+            seed=seed,
+            progress=progress,
+        )
         opened = store if isinstance(store, PassRateStore) else PassRateStore(store)
         read_answers = getattr(verifier, "answers", None) if majority else None
         of_answers = [] if read_answers is None else ["problem_id", "completion", "verdict"]

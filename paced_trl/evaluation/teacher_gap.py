@@ -57,7 +57,7 @@ def teacher_gap(
     if num_references < 1:
         raise ValueError(f"`num_gap_references` is {num_references}; it takes at least 1 reference.")
     rng = np.random.default_rng(seed)
-    rows = references.select(np.sort(rng.permutation(len(references))[:num_references])).to_list()
+    rows = references.select(sorted(rng.permutation(len(references))[:num_references].tolist())).to_list()
     generator = load(False)
     prompts = generator.renderer.tokenize([row["prompt"] for row in rows])
     tokenizer, ends = generator.tokenizer, generator.eos_token_ids

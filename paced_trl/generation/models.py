@@ -314,8 +314,8 @@ def load_tokenizer(
         resolved = str(path)
     else:
         resolved = resolve_model_path(name_or_path)
-        has_own = any(_has_file(resolved, file, revision) for file in _TOKENIZER_FILES)
-        if not has_own and is_adapter(resolved, revision):
+        is_adapter = find_adapter_config_file(resolved, revision=revision) is not None
+        if is_adapter and not any(_has_file(resolved, file, revision) for file in _TOKENIZER_FILES):
             base_name, base_revision = adapter_base(resolved, revision)
             return load_tokenizer(base_name, revision=base_revision, trust_remote_code=trust_remote_code)
     tokenizer = AutoTokenizer.from_pretrained(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import httpx2
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, is_offline_mode
 from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
@@ -65,6 +65,8 @@ def check_repository(
 ) -> HubRepository:
     """Refuse a repository that cannot be written to, and create the one that does not exist; `NAME` is the owner's."""
     check_name(name)
+    if is_offline_mode():
+        raise ConnectionError(f"{name!r} cannot be reached: offline mode is on (HF_HUB_OFFLINE). Unset it, {_LATER}")
     api = HfApi(token=token, library_name="paced_trl")
     with hub_errors_in_one_sentence(name):
         owner = api.whoami()
@@ -150,7 +152,7 @@ def upload(
 @contextmanager
 def hub_errors_in_one_sentence(repo_id: str, advice: str = "") -> Iterator[None]:
     """Say what went wrong with a repository and what to do; `advice` is added where trying again may help."""
-    then = advice or f"Try again later, {_LATER}"
+    advice = advice or f"Try again later, {_LATER}"
     try:
         yield
     except LocalTokenNotFoundError as error:
@@ -158,8 +160,9 @@ def hub_errors_in_one_sentence(repo_id: str, advice: str = "") -> Iterator[None]
             f"There is no Hub token, so {repo_id!r} cannot be written to. Run `hf auth login`, or set HF_TOKEN."
         ) from error
     except OfflineModeIsEnabled as error:
-        then = advice or f"Unset it, {_LATER}"
-        raise ConnectionError(f"{repo_id!r} cannot be reached: offline mode is on (HF_HUB_OFFLINE). {then}") from error
+        raise ConnectionError(
+            f"{repo_id!r} cannot be reached: offline mode is on (HF_HUB_OFFLINE). {advice}"
+        ) from error
     except (HfHubHTTPError, httpx2.HTTPError, RuntimeError) as error:
         # By a RuntimeError the client says that a large file did not arrive.
         is_broken_off = isinstance(error, RuntimeError)
@@ -168,9 +171,9 @@ def hub_errors_in_one_sentence(repo_id: str, advice: str = "") -> Iterator[None]
         )
         cause = error.__cause__ if is_broken_off else error
         if isinstance(cause, HfHubHTTPError):
-            raise _refusal(cause, repo_id, then) from error
+            raise _refusal(cause, repo_id, advice) from error
         reason = str(error).removesuffix(".") or type(error).__name__
-        raise ConnectionError(f"{what} ({reason}). {then}") from error
+        raise ConnectionError(f"{what} ({reason}). {advice}") from error
 
 
 def _refusal(error: HfHubHTTPError, repo_id: str, advice: str) -> OSError:

@@ -221,8 +221,15 @@ def _stage_model(
         )
     figures = _draw_figures(run, directory, repo_id, "model")
     kind: Kind = "full" if not run.is_adapter else "merged" if publish.merge else "adapter"
-    beside: dict[str, Any] = {"pass_rates_repo": pass_rates_repo, "license_fields": license_fields}
-    card = model_card(run, repo_id, kind, figures=figures, parity=parity, **beside)
+    card = model_card(
+        run,
+        repo_id,
+        kind,
+        figures=figures,
+        parity=parity,
+        pass_rates_repo=pass_rates_repo,
+        license_fields=license_fields,
+    )
     card.save(directory / "README.md")
     recipe = yaml.safe_dump(run.recipe(), sort_keys=False, allow_unicode=True)
     (directory / "recipe.yaml").write_text(recipe, encoding="utf-8")
