@@ -34,60 +34,42 @@ DEFAULT_ARMS = (
 
 Arms = dict[str, dict[str, Any]]
 
-_FIXED = {"refresh": "never"}
-_NO_CACHE = {**_FIXED, "teacher_cache": None}  # of a teacher that is not run on references
+_FIXED: dict[str, Any] = {"refresh": "never"}
 _REFRESHED = {"refresh": "estimate", "refresh_steps": 50}
+_UNIFORM = {"weighting": "uniform", "replay_share": 0.0}
+_BY_LOSS = {"weighting": "beta", "apply_weights": "loss", **_FIXED}
+_SAMPLED = {"weighting": "beta", "apply_weights": "sampling", **_FIXED}
+_FILTERED = {"weighting": "hard_filter", "apply_weights": "sampling", **_FIXED}
+_NO_CACHE = {**_FIXED, "teacher_cache": None}  # of a teacher that is not run on references
 
 # One flag each for the method and the controls every comparison needs; the paper measures pass rates once. "sampling"
 # draws problems in proportion to their weight; the hard filter is drawn too, which is what filtering a dataset does.
 PRESETS: Arms = {
-    "uniform": {"weighting": "uniform", "replay_share": 0.0, "refresh": "never"},
-    "hard_filter": {"weighting": "hard_filter", "apply_weights": "sampling", "refresh": "never"},
-    "paced": {"weighting": "beta", "apply_weights": "loss", "refresh": "never"},
-    "paced_sampling": {"weighting": "beta", "apply_weights": "sampling", "refresh": "never"},
+    "uniform": {**_UNIFORM, **_FIXED},
+    "hard_filter": _FILTERED,
+    "paced": _BY_LOSS,
+    "paced_sampling": _SAMPLED,
     # The paper's two stages, where the other arms have one.
-    "paced_forward_then_reverse": {
-        "weighting": "beta",
-        "apply_weights": "loss",
-        "kl": "forward_then_reverse",
-        "refresh": "never",
-    },
+    TWO_STAGES: {**_BY_LOSS, "kl": "forward_then_reverse"},
     # Ours: pass rates measured again every 50 steps, as in the demo.
-    "paced_sampling_refreshed": {"weighting": "beta", "apply_weights": "sampling", **_REFRESHED},
-    "hard_filter_refreshed": {"weighting": "hard_filter", "apply_weights": "sampling", **_REFRESHED},
+    "paced_sampling_refreshed": {**_SAMPLED, **_REFRESHED},
+    "hard_filter_refreshed": {**_FILTERED, **_REFRESHED},
     # SC-SDPO (arXiv 2605.27765) weighs by sqrt(p (1 - p)).
-    "sqrt": {
-        "weighting": "beta",
-        "weight_alpha": 0.5,
-        "weight_beta": 0.5,
-        "apply_weights": "sampling",
-        "refresh": "never",
-    },
+    "sqrt": {**_SAMPLED, "weight_alpha": 0.5, "weight_beta": 0.5},
     # DAPO's dynamic sampling keeps 0 < p < 1: no count of fewer than a million generations is left out otherwise.
-    "dapo": {
-        "weighting": "hard_filter",
-        "weight_band": [1e-6, 1.0 - 1e-6],
-        "apply_weights": "sampling",
-        "refresh": "never",
-    },
+    "dapo": {**_FILTERED, "weight_band": [1e-6, 1.0 - 1e-6]},
     # Supervised fine-tuning on the references that the other arms distill on: what the teacher's distribution adds.
-    "sft": {
-        "weighting": "uniform",
-        "replay_share": 0.0,
-        "kl": "cross_entropy",
-        "completion_source": "auto",
-        **_NO_CACHE,
-    },
+    "sft": {**_UNIFORM, "kl": "cross_entropy", "completion_source": "auto", **_NO_CACHE},
     # On-policy distillation as TRL's own trainer runs it (arXiv 2306.13649): reverse KL on the student's completions.
-    "opd": {"weighting": "uniform", "replay_share": 0.0, "kl": "reverse", "completion_source": "student", **_NO_CACHE},
+    "opd": {**_UNIFORM, "kl": "reverse", "completion_source": "student", **_NO_CACHE},
     # The weights of `paced_sampling` on other problems: which problems count, apart from how uneven the weights are.
-    "random_weights": {"weighting": "beta", "apply_weights": "sampling", "shuffle_weights": True, **_FIXED},
+    "random_weights": {**_SAMPLED, "shuffle_weights": True},
     # What the teacher can teach, whatever the student knows (TGOPD, arXiv 2609.02998).
     "teacher_gate": {"weighting": "teacher_gate", "replay_share": 0.0, "apply_weights": "sampling", **_FIXED},
     # Self-distillation with another problem's context (OP2SD, arXiv 2608.09228): what the context itself tells.
-    "shuffled_context": {"weighting": "beta", "apply_weights": "loss", "shuffle_context": True, **_FIXED},
+    "shuffled_context": {**_BY_LOSS, "shuffle_context": True},
     # A baseline of the paper: adaptive KL (arXiv 2404.02657), unweighted.
-    "akl": {"weighting": "uniform", "replay_share": 0.0, "kl": "akl", "refresh": "never"},
+    "akl": {**_UNIFORM, "kl": "akl", **_FIXED},
 }
 
 
@@ -129,13 +111,13 @@ class ComparisonArguments(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        by_name = named_arms(self.arms)
+        self._by_name = named_arms(self.arms)
         if len(set(self.seeds)) != len(self.seeds) or not self.seeds:
             raise ValueError(f"`seeds` is {self.seeds}; give at least one, and each once.")
         if self.learning_rates:
-            by_name = {
+            self._by_name = {
                 f"{name}@{rate:g}": {**settings, "learning_rate": rate}
-                for name, settings in by_name.items()
+                for name, settings in self._by_name.items()
                 for rate in self.learning_rates
             }
             self.control = f"{self.control}@{self.learning_rates[0]:g}"
@@ -144,7 +126,6 @@ class ComparisonArguments(Settings):
                 f"`select_on` is {self.select_on!r} without `learning_rates`, so there is nothing to choose from. "
                 "Give several rates, or leave it out."
             )
-        self._by_name = by_name
 
     @property
     def settings_by_arm(self) -> Arms:
@@ -152,14 +133,10 @@ class ComparisonArguments(Settings):
         return self._by_name
 
     def complete(self, args: PacedConfig, earlier: Arms | None = None) -> None:
-        """
-        Bring the arms to those of this run, with those of an `earlier` comparison in the same directory.
-
-        Of the default arms, the two-stage one is left out where the settings have two stages for all arms anyway. A
-        control that is no arm, and an arm that sets what is no setting, are refused.
-        """
+        """Bring the arms to those of this run, with those of an `earlier` comparison in the same directory."""
         arms = self._by_name
         if not self.arms and args.kl == "forward_then_reverse":
+            # Then all arms have two stages.
             arms = {name: kept for name, kept in arms.items() if name.partition("@")[0] != TWO_STAGES}
         self._by_name = arms = (earlier or {}) | arms
         if self.control not in arms:

@@ -15,33 +15,27 @@ from ..run_directory import write_json
 from .arms import BASE as BASE
 from .differences import Difference, compare_runs, mean_over_runs
 from .evaluation import Evaluation
-from .learning_curve import CurvePoint, best_with_retention, cost_of_accuracy, mean_curve
+from .learning_curve import COSTS, CurvePoint, best_with_retention, cost_of_accuracy, mean_curve
 from .power import Power, power_of
 
 
 RESULTS = "comparison.json"
 POWER_DIFFERENCES = (0.01, 0.02)
-COSTS = ("tokens_generated", "student_tokens", "teacher_tokens", "seconds")
 
 
 @dataclass
 class ArmRun:
-    """
-    One arm trained with one seed, or the base student (`arm="base"`).
-
-    `evaluations` are by set, `curve` holds those on the way without the start and the end, `costs` are those of
-    [`costs_so_far`], and `train_seconds` leave evaluations out.
-    """
+    """One arm trained with one seed, or the base student (`arm="base"`)."""
 
     arm: str
     seed: int
     settings: dict[str, Any]
-    evaluations: dict[str, Evaluation]
+    evaluations: dict[str, Evaluation]  # by set
     path: str | None = None
-    train_seconds: float | None = None
+    train_seconds: float | None = None  # without evaluations
     log_history: list[dict[str, Any]] = field(default_factory=list)
-    costs: dict[str, float] = field(default_factory=dict)
-    curve: list[CurvePoint] = field(default_factory=list)
+    costs: dict[str, float] = field(default_factory=dict)  # those of `costs_so_far`
+    curve: list[CurvePoint] = field(default_factory=list)  # without the start and the end
 
     @property
     def accuracy(self) -> dict[str, float]:
@@ -113,22 +107,19 @@ class Comparison:
 
         Runs of the same seed are pairs. While an arm lacks seeds that the other has, the seeds of both count.
         """
-        sides = self._by_seed(arm, other, eval_set)
-        common = sorted(sides[0].keys() & sides[1].keys())
-        if BASE in (arm, other) or not common:
-            return compare_runs(*(list(side.values()) for side in sides))
-        return compare_runs(*([side[seed] for seed in common] for side in sides))
+        pairs = self._pairs(arm, other, eval_set)
+        if BASE in (arm, other) or not pairs[0]:
+            pairs = [self.evaluations(name, eval_set) for name in (arm, other)]
+        return compare_runs(*pairs)
 
     def power(self, arm: str, eval_set: str) -> Power | None:
         """Return how small a difference to the control could have been found; `None` below two common seeds."""
-        sides = self._by_seed(arm, self.control, eval_set)
-        common = sorted(sides[0].keys() & sides[1].keys())
-        if arm in (BASE, self.control) or len(common) < 2:
-            return None
-        return power_of(*([side[seed] for seed in common] for side in sides))
+        return None if arm in (BASE, self.control) else power_of(*self._pairs(arm, self.control, eval_set))
 
-    def _by_seed(self, arm: str, other: str, eval_set: str) -> list[dict[int, Evaluation]]:
-        return [{run.seed: run.evaluations[eval_set] for run in self.runs_of(name)} for name in (arm, other)]
+    def _pairs(self, arm: str, other: str, eval_set: str) -> list[list[Evaluation]]:
+        """Return the evaluations of both arms, those of their common seeds, in the order of these."""
+        sides = [{run.seed: run.evaluations[eval_set] for run in self.runs_of(name)} for name in (arm, other)]
+        return [[side[seed] for seed in sorted(sides[0].keys() & sides[1].keys())] for side in sides]
 
     def costs(self, arm: str) -> dict[str, float]:
         """Return the means over seeds of what an arm's training cost, as far as they are known."""
@@ -211,7 +202,6 @@ class Comparison:
 
     @classmethod
     def load(cls, directory: Path) -> Comparison:
-        """Read `comparison.json`."""
         values = json.loads((directory / RESULTS).read_text())
         values["runs"] = [
             ArmRun(

@@ -9,22 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from datasets import Dataset
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from ..generation.completions import SamplingParameters
 from ..generation.transformers_engine import TransformersGenerator
 from ..processes import Processes
+from ..training.trainer import PacedTrainer
+from ..verification.verifier import Verifier
 from .evaluation import evaluate_model
 from .learning_curve import DIRECTORY, CurvePoint, curve_steps
-
-
-if TYPE_CHECKING:
-    from datasets import Dataset
-
-    from ..generation.completions import SamplingParameters
-    from ..training.trainer import PacedTrainer
-    from ..verification.verifier import Verifier
 
 
 @dataclass
@@ -70,11 +66,7 @@ class CurveSettings:
 
 
 class CurveEvaluation(TrainerCallback):
-    """
-    Evaluate the student at some steps and leave a [`CurvePoint`] of each in the run's directory.
-
-    The trainer's clock, a callback before this one, is restarted: evaluations are no part of an arm's seconds.
-    """
+    """Evaluate the student at some steps and leave a [`CurvePoint`] of each in the run's directory."""
 
     def __init__(self, settings: CurveSettings, trainer: PacedTrainer) -> None:
         self.settings = settings
@@ -91,4 +83,5 @@ class CurveEvaluation(TrainerCallback):
             )
         if Processes.current().is_main:
             CurvePoint(step=state.global_step, **self.trainer.figures.costs(state), accuracy=accuracy).save(run)
+        # A callback before this one: evaluations are no part of an arm's seconds.
         self.trainer.clock.restart()

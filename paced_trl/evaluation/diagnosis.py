@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,12 +29,10 @@ from ..settings import FITTED
 from ..training.config import PacedConfig
 from ..training.run import make_trainer, training_settings
 from ..training.schedule import stages
+from ..training.trainer import PacedTrainer
 from ..weighting.counts import Floats, pass_rate_bins
 from .gradient_snr import RESULT, GradientSNR, bins_with_pairs, gradient_snr
 
-
-if TYPE_CHECKING:
-    from ..training.trainer import PacedTrainer
 
 DEFAULT_SIZE = 8192
 # A gradient is of one problem, whatever it weighs and whenever a run would end or be evaluated.
@@ -90,11 +88,10 @@ class GradientSketch:
         return total.double().numpy()
 
 
-def problem_gradients(trainer: PacedTrainer, path: Path, *, size: int = DEFAULT_SIZE, progress: bool = True) -> Floats:
+def problem_gradients(trainer: PacedTrainer, path: Path, *, size: int) -> Floats:
     """
-    Return the gradient of each training problem's unweighted distillation loss, **shape (P, D)**.
+    Return the gradient of the trainer's own loss on each training problem alone, unweighted, **shape (P, D)**.
 
-    The loss is the trainer's own, on one problem: the mean over its completion tokens of the divergence in force.
     Vectors are kept in `path` (`.npy`) as they come, and those that it holds are not made again.
     """
     model: Any = trainer.model
@@ -108,7 +105,7 @@ def problem_gradients(trainer: PacedTrainer, path: Path, *, size: int = DEFAULT_
         vectors[:] = np.nan  # to do
     model.train()
     batch_size = trainer.args.per_device_train_batch_size
-    bar = tqdm(total=len(dataset), desc="Gradients", unit="problem", disable=None if progress else True)
+    bar = tqdm(total=len(dataset), desc="Gradients", unit="problem", disable=None)
     for start in range(0, len(dataset), batch_size):
         rows = range(start, min(start + batch_size, len(dataset)))
         if np.isnan(vectors[rows]).any():
@@ -137,7 +134,7 @@ def rows_per_pass_rate(num_passed: list[int], num_valid: list[int], most: int, s
     index, last = pass_rate_bins(num_passed, num_valid)
     rng = np.random.default_rng(seed)
     chosen = [rng.permutation(measured[index == b])[:most] for b in range(last + 1)]
-    return sorted(int(row) for row in np.concatenate(chosen))
+    return sorted(np.concatenate(chosen).tolist())
 
 
 def diagnose(
@@ -151,8 +148,7 @@ def diagnose(
     """
     Estimate the SNR of gradients over the pass rate, under the divergence of the run's first stage.
 
-    With LoRA, the gradients are those of the adapter as it starts. The result is also written to
-    `output_dir/gradient_snr.json`. Problems without counts, or of too few pass rates, are refused.
+    With LoRA, the gradients are those of the adapter as it starts. Also in `output_dir/gradient_snr.json`.
     """
     if Processes.current().count > 1:
         raise ValueError(

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from ..store.manifest import dotted
+from ..store.manifest import differing_fields
 from ..weighting.counts import Floats, pass_rates
 from .evaluation import Evaluation
 from .intervals import NUM_RESAMPLES, interval_over_runs
@@ -24,17 +23,12 @@ _FREE_FIELDS = {"generator.model", "generator.weights", "generator.dtype", "seed
 
 @dataclass(frozen=True)
 class Difference:
-    """
-    Mean over problems of the difference in pass rate, run minus baseline, with the ends of its 95 % interval.
-
-    Without another side, as in [`mean_over_runs`], the mean@k itself. `num_problems` are those that count: with a
-    valid verdict in every evaluation of both sides.
-    """
+    """Mean over problems of the difference in pass rate, or of one side's pass rate, with its 95 % interval."""
 
     estimate: float
     low: float
     high: float
-    num_problems: int
+    num_problems: int  # that count: with a valid verdict in every evaluation
 
     @property
     def excludes_zero(self) -> bool:
@@ -84,38 +78,34 @@ def compare_runs(
             raise ValueError(f"`{argument}` holds no evaluation, so there is nothing to compare. Give at least one.")
     if num_resamples < 1:
         raise ValueError(f"`num_resamples` is {num_resamples}, which gives no interval. Give 1 or more.")
-    reference = sides[0][0]
-    for other in [*sides[0], *sides[1]]:
-        _check_comparable(reference, other)
-    rates = [np.stack([_pass_rates_in_order(e, reference.problem_ids) for e in side]) for side in sides]
-    if len(sides[0]) == len(sides[1]) or 1 in (len(sides[0]), len(sides[1])):
-        return _difference([rates[0] - rates[1]], reference.name, num_resamples=num_resamples, seed=seed)
-    return _difference([rates[0], -rates[1]], reference.name, num_resamples=num_resamples, seed=seed)
+    one, other = _pass_rates(*sides)
+    are_pairs = len(one) == len(other) or 1 in (len(one), len(other))
+    groups = [one - other] if are_pairs else [one, -other]
+    return _difference(groups, sides[0][0].name, num_resamples=num_resamples, seed=seed)
 
 
 def mean_over_runs(evaluations: Sequence[Evaluation]) -> Difference:
     """Return mean@k over the runs of one side, with its interval over problems and runs as in [`compare_runs`]."""
-    for other in evaluations:
-        _check_comparable(evaluations[0], other)
-    ids = evaluations[0].problem_ids
-    return _difference([np.stack([_pass_rates_in_order(e, ids) for e in evaluations])], evaluations[0].name)
+    return _difference(_pass_rates(evaluations), evaluations[0].name)
 
 
 def paired_values(runs: Sequence[Evaluation], baselines: Sequence[Evaluation]) -> Floats:
     """Return differences in pass rate of pairs, **shape (S, P)**, over the problems that all have measured."""
-    for other in [*runs, *baselines]:
-        _check_comparable(runs[0], other)
-    ids = runs[0].problem_ids
-    sides = [np.stack([_pass_rates_in_order(e, ids) for e in side]) for side in (runs, baselines)]
-    values = sides[0] - sides[1]
-    return values[:, ~np.isnan(values).any(axis=0)]
+    one, other = _pass_rates(runs, baselines)
+    return (one - other)[:, ~np.isnan(one - other).any(axis=0)]
 
 
-def _pass_rates_in_order(evaluation: Evaluation, problem_ids: Sequence[str]) -> Floats:
-    """Return the pass rates of **shape (P,)** in the order of `problem_ids`, nan where there is no valid verdict."""
-    row_of = {problem_id: row for row, problem_id in enumerate(evaluation.problem_ids)}
-    rates = pass_rates(evaluation.num_passed, evaluation.num_valid)
-    return rates[[row_of[problem_id] for problem_id in problem_ids]]
+def _pass_rates(*sides: Sequence[Evaluation]) -> list[Floats]:
+    """Return pass rates of each side, **shape (S, P)**, problems in one order, nan where no verdict is valid."""
+    first = sides[0][0]
+
+    def in_order(evaluation: Evaluation) -> Floats:
+        _check_comparable(first, evaluation)
+        row_of = {problem_id: row for row, problem_id in enumerate(evaluation.problem_ids)}
+        rates = pass_rates(evaluation.num_passed, evaluation.num_valid)
+        return rates[[row_of[problem_id] for problem_id in first.problem_ids]]
+
+    return [np.stack([in_order(evaluation) for evaluation in side]) for side in sides]
 
 
 def _check_comparable(one: Evaluation, other: Evaluation) -> None:
@@ -128,22 +118,17 @@ def _check_comparable(one: Evaluation, other: Evaluation) -> None:
                 f"{lacks.model!r} on {lacks.name!r} lacks, the first {extra[0]!r}: a paired difference needs the same "
                 "problems. Evaluate both on the same set."
             )
-    settings, other_settings = _settings(one.record), _settings(other.record)
+    # An empty dict says as much as none.
     differing = [
-        f"`{key}` {settings.get(key, 'absent')!r} and {other_settings.get(key, 'absent')!r}"
-        for key in sorted(settings.keys() | other_settings.keys())
-        if settings.get(key, "absent") != other_settings.get(key, "absent")
+        f"`{name}` {here} and {there}"
+        for name, here, there in differing_fields(one.record, other.record)
+        if name not in _FREE_FIELDS and {here, there} != {"{}", "absent"}
     ]
     if differing:
         raise ValueError(
             f"The evaluations of {one.model!r} and {other.model!r} on {one.name!r} were made under different "
             f"settings, so a difference would not be the models': {'; '.join(differing)}. Evaluate both alike."
         )
-
-
-def _settings(record: dict[str, Any]) -> dict[str, Any]:
-    """Return a record's settings by dotted name, without those that may differ."""
-    return {name: value for name, value in dotted(record).items() if name not in _FREE_FIELDS and value != {}}
 
 
 def _difference(groups: list[Floats], name: str, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> Difference:

@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 
 from ..names import check_ids
 from ..run_directory import write_json
+from ..store.store import VERDICTS, PassRateStore
 from ..weighting.counts import Floats, check_counts, pass_rates
 from .intervals import interval_of_mean
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from ..estimation.protocols import VerifierLike
     from ..generation.completions import Generator
     from ..problems import ProblemSet
-    from ..store.store import PassRateStore
 
 
 TRAINING = "training"  # The set that is no held-out one: the problems that were trained on.
@@ -212,7 +212,6 @@ def evaluate_model(
     """
     from ..estimation.pass_rates import estimate_pass_rates
     from ..processes import Processes
-    from ..store.store import VERDICTS, PassRateStore
 
     with ExitStack() as stack:
         if store is None:
@@ -251,16 +250,8 @@ def majority_votes(verdicts: Sequence[str], answers: Sequence[str | None]) -> fl
     """
     Return the probability that the answer that most of a problem's generations agree on is right (maj@k).
 
-    Each valid generation that states an answer has one vote; those that passed agree, however they wrote it. A tie is
-    broken by chance. Wrong answers that are equal and written differently count as two, which can only favour the
-    right one. Without votes it is 0.
-
-    Example:
-
-    ```python
-    >>> majority_votes(["passed", "failed", "failed", "passed"], [None, "7", "7", None])
-    0.5
-    ```
+    Each valid generation that states an answer has one vote; those that passed agree, however they wrote it, and wrong
+    answers that are written differently do not, which can only favour the right one. A tie is broken by chance.
     """
     votes = Counter(
         None if verdict == "passed" else answer

@@ -39,52 +39,39 @@ class SNRBin:
 
 @dataclass(frozen=True)
 class GradientSNR:
-    """
-    The SNR over the pass rate, and the exponents (a, b) whose p^a (1-p)^b, times a constant, fits it best.
-
-    `explained` and `explained_by_default` are the shares of the bins' summed squared SNR that the best exponents and
-    (1, 1) explain; `is_bell` is whether the middle is above both ends, by intervals that exclude 0.
-    """
+    """The SNR over the pass rate, and the exponents (a, b) whose p^a (1-p)^b, times a constant, fits it best."""
 
     bins: list[SNRBin]
     exponents: tuple[float, float]
     exponent_intervals: tuple[tuple[float, float], tuple[float, float]]
+    # Shares of the bins' summed squared SNR that the best exponents and (1, 1) explain.
     explained: float
     explained_by_default: float
-    is_bell: bool
+    is_bell: bool  # whether the middle is above both ends, by intervals that exclude 0
     finding: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-able copy."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> GradientSNR:
         """Return what `to_dict` was made of; other keys are left out."""
-        known = {f.name: values[f.name] for f in fields(cls)}
-        (low_a, high_a), (low_b, high_b) = known["exponent_intervals"]
-        a, b = known["exponents"]
-        return cls(
-            **known
-            | {
-                "bins": [SNRBin(**each) for each in known["bins"]],
-                "exponents": (a, b),
-                "exponent_intervals": ((low_a, high_a), (low_b, high_b)),
-            }
-        )
+        known: dict[str, Any] = {f.name: values[f.name] for f in fields(cls)}
+        known["bins"] = [SNRBin(**each) for each in known["bins"]]
+        known["exponents"] = tuple(known["exponents"])
+        known["exponent_intervals"] = tuple(map(tuple, known["exponent_intervals"]))
+        return cls(**known)
 
     def best_exponents(self, a: float | None = None, b: float | None = None) -> tuple[float, float, float]:
         """Return the best a and b, of which one may be given, and the share of squared SNR that they explain."""
         rates, values = (np.array([getattr(each, name) for each in self.bins]) for name in ("pass_rate", "snr"))
         grids = [_GRID if value is None else np.array([value]) for value in (a, b)]
-        explained = _explained(_kernels(rates, *grids), values[:, None])[:, 0]
-        best = int(explained.argmax())
-        if explained[best] <= 0.0:
+        exponents, explained = _fit_exponents(rates, values[:, None], *grids)
+        if explained[0] <= 0.0:
             raise ValueError(
                 "Gradients of different problems agree at no pass rate, so no exponents are better than others."
             )
-        row, column = divmod(best, len(grids[1]))
-        return float(grids[0][row]), float(grids[1][column]), float(explained[best])
+        return float(exponents[0, 0]), float(exponents[0, 1]), float(explained[0])
 
     def summary(self) -> str:
         """Return the curve and what it says, as lines of text."""
@@ -111,12 +98,7 @@ def gradient_snr(
     num_resamples: int = 1000,
     seed: int = 0,
 ) -> GradientSNR:
-    """
-    Estimate the SNR of the gradients, **shape (P, D)**, across problems as a function of the pass rate.
-
-    Gradients are of each problem's unweighted loss, or random projections that keep inner products. Fewer than three
-    pass rates with four problems each are refused.
-    """
+    """Estimate the SNR of gradients, **shape (P, D)**, or of projections of them, as a function of the pass rate."""
     index, last = pass_rate_bins(num_passed, num_valid)
     chosen = bins_with_pairs(num_passed, num_valid)
     rng = np.random.default_rng(seed)
@@ -187,12 +169,13 @@ def _explained(kernels: Floats, values: Floats) -> Floats:
     return shares
 
 
-def _fit_exponents(rates: Floats, values: Floats) -> tuple[Floats, Floats]:
+def _fit_exponents(
+    rates: Floats, values: Floats, alphas: Floats = _GRID, betas: Floats = _GRID
+) -> tuple[Floats, Floats]:
     """Return each column's best exponents, **shape (R, 2)**, and what they explain, **shape (R,)**."""
-    explained = _explained(_kernels(rates, _GRID, _GRID), values)
-    best = explained.argmax(axis=0)
-    exponents = np.stack([_GRID[best // len(_GRID)], _GRID[best % len(_GRID)]], axis=1)
-    return exponents, explained.max(axis=0)
+    explained = _explained(_kernels(rates, alphas, betas), values)
+    rows, columns = np.divmod(explained.argmax(axis=0), len(betas))
+    return np.stack([alphas[rows], betas[columns]], axis=1), explained.max(axis=0)
 
 
 def _judge_bell(rates: Floats, replicates: Floats) -> tuple[bool, str]:

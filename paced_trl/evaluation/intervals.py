@@ -41,10 +41,9 @@ def interval_over_runs(
     groups: Sequence[Floats], *, num_resamples: int = NUM_RESAMPLES, seed: int = 0
 ) -> tuple[float, float]:
     """
-    Return the 95 % interval of the sum over groups of a group's mean.
+    Return the 95 % interval of the sum over groups, each **shape (S, P)**, runs by problems, of a group's mean.
 
-    Each group is **shape (S, P)**, runs by problems. Resamples draw the same problems for all groups, and the runs of
-    each group for itself.
+    Resamples draw the same problems for all groups, and the runs of each group for itself.
     """
     rng = np.random.default_rng([seed, 1])
     weights = [resample(len(group), num_resamples, rng) / len(group) for group in groups]

@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from statistics import fmean
 
 from ..run_directory import write_json
 
 
 DIRECTORY = "curve"
+COSTS = ("tokens_generated", "student_tokens", "teacher_tokens", "seconds")
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,6 @@ class CurvePoint:
         return self.tokens_generated + self.student_tokens + self.teacher_tokens
 
     def save(self, run: Path) -> None:
-        """Write the point into a run's directory."""
         (run / DIRECTORY).mkdir(parents=True, exist_ok=True)
         write_json(run / DIRECTORY / f"step-{self.step:06}.json", asdict(self))
 
@@ -58,27 +56,18 @@ def mean_curve(curves: Sequence[Sequence[CurvePoint]]) -> list[CurvePoint]:
     """Return the mean over seeds of curves with the same steps; of those with other steps than the first, nothing."""
     steps = [point.step for point in curves[0]]
     alike = [curve for curve in curves if [point.step for point in curve] == steps]
-
-    def mean(name: str, points: Sequence[CurvePoint]) -> Any:
-        return float(np.mean([getattr(point, name) for point in points]))
-
-    names = ("seconds", "tokens_generated", "student_tokens", "teacher_tokens")
     return [
         CurvePoint(
             step=points[0].step,
-            **{name: mean(name, points) for name in names},
-            accuracy={name: float(np.mean([p.accuracy[name] for p in points])) for name in curves[0][0].accuracy},
+            **{name: fmean(getattr(point, name) for point in points) for name in COSTS},
+            accuracy={name: fmean(point.accuracy[name] for point in points) for name in curves[0][0].accuracy},
         )
         for points in zip(*alike, strict=True)
     ]
 
 
 def cost_of_accuracy(curve: Sequence[CurvePoint], eval_set: str, accuracy: float) -> tuple[float, float] | None:
-    """
-    Return the tokens and seconds after which a curve first has an accuracy, or `None`; straight lines between points.
-
-    Points measured with few generations are noisy, and the first of them to be high enough comes too early.
-    """
+    """Return the tokens and seconds after which a curve first has an accuracy, or `None`; points are connected."""
     previous = curve[0]
     for point in curve:
         reached = point.accuracy[eval_set]
@@ -97,12 +86,7 @@ def cost_of_accuracy(curve: Sequence[CurvePoint], eval_set: str, accuracy: float
 def best_with_retention(
     curve: Sequence[CurvePoint], eval_set: str, retention_set: str, retention: float
 ) -> float | None:
-    """
-    Return the highest accuracy of a curve where its `retention_set` is not below `retention`, or `None`.
-
-    Lines between points are straight. Where a curve runs along `retention`, noise decides which of its points count:
-    look at the curve, too.
-    """
+    """Return the highest accuracy of a curve where its `retention_set` is not below `retention`, or `None`."""
     path = [(point.accuracy[eval_set], point.accuracy[retention_set]) for point in curve]
     found = [accuracy for accuracy, kept in path if kept >= retention - 1e-9]
     for (accuracy, kept), (next_accuracy, next_kept) in pairwise(path):

@@ -24,13 +24,7 @@ MAX_SEEDS = 1000
 
 @dataclass(frozen=True)
 class Power:
-    """
-    Variances of a paired difference in mean@k, of S seeds and P problems.
-
-    Attributes:
-        of_problems, of_seeds, of_rest (`float`): Variance of one problem, of one seed, and of one of both.
-        num_problems, num_seeds (`int`): P and S.
-    """
+    """Variances of a paired difference in mean@k: of one problem, of one seed, and of one of both."""
 
     of_problems: float
     of_seeds: float

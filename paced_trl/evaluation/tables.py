@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -27,9 +28,10 @@ COST_COLUMNS = {
 }
 
 
-def with_interval(mean: Difference) -> str:
-    """Return a mean with its interval."""
-    return f"{mean.estimate:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
+def accuracy(evaluation: Evaluation) -> str:
+    """Return mean@k with its interval and k."""
+    low, high = evaluation.mean_at_k_interval
+    return f"{evaluation.mean_at_k:.3f} [{low:.3f}, {high:.3f}] (k={evaluation.num_generations})"
 
 
 def describe(difference: Difference) -> str:
@@ -43,21 +45,15 @@ def describe(difference: Difference) -> str:
 def evaluation_rows(
     results: Mapping[str, Evaluation], baselines: Sequence[Mapping[str, Evaluation]] = ()
 ) -> list[dict[str, str]]:
-    """
-    Return one row per set of one model's results, with paired differences to `baselines`, one mapping per seed.
-
-    maj@k is left out where no verifier of these sets can say which answers agree.
-    """
+    """Return one row per set of one model's results, with paired differences to `baselines`, one mapping per seed."""
     rows = []
     has_votes = any(result.maj_at_k is not None for result in results.values())
     for name, result in results.items():
-        low, high = result.mean_at_k_interval
-        k = result.num_generations
         row = {
             "set": name,
             "problems": str(len(result.problem_ids)),
-            "mean@k": f"{result.mean_at_k:.3f} [{low:.3f}, {high:.3f}] (k={k})",
-            "pass@k": f"{result.pass_at(min(k, max(result.num_valid))):.3f}",
+            "mean@k": accuracy(result),
+            "pass@k": f"{result.pass_at(min(result.num_generations, max(result.num_valid))):.3f}",
             **({"maj@k": "" if result.maj_at_k is None else f"{result.maj_at_k:.3f}"} if has_votes else {}),
             "tokens": f"{result.mean_completion_length:.1f}",
             "clipped": in_percent(result.clipped_ratio),
@@ -70,21 +66,19 @@ def evaluation_rows(
 
 
 def comparison_rows(comparison: Comparison) -> list[dict[str, str]]:
-    """
-    Return one row per arm: mean@k and paired differences per set, what is retained, and what training cost.
-
-    Tokens are those of [`costs_so_far`], time is that of training alone, both means over seeds.
-    """
-    rows = []
+    """Return one row per arm: mean@k and paired differences per set, what is retained, what training cost."""
+    rows, control = [], comparison.control
     for arm in comparison.arms():
         runs = comparison.runs_of(arm)
         row = {"arm": arm, "seeds": "" if arm == BASE else str(len(runs))}
         for name in comparison.eval_sets:
             k = runs[0].evaluations[name].num_generations
-            row[f"{name} mean@{k}"] = with_interval(comparison.mean(arm, name))
+            mean = comparison.mean(arm, name)
+            row[f"{name} mean@{k}"] = f"{mean.estimate:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
             of_set = f"{name} " if len(comparison.eval_sets) > 1 else ""
             row[f"{of_set}- base"] = "" if arm == BASE else describe(comparison.difference(arm, BASE, name))
-            row[f"{of_set}- {comparison.control}"] = _against_control(comparison, arm, name)
+            is_compared = arm not in (BASE, control) and comparison.runs_of(control)
+            row[f"{of_set}- {control}"] = describe(comparison.difference(arm, control, name)) if is_compared else ""
         for name in comparison.retention_sets:
             row[f"{name} (retention)"] = "" if arm == BASE else describe(comparison.difference(arm, BASE, name))
         costs = comparison.costs(arm)
@@ -97,13 +91,7 @@ def comparison_rows(comparison: Comparison) -> list[dict[str, str]]:
 
 
 def curve_rows(comparison: Comparison) -> list[dict[str, str]]:
-    """
-    Return one row per arm of what its learning curve says beside the control's end, empty if there are no curves.
-
-    That is the tokens and the time until it had the control's final accuracy, and the highest accuracy it had while it
-    had forgotten no more than the control at its end. All tokens count alike: those the student generated, refreshes
-    included, and those run through either model. Values lie on straight lines between evaluations.
-    """
+    """Return one row per arm of when its learning curve reached the control's end; empty if there are no curves."""
     rows = []
     for arm in comparison.arms():
         if len(comparison.curve(arm)) < 3:
@@ -169,21 +157,12 @@ def describe_curve_rows(comparison: Comparison) -> str:
 
 
 def comparison_markdown(comparison: Comparison) -> str:
-    """Return the tables of a comparison as Markdown."""
-    at_control = curve_rows(comparison)
     parts = [as_markdown(comparison_rows(comparison)), shared_costs(comparison)]
-    if at_control:
+    if at_control := curve_rows(comparison):
         parts += [describe_curve_rows(comparison), as_markdown(at_control)]
-    powers = power_rows(comparison)
-    if powers:
+    if powers := power_rows(comparison):
         parts += [describe_power_rows(comparison), as_markdown(powers)]
     return "\n\n".join(part.rstrip("\n") for part in parts if part) + "\n"
-
-
-def _against_control(comparison: Comparison, arm: str, eval_set: str) -> str:
-    if arm in (BASE, comparison.control) or not comparison.runs_of(comparison.control):
-        return ""
-    return describe(comparison.difference(arm, comparison.control, eval_set))
 
 
 def as_markdown(rows: Sequence[Mapping[str, str]]) -> str:
@@ -202,22 +181,16 @@ class TerminalTables:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         rows = [{name: _interval_below(cell) for name, cell in row.items()} for row in self.rows]
         first, *others = rows[0]
-        widths = {name: max(cell_len(line) for row in rows for line in _lines(name, row[name])) for name in rows[0]}
+        cells = {name: [*name.split(), *(line for row in rows for line in row[name].split("\n"))] for name in rows[0]}
+        widths = {name: max(map(cell_len, lines)) for name, lines in cells.items()}
         while others:
             # A border at the left; each column has a space at both sides and a border at the right.
-            left, chosen = options.max_width - 1 - widths[first] - 3, others[:1]
-            left -= widths[others[0]] + 3
-            for name in others[1:]:
-                left -= widths[name] + 3
-                if left < 0:
-                    break
-                chosen.append(name)
-            others = others[len(chosen) :]
-            names = (first, *chosen)
-            fits = sum(widths[name] + 3 for name in names) < options.max_width
+            _, _, *ends = accumulate((widths[name] + 3 for name in (first, *others)), initial=1)
+            count = max(1, sum(end <= options.max_width for end in ends))
+            names, others = (first, *others[:count]), others[count:]
             table = Table()
             for name in names:
-                table.add_column(name, overflow="fold", width=widths[name] if fits else None)
+                table.add_column(name, overflow="fold", width=widths[name] if ends[0] <= options.max_width else None)
             for row in rows:
                 table.add_row(*(row[name] for name in names))
             yield table
@@ -227,10 +200,6 @@ def _interval_below(cell: str) -> str:
     """Return a cell with its interval on a line of its own: `+0.1 [+0.0, +0.2] better` has 16 characters then."""
     found = re.fullmatch(r"(\S+) (\[[^\]]*\])(.*)", cell)
     return cell if found is None else f"{found[1]}{found[3]}\n{found[2]}"
-
-
-def _lines(name: str, cell: str) -> list[str]:
-    return [*cell.split("\n"), *name.split()]
 
 
 def as_rich(rows: Sequence[Mapping[str, str]]) -> TerminalTables:

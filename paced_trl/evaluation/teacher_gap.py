@@ -7,7 +7,6 @@ Several processes share the references and get the numbers of one.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils.memory import clear_device_cache
 from datasets import Dataset
 
 from ..processes import Processes
@@ -30,21 +30,16 @@ _CHUNK = 256
 
 @dataclass(frozen=True)
 class TeacherGap:
-    """
-    How far a teacher in 4 bits is from itself, with 95 % intervals over references.
+    """How far a teacher in 4 bits is from itself, with 95 % intervals over references."""
 
-    `kl` is KL(full || 4 bits) in nats per token; `top1_agreement` the share of tokens on whose likeliest both agree.
-    """
-
-    kl: float
+    kl: float  # KL(full || 4 bits) in nats per token
     kl_interval: tuple[float, float]
-    top1_agreement: float
+    top1_agreement: float  # share of tokens on whose likeliest both agree
     top1_interval: tuple[float, float]
     num_references: int
     num_tokens: int
 
     def summary(self) -> str:
-        """Say it in words."""
         (low, high), (least, most) = self.kl_interval, self.top1_interval
         return (
             f"Teacher in 4 bits, on {self.num_references} references of {self.num_tokens} tokens:\n"
@@ -58,17 +53,11 @@ class TeacherGap:
 def teacher_gap(
     load: Callable[[bool], Any], references: Dataset, *, num_references: int, max_completion_length: int, seed: int
 ) -> TeacherGap:
-    """
-    Measure how far the teacher in 4 bits is from the full one.
-
-    `load(in_4bit)` makes the teacher's `TransformersGenerator` and is called twice; `references` has `prompt` and
-    `reference`, of which at most `num_references` are drawn and cut at `max_completion_length` tokens.
-    """
+    """Measure the gap on some rows with `prompt` and `reference`; `load(in_4bit)` makes the teacher's generator."""
     if num_references < 1:
         raise ValueError(f"`num_gap_references` is {num_references}; it takes at least 1 reference.")
     rng = np.random.default_rng(seed)
-    chosen = sorted(int(row) for row in rng.permutation(len(references))[:num_references])
-    rows = references.select(chosen).to_list()
+    rows = references.select(sorted(rng.permutation(len(references))[:num_references].tolist())).to_list()
     generator = load(False)
     prompts = generator.renderer.tokenize([row["prompt"] for row in rows])
     tokenizer, ends = generator.tokenizer, generator.eos_token_ids
@@ -80,8 +69,7 @@ def teacher_gap(
     full = [_hidden_states(generator.model, *pair).cpu() for pair in pairs]
     # Both at once may not fit.
     del generator
-    gc.collect()
-    torch.accelerator.empty_cache() if torch.accelerator.is_available() else None
+    clear_device_cache(garbage_collection=True)
     quantised = load(True).model
     sums = [
         _compare(quantised, states, _hidden_states(quantised, *pair)) for states, pair in zip(full, pairs, strict=True)
@@ -137,7 +125,6 @@ def _summed(sums: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> 
 
 
 def save_teacher_gap(gap: TeacherGap, directory: Path) -> Path:
-    """Write `teacher_gap.json` and return where."""
     directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / RESULT, asdict(gap))
     return directory / RESULT

@@ -10,15 +10,11 @@ was 2.3 times as fast for 128-token prompts, 24 new tokens and K = 8, with equal
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from transformers import DynamicCache
+from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DummyLayer, DynamicLayer, DynamicSlidingWindowLayer
-
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 
 # Positions that are allocated ahead: one copy of a cache in so many tokens.
@@ -41,15 +37,14 @@ class RoomyLayer(DynamicLayer):
             if held == 0:
                 # A prompt: its rows are copied before a token follows.
                 return super().update(key_states, value_states, *args, **kwargs)
-            assert self.keys is not None and self.values is not None
-            self._room = (_with_room(self.keys, num_new), _with_room(self.values, num_new))
+            keys, values = _states(self)
+            self._room = (_with_room(keys, num_new), _with_room(values, num_new))
         for room, states in zip(self._room, (key_states, value_states), strict=True):
             room[:, :, held : held + num_new] = states
         self.keys, self.values = (room[:, :, : held + num_new] for room in self._room)
         return self.keys, self.values
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
-        """Keep some rows only."""
         self._room = None
         super().batch_select_indices(indices)
 
@@ -67,6 +62,11 @@ def _new_cache(model: PreTrainedModel) -> DynamicCache:
     return cache
 
 
+def _states(layer: DynamicLayer) -> tuple[torch.Tensor, torch.Tensor]:
+    assert layer.keys is not None and layer.values is not None
+    return layer.keys, layer.values
+
+
 def _replace(layer: DynamicLayer, keys: torch.Tensor, values: torch.Tensor) -> None:
     layer.keys, layer.values = keys, values
     if isinstance(layer, RoomyLayer):
@@ -80,11 +80,7 @@ def cache_argument(model: PreTrainedModel) -> str | None:
 
 
 def why_cache_cannot_be_cut(model: PreTrainedModel) -> str | None:
-    """
-    Return why rows of a model's cache cannot be copied, dropped and moved; None if they can.
-
-    They can when every layer keeps the keys and values of attention, one row per sequence.
-    """
+    """Return why rows of a model's cache cannot be copied, dropped and moved; None if they hold keys and values."""
     if model.config.is_encoder_decoder:
         return "it has an encoder"
     if cache_argument(model) is None:
@@ -98,13 +94,8 @@ def why_cache_cannot_be_cut(model: PreTrainedModel) -> str | None:
     return None
 
 
-def can_cut_cache(model: PreTrainedModel) -> bool:
-    """Return whether rows of a model's cache can be copied, dropped and moved."""
-    return why_cache_cannot_be_cut(model) is None
-
-
 def can_share_beginning(model: PreTrainedModel, width: int) -> bool:
-    """Whether what prompts of `width` positions begin with can be run once, of a model with [`can_cut_cache`]."""
+    """Whether what prompts of `width` positions begin with can be run once, of a model whose cache can be cut."""
     config = model.config.get_text_config(decoder=True)
     layers = DynamicCache(config=config).layers
     windows = [layer.sliding_window for layer in layers if isinstance(layer, DynamicSlidingWindowLayer)]
@@ -122,16 +113,11 @@ def prefill_once(
     beginning: DynamicCache | None = None,
 ) -> DynamicCache:
     """
-    Run prompts without their last token and copy the cache for each continuation.
-
-    `generate` gets the cache together with the full prompts, and begins with their last token.
+    Run prompts without their last token, with which `generate` begins, and copy the cache for each continuation.
 
     `ids` and `mask` of shape (P, L), L > 1, are left-padded prompts, last token included; `owner` of shape (B,) says
-    which prompt each of the B continuations belongs to. The result has B rows and L - 1 positions. `base_model` is
-    `model` or what PEFT wraps: its signature tells what `forward` accepts.
-
-    `beginning` is the cache of N tokens, one row, which all prompts have before `ids`: the result then has N + L - 1
-    positions, and padding on the left as without it. [`can_share_beginning`] must hold.
+    which prompt each of the B continuations belongs to. `beginning` is the cache, one row, of N tokens that prompts
+    have before `ids`; [`can_share_beginning`] must hold. The result has B rows and N + L - 1 positions, padding first.
     """
     ids, mask = ids[:, :-1], mask[:, :-1]
     padding = mask.shape[1] - mask.sum(dim=-1)
@@ -172,9 +158,8 @@ def copy_rows(source: DynamicCache, target: DynamicCache, num_rows: int) -> None
     """Make each of `num_rows` rows of an empty cache the only row of another."""
     for layer, others in zip(target.layers, source.layers, strict=True):
         if isinstance(layer, DynamicLayer) and isinstance(others, DynamicLayer) and others.is_initialized:
-            assert others.keys is not None and others.values is not None
-            layer.lazy_initialization(others.keys, others.values)
-            layer.keys, layer.values = (each.expand(num_rows, -1, -1, -1) for each in (others.keys, others.values))
+            layer.lazy_initialization(*_states(others))
+            layer.keys, layer.values = (each.expand(num_rows, -1, -1, -1) for each in _states(others))
             if isinstance(layer, DynamicSlidingWindowLayer):
                 layer.cumulative_length = others.get_seq_length()
 
@@ -182,35 +167,27 @@ def copy_rows(source: DynamicCache, target: DynamicCache, num_rows: int) -> None
 def _move_padding_to_front(cache: DynamicCache, num_before: int, padding: torch.Tensor) -> None:
     """Put the padding that rows have behind their first positions, as many as `padding` says, before these."""
     for layer in held_layers(cache):
-        assert layer.keys is not None and layer.values is not None
-        places = torch.arange(layer.keys.shape[-2], device=padding.device).expand(len(padding), -1)
+        places = torch.arange(_states(layer)[0].shape[-2], device=padding.device).expand(len(padding), -1)
         shift = padding[:, None]
         moved = torch.where(places < shift, places + num_before, places - shift)
         moved = torch.where(places < shift + num_before, moved, places)[:, None, :, None]
-        _replace(layer, *(each.gather(2, moved.expand_as(each)) for each in (layer.keys, layer.values)))
+        _replace(layer, *(each.gather(2, moved.expand_as(each)) for each in _states(layer)))
 
 
 def set_width(cache: DynamicCache, width: int) -> None:
-    """
-    Change the number of positions of a cache at its beginning, where every row has padding.
-
-    New positions are 0, and the attention mask must hide them.
-    """
+    """Change the number of positions of a cache at its beginning, where every row has padding; new ones are 0."""
     for layer in held_layers(cache):
         held = width
         if isinstance(layer, DynamicSlidingWindowLayer):
             # It holds the end of the sequence, and counts all of it.
             held = min(width, layer.sliding_window - 1)
             layer.cumulative_length = width
-        assert layer.keys is not None and layer.values is not None
-        if shift := held - layer.keys.shape[-2]:
+        if shift := held - _states(layer)[0].shape[-2]:
             # A negative number of positions to pad cuts.
-            _replace(layer, *(torch.nn.functional.pad(each, (0, 0, shift, 0)) for each in (layer.keys, layer.values)))
+            _replace(layer, *(torch.nn.functional.pad(each, (0, 0, shift, 0)) for each in _states(layer)))
 
 
 def append_rows(cache: DynamicCache, other: DynamicCache) -> None:
     """Add the rows of another cache of the same model and width."""
     for layer, others in zip(held_layers(cache), held_layers(other), strict=True):
-        assert layer.keys is not None and layer.values is not None
-        assert others.keys is not None and others.values is not None
-        _replace(layer, torch.cat([layer.keys, others.keys]), torch.cat([layer.values, others.values]))
+        _replace(layer, *(torch.cat(pair) for pair in zip(_states(layer), _states(others), strict=True)))

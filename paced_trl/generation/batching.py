@@ -30,11 +30,8 @@ class PromptRow:
         """Return the first generations, and what is left of the row."""
         if self.num_generations <= num_generations:
             return self, []
-        rest = replace(
-            self,
-            first_generation=self.first_generation + num_generations,
-            num_generations=self.num_generations - num_generations,
-        )
+        first, left = self.first_generation + num_generations, self.num_generations - num_generations
+        rest = replace(self, first_generation=first, num_generations=left)
         return replace(self, num_generations=num_generations), [rest]
 
     def seed_digest(self, seed: int) -> bytes:
@@ -84,22 +81,13 @@ class RowLimit:
 
 
 def capacity(rows: Sequence[PromptRow], batch_size: int, batch_tokens: int, max_completion_length: int) -> int:
-    """
-    Return how many completions of some rows (not none) fit into a batch, at least 1.
-
-    A batch has at most `batch_size` completions and `batch_tokens` tokens, each completion being counted with its
-    padded prompt and `max_completion_length`.
-    """
+    """Return how many completions of some rows (not none) a batch has, each with its padded prompt; at least 1."""
     tokens_per_completion = max(len(row.prompt_ids) for row in rows) + max_completion_length
     return max(1, min(batch_size, batch_tokens // tokens_per_completion))
 
 
 def split_off(rows: list[PromptRow], room: int) -> tuple[list[PromptRow], list[PromptRow]]:
-    """
-    Return the rows, never none, for which there is room (completions, at least 1), and the rest.
-
-    Prompts stay whole, but for a first one that has more generations than there is room.
-    """
+    """Return the rows, never none, for which there is room (at least 1), and the rest; only a first one is cut."""
     if rows[0].num_generations > room:
         head, rest = rows[0].cut(room)
         return [head], [*rest, *rows[1:]]

@@ -32,12 +32,7 @@ _SHORTEST_BEGINNING = 16
 
 
 class EnoughRowsFinished(StoppingCriteria):
-    """
-    End the rows that are finished, and the segment when they are `num_rows`.
-
-    `ends` of shape (B,): positions, padding included, at which rows have their full length. `finished` of shape (B,):
-    which rows are.
-    """
+    """End rows, by an end of sequence or at their position in `ends`, **shape (B,)**; all when `num_rows` have."""
 
     def __init__(self, ends: torch.Tensor, eos_token_ids: torch.Tensor, num_rows: int):
         self.ends = ends
@@ -70,13 +65,11 @@ class _Tensors:
         set_width(self.cache, width - 1)
 
     def keep(self, rows: torch.Tensor) -> None:
-        """Keep these rows only."""
         self.ids, self.padding, self.starts = self.ids[rows], self.padding[rows], self.starts[rows]
         self.uniforms = None if self.uniforms is None else self.uniforms[rows]
         self.cache.batch_select_indices(rows)
 
     def append(self, other: _Tensors) -> None:
-        """Add the rows of another of the same width."""
         self.ids = torch.cat([self.ids, other.ids])
         self.padding = torch.cat([self.padding, other.padding])
         self.starts = torch.cat([self.starts, other.starts])
@@ -86,7 +79,7 @@ class _Tensors:
 
 
 class ContinuousBatch(PaddedBatch):
-    """Rows that are being generated, of a model for which [`can_cut_cache`] holds; made as a [`PaddedBatch`]."""
+    """Rows that are being generated, of a model whose cache can be cut; made as a [`PaddedBatch`]."""
 
     _tensors: _Tensors | None = None
     _beginning: Sequence[int] = ()
@@ -148,17 +141,14 @@ class ContinuousBatch(PaddedBatch):
         """
         Generate until `stop_at` rows are finished, drop these, and return them with their token ids.
 
-        Fewer may have finished when a call returns: no row shall hold keys and values of more positions than its
-        prompt and completion can have.
+        Fewer may have finished: no row shall hold keys and values of more positions than it can have tokens.
         """
         tensors = self._tensors
         assert tensors is not None
-        width = tensors.ids.shape[1]
-        longest = max(len(row.prompt_ids) for row in self.rows) + self.sampling.max_completion_length
+        width, limit = tensors.ids.shape[1], self.sampling.max_completion_length
+        longest = max(len(row.prompt_ids) for row in self.rows) + limit
         eos_token_ids = torch.tensor(self.generation_config.eos_token_id, device=tensors.ids.device)
-        criterion = EnoughRowsFinished(
-            tensors.starts + self.sampling.max_completion_length, eos_token_ids, min(stop_at, len(self.rows))
-        )
+        criterion = EnoughRowsFinished(tensors.starts + limit, eos_token_ids, min(stop_at, len(self.rows)))
         tensors.ids = self.model.generate(
             input_ids=tensors.ids,
             attention_mask=attention_mask(tensors.padding, width),
@@ -167,13 +157,7 @@ class ContinuousBatch(PaddedBatch):
             stopping_criteria=StoppingCriteriaList([criterion]),
             **{str(cache_argument(self.base_model)): tensors.cache},
         )
-        return self._drop(criterion.finished)
-
-    def _drop(self, finished: torch.Tensor) -> list[tuple[PromptRow, list[int]]]:
-        tensors = self._tensors
-        assert tensors is not None
-        limit = self.sampling.max_completion_length
-        is_finished, starts = finished.tolist(), tensors.starts.tolist()
+        is_finished, starts = criterion.finished.tolist(), tensors.starts.tolist()
         done = [
             (row, tensors.ids[number, starts[number] : starts[number] + limit].tolist())
             for number, row in enumerate(self.rows)
@@ -184,7 +168,7 @@ class ContinuousBatch(PaddedBatch):
             self._tensors = None
         else:
             if done:
-                tensors.keep(torch.nonzero(~finished).squeeze(-1))
+                tensors.keep(torch.nonzero(~criterion.finished).squeeze(-1))
             tensors.set_width(tensors.ids.shape[1] - int(tensors.padding.min()), self.pad_token_id)
         # Last: where memory runs out before, all rows begin anew and none is lost.
         self.rows = remaining

@@ -41,7 +41,7 @@ def free_memory(device: torch.device) -> int | None:
 
 @torch.no_grad()
 def bytes_per_token(model: Any, base_model: Any) -> int:
-    """Return what keys and values of a token take, of a model for which `can_cut_cache` holds."""
+    """Return what keys and values of a token take, of a model whose cache can be cut."""
     layers = held_layers(prefill_beginning(model, base_model, [0]))
     held = [each for layer in layers for each in (layer.keys, layer.values) if each is not None]
     return sum(each.numel() * each.element_size() for each in held)

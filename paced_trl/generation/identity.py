@@ -11,21 +11,19 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from huggingface_hub import try_to_load_from_cache
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import ADAPTER_CONFIG_NAME, CONFIG_NAME
 
 from .models import adapter_base, base_of, is_path, load_config, resolve_model_path, weight_files
 
 
-if TYPE_CHECKING:
-    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
-
 # Digits before a line break, leading spaces and capitals: where tokenizers with one vocabulary were seen to differ.
 _PROBE = "Answer:\n\n12 + 345 = 357\n  The END, naïve\t{x}"
-# Larger files are hashed by 64 evenly spaced blocks, so that it stays a matter of seconds.
+# Larger files are hashed by 64 evenly spaced blocks, first and last byte included, which takes seconds.
 _HASHED_WHOLE_BYTES = 10**9
 _BLOCK_BYTES = 2**20
 _NUM_BLOCKS = 64
@@ -38,13 +36,16 @@ def model_name(name_or_path: str | os.PathLike[str]) -> str:
     return path.resolve().name if path.exists() else os.fspath(name_or_path)
 
 
+def model_record(name_or_path: str, revision: str | None) -> dict[str, Any]:
+    """Return what identifies a model in a store's record, after it was loaded: then the Hub's cache has the commit."""
+    return {"model": model_name(name_or_path), "weights": weights_fingerprint(name_or_path, revision=revision)}
+
+
 def weights_fingerprint(name_or_path: str | os.PathLike[str], *, revision: str | None = None) -> str:
     """
-    Identify a model's weights, so that pass rates of one student are never taken for another's.
+    Identify a model's weights: `id@commit` once the Hub's cache knows the commit, of a directory `sha256:...`.
 
-    A directory is `sha256:...` over its config and the content of its weight files, wherever it lies; an adapter the
-    same over its config, its weights and its base's fingerprint; a Hub id `id@commit` if the local cache knows the
-    commit, which it does once the model was loaded, else `id@revision`.
+    That is over its config and the content of its weight files, and of an adapter over its base's fingerprint too.
     """
     if not is_path(name_or_path):
         return _hub_fingerprint(os.fspath(name_or_path), revision or "main")
@@ -63,12 +64,7 @@ def weights_fingerprint(name_or_path: str | os.PathLike[str], *, revision: str |
 
 
 def content_hash(path: str | os.PathLike[str]) -> str:
-    """
-    Return the SHA-256 of a file's size and content, 64 hexadecimal digits.
-
-    Files above 1 GB are hashed by their size and 64 blocks of 1 MiB, first and last byte included: an edit that
-    touches none of these goes unseen. A training step touches them all.
-    """
+    """Return the SHA-256 of a file's size and content, above 1 GB of 64 blocks, which a training step all touches."""
     path = Path(path)
     size = path.stat().st_size
     digest = hashlib.sha256(f"{size}:".encode())
@@ -84,15 +80,11 @@ def content_hash(path: str | os.PathLike[str]) -> str:
 
 
 def memory_checksum(model: PreTrainedModel) -> str:
-    """
-    Return a checksum of a model's weights as they are in memory, adapters included.
-
-    Per tensor the sum of its bit patterns read as integers: exact, the same on every device, and as fast as reading
-    the weights once.
-    """
+    """Return a checksum of a model's weights as they are in memory, adapters included."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         if isinstance(tensor, torch.Tensor) and not tensor.is_meta:
+            # The sum of the bit patterns is exact, the same on every device, and as fast as reading the weights once.
             bits = tensor.detach().contiguous().view(_INTEGERS[tensor.element_size()])
             digest.update(f"{name}|{tuple(tensor.shape)}|{tensor.dtype}|{int(bits.sum(dtype=torch.int64))}\n".encode())
     return f"memory:{digest.hexdigest()[:16]}"
@@ -119,14 +111,7 @@ def chat_template_checksum(tokenizer: PreTrainedTokenizerBase) -> str | None:
 
 
 def eos_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """
-    Return every id that ends a completion: the tokenizer's, then those that the model's generation config declares.
-
-    The same rule as TRL's `DistillationTrainer.__init__`, so that estimation and training stop at the same tokens.
-
-    Raises:
-        ValueError: If there is none, and no completion could ever end.
-    """
+    """Return every id that ends a completion, as TRL's trainer has them: the tokenizer's, then those declared."""
     return _merged_eos_token_ids(model.generation_config, tokenizer)
 
 
@@ -134,8 +119,6 @@ def declared_eos_token_ids(
     name_or_path: str, revision: str | None, tokenizer: PreTrainedTokenizerBase, *, trust_remote_code: bool = False
 ) -> list[int]:
     """Return the same as `eos_token_ids` without loading the model."""
-    from transformers import GenerationConfig
-
     base, base_revision = base_of(name_or_path, revision)
     try:
         generation_config = GenerationConfig.from_pretrained(base, revision=base_revision or "main")

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import asdict
+from typing import Any, Literal
+
+from transformers import PreTrainedTokenizerBase
 
 from .batching import PromptRow
 from .completions import Completion, SamplingParameters
 from .identity import model_name
+from .models import load_tokenizer
 from .prompts import PromptGenerator, PromptRenderer
 from .servers import InvalidResponseError, RefusedError, Server, ServerOptions, ServerPool
 
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 # What TGI says is here too.
 _FINISH_REASONS: dict[Any, Literal["stop", "length"]] = {
@@ -32,37 +32,13 @@ _FINISH_REASONS: dict[Any, Literal["stop", "length"]] = {
 }
 
 
-@dataclass(frozen=True)
-class RequestOptions:
-    """What requests say beside prompt and sampling parameters, for servers that differ from OpenAI's own."""
-
-    send_seed: bool = True  # False for servers that do not survive it, such as vLLM 0.32 on a CPU
-    prompt_format: Literal["ids", "text"] = "ids"  # "text" where ids are refused; may then get special tokens
-    # Leave out `top_k`, `min_p`, `repetition_penalty`, `stop_token_ids` where they are refused. Others would take a
-    # missing one from the checkpoint's `generation_config`.
-    openai_parameters_only: bool = False
-    extra_body: dict[str, Any] | None = None  # such as `{"return_token_ids": True}`: vLLM then counts tokens
-
-    def __post_init__(self) -> None:
-        if self.prompt_format not in ("ids", "text"):
-            raise ValueError(f"`prompt_format` is {self.prompt_format!r}: it must be 'ids' or 'text'.")
-
-
 class OpenAIGenerator(PromptGenerator):
     """
     Generate with OpenAI-compatible servers of one and the same model, which they call `model`.
 
     Completions depend on the server's numerics and, without `send_seed`, on its random state. What identifies the
     weights in a store's record (`model_record`, such as `{"weights": "step-500"}`) a server does not tell. `options`
-    are those of [`RequestOptions`] and [`ServerOptions`]; `context_length` is the most tokens that a server takes.
-
-    Example:
-
-    ```python
-    >>> generator = OpenAIGenerator(["http://gpu-1:8000", "http://gpu-2:8000"], "Qwen/Qwen3-4B", tokenizer, sampling)
-    >>> for index, completions in generator(["2+2=", "3+3="], 4, seed=0):
-    ...     print(index, [completion.text for completion in completions])
-    ```
+    are those of [`ServerOptions`]; `context_length` is the most tokens that a server takes.
     """
 
     def __init__(
@@ -79,20 +55,14 @@ class OpenAIGenerator(PromptGenerator):
     ):
         renderer = PromptRenderer(tokenizer, chat_template_kwargs)
         super().__init__(renderer, sampling, context_length=context_length)
-        of_requests = {
-            field.name: options.pop(field.name) for field in fields(RequestOptions) if field.name in options
-        }
-        self.options = RequestOptions(**of_requests)
+        self.options = ServerOptions(**options)
         self.model = model
         self.tokenizer = tokenizer
         self._model_record = dict(model_record or {})
-        only = self.options.openai_parameters_only
-        self._fixed_body = {
-            **_sampling_body(sampling, tokenizer, openai_parameters_only=only),
-            **(self.options.extra_body or {}),
-        }
-        urls = [base_urls] if isinstance(base_urls, str) else base_urls
-        self._pool = ServerPool([_api_url(url) for url in urls], ServerOptions(**options))
+        self._fixed_body = self._sampling_body() | (self.options.extra_body or {})
+        bases = [url.rstrip("/") for url in ([base_urls] if isinstance(base_urls, str) else base_urls)]
+        urls = [base if base.endswith("/v1") else f"{base}/v1" for base in bases]
+        self._pool = ServerPool(urls, self.options, self._read)
 
     @property
     def record(self) -> dict[str, Any]:
@@ -112,26 +82,46 @@ class OpenAIGenerator(PromptGenerator):
         """How many answers of servers were none."""
         return sum(server.num_invalid for server in self._pool.servers)
 
+    def _sampling_body(self) -> dict[str, Any]:
+        sampling, end = self.sampling, self.tokenizer.eos_token_id
+        body = {
+            "max_tokens": sampling.max_completion_length,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+        }
+        if not self.options.openai_parameters_only:
+            return {
+                **body,
+                # -1 is "all tokens" everywhere, 0 is refused by some.
+                "top_k": sampling.top_k or -1,
+                "min_p": sampling.min_p or 0.0,
+                "repetition_penalty": sampling.repetition_penalty,
+                "stop_token_ids": [] if end is None else [end],
+            }
+        if sampling.top_k or sampling.min_p or not math.isclose(sampling.repetition_penalty, 1.0):
+            raise ValueError(
+                "`top_k`, `min_p` or `repetition_penalty` is set, which OpenAI's parameters cannot say. Leave it at "
+                "its default, or set `openai_parameters_only` to False."
+            )
+        return body
+
     def _generate_rows(self, rows: list[PromptRow], seed: int) -> Iterator[tuple[PromptRow, Completion]]:
         def prepare(row: PromptRow, server: Server) -> tuple[PromptRow, dict[str, Any], list[PromptRow]]:
             sent, rest = row.cut(server.most_choices or row.num_generations)
-            return sent, self._body(sent, seed), rest
+            ids = sent.prompt_ids
+            prompt = ids if self.options.prompt_format == "ids" else self.tokenizer.decode(ids)
+            own_seed = {"seed": sent.seed(seed)} if self.options.send_seed else {}
+            body = {"model": self.model, "prompt": prompt, "n": sent.num_generations, **self._fixed_body, **own_seed}
+            return sent, body, rest
 
         try:
-            for row, completions in self._pool.run(rows, prepare, self._read):
+            for row, completions in self._pool.run(rows, prepare):
                 yield from zip(row.singles(), completions, strict=False)
         except RefusedError as error:
             raise ValueError(
                 f"{error} Check the model's name and the API key. Servers that take no token ids need "
                 "`prompt_format='text'`, those that know OpenAI's parameters only `openai_parameters_only=True`."
             ) from error
-
-    def _body(self, row: PromptRow, seed: int) -> dict[str, Any]:
-        prompt = row.prompt_ids if self.options.prompt_format == "ids" else self.tokenizer.decode(row.prompt_ids)
-        body = {"model": self.model, "prompt": prompt, "n": row.num_generations, **self._fixed_body}
-        if self.options.send_seed:
-            body["seed"] = row.seed(seed)
-        return body
 
     def _read(self, row: PromptRow, answer: Any, server: Server) -> tuple[list[Completion], list[PromptRow]]:
         """Return the completions of an answer and what they leave of a row."""
@@ -175,44 +165,7 @@ def load_openai_generator(
     sampling: SamplingParameters | None = None,
     **options: Any,
 ) -> OpenAIGenerator:
-    """
-    Load a tokenizer and make an [`OpenAIGenerator`]; no weights are loaded.
-
-    `tokenizer_name_or_path=None` takes the tokenizer of `model_name_or_path`, `sampling=None` the defaults of
-    [`SamplingParameters`]; `options` are those of the generator.
-    """
-    from .models import load_tokenizer
-
+    """Load a tokenizer (None: that of the model) and make an [`OpenAIGenerator`]; no weights are loaded."""
     name = tokenizer_name_or_path or model_name_or_path
     tokenizer = load_tokenizer(name, revision=revision, trust_remote_code=trust_remote_code)
     return OpenAIGenerator(base_urls, model_name_or_path, tokenizer, sampling or SamplingParameters(), **options)
-
-
-def _api_url(base_url: str) -> str:
-    base = base_url.rstrip("/")
-    return base if base.endswith("/v1") else f"{base}/v1"
-
-
-def _sampling_body(
-    sampling: SamplingParameters, tokenizer: PreTrainedTokenizerBase, *, openai_parameters_only: bool
-) -> dict[str, Any]:
-    body = {
-        "max_tokens": sampling.max_completion_length,
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-    }
-    if not openai_parameters_only:
-        return {
-            **body,
-            # -1 is "all tokens" everywhere, 0 is refused by some.
-            "top_k": sampling.top_k or -1,
-            "min_p": sampling.min_p or 0.0,
-            "repetition_penalty": sampling.repetition_penalty,
-            "stop_token_ids": [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id],
-        }
-    if sampling.top_k or sampling.min_p or not math.isclose(sampling.repetition_penalty, 1.0):
-        raise ValueError(
-            "`top_k`, `min_p` or `repetition_penalty` is set, which OpenAI's parameters cannot say. Leave it at its "
-            "default, or set `openai_parameters_only` to False."
-        )
-    return body

@@ -7,19 +7,15 @@ For models whose cache cannot be cut (recurrent states, encoder-decoders); `cont
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from transformers import GenerationConfig, LogitsProcessorList
+from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel
 
 from .batching import PromptRow
 from .completions import SamplingParameters
 from .seeded_sampling import row_uniforms, sampling_processors
-
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 
 class PaddedBatch:
@@ -50,16 +46,11 @@ class PaddedBatch:
         """Say which rows may enter; here each prompt runs whole."""
 
     def admit(self, rows: list[PromptRow]) -> None:
-        """Let rows enter."""
         self.rows += [single for row in rows for single in row.singles()]
 
     @torch.no_grad()
     def advance(self, stop_at: int) -> list[tuple[PromptRow, list[int]]]:
-        """
-        Return the finished rows with their token ids, and padding after an end-of-sequence token.
-
-        `stop_at` is at how many finished rows the caller would like to have them: here not before all are.
-        """
+        """Return all rows with their token ids, padding after the end, whatever number of finished rows is wanted."""
         ids, padding = left_padded([row.prompt_ids for row in self.rows], self.pad_token_id)
         ids, padding = ids.to(self.model.device), padding.to(self.model.device)
         width = ids.shape[1]
@@ -74,7 +65,6 @@ class PaddedBatch:
         return list(zip(rows, output[:, width:].tolist(), strict=True))
 
     def configured(self, max_new_tokens: int) -> GenerationConfig:
-        """Return the generation config with a limit."""
         return GenerationConfig(**self.generation_config.to_diff_dict() | {"max_new_tokens": max_new_tokens})
 
     def processors(

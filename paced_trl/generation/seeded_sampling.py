@@ -28,15 +28,11 @@ from .completions import SamplingParameters
 
 class DrawFromRowStream(LogitsProcessor):
     """
-    Draw the next token of each row from its own uniform numbers.
+    Draw each row's next token from its own numbers: min { v : sum_{w <= v} softmax(scores)_w > u * total }.
 
-    token = min { v : sum_{w <= v} softmax(scores)_w > u * total }, u uniform in [0, 1), in float32.
-
-    Must come after all processors that shape the distribution, and needs `do_sample=False`: the drawn token keeps the
-    score 0 and every other token gets -inf.
-
-    `uniforms` of shape (B, C), float32, holds a number in [0, 1) per row and completion position; `starts` of shape
-    (B,) the number of positions before each row's completion, padding included.
+    Comes after all processors that shape the distribution, with `do_sample=False`: the drawn token has the score 0,
+    all others -inf. `uniforms` of shape (B, C), float32, holds a number in [0, 1) per row and completion position;
+    `starts` of shape (B,) the number of positions before each row's completion, padding included.
     """
 
     def __init__(self, uniforms: torch.Tensor, starts: torch.Tensor):
@@ -60,11 +56,7 @@ class DrawFromRowStream(LogitsProcessor):
 
 
 class RefuseNaN(LogitsProcessor):
-    """
-    Stop at scores that are no numbers.
-
-    `argmax` of NaN is a token like any other, and so a broken model would pass for a student that fails every problem.
-    """
+    """Stop at NaN, whose `argmax` is a token like any other: a broken model would pass for a student that fails."""
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         if torch.isnan(scores).any():
@@ -81,8 +73,7 @@ def sampling_processors(
     """
     List what shapes the scores, in the order of transformers' `_get_logits_processor`, and the draw at the end.
 
-    `uniforms` of shape (B, C) as in [`DrawFromRowStream`], None for greedy; `padding` and `starts` of shape (B,): the
-    number of positions before each row's prompt and before its completion.
+    `padding`, **shape (B,)**, is the number of positions before each row's prompt; `uniforms` are None for greedy.
     """
     processors = LogitsProcessorList([RefuseNaN()])
     if sampling.repetition_penalty != 1.0:

@@ -13,11 +13,11 @@ import queue
 import threading
 import time
 import warnings
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import httpx2
 import openai
@@ -37,8 +37,9 @@ _RETRIED_STATUS = {408, 409, 425, 429}
 _PAUSE, _LONGEST_PAUSE = 0.5, 8.0
 _LARGEST_ANSWER = 64 * 2**20
 
-Prepared = tuple[PromptRow, dict[str, Any], list[PromptRow]]
-Prepare = Callable[[PromptRow, "Server"], Prepared]
+# Makes of a row and a server the row that is sent to it, its JSON body, and what is left for others.
+Prepare = Callable[[PromptRow, "Server"], tuple[PromptRow, dict[str, Any], list[PromptRow]]]
+# Makes of a row, the JSON answer and the server the completions and what is left, or raises `InvalidResponseError`.
 Read = Callable[[PromptRow, Any, "Server"], tuple[list[Completion], list[PromptRow]]]
 
 
@@ -57,7 +58,6 @@ class Server:
     url: str
     most_choices: int | None = None  # completions that a request to it returns at most, once that is known
     num_invalid: int = 0  # answers of it that were none
-    num_in_flight: int = 0
     num_failed: int = 0  # requests that failed for good since one that was begun after the last of them was answered
     failed_at: float = 0.0
     last_error: str = ""
@@ -74,8 +74,14 @@ class _Request:
 
 @dataclass
 class ServerOptions:
-    """How servers are asked, and when one counts as failed."""
+    """What requests say beside prompt and sampling, how they are made, and when a server counts as failed."""
 
+    send_seed: bool = True  # False for servers that do not survive it, such as vLLM 0.32 on a CPU
+    prompt_format: Literal["ids", "text"] = "ids"  # "text" where ids are refused; may then get special tokens
+    # Leave out `top_k`, `min_p`, `repetition_penalty`, `stop_token_ids` where they are refused. Others would take a
+    # missing one from the checkpoint's `generation_config`.
+    openai_parameters_only: bool = False
+    extra_body: dict[str, Any] | None = None  # such as `{"return_token_ids": True}`: vLLM then counts tokens
     # Requests in flight per server: with 8 completions each, the 256 sequences that vLLM runs at once by default.
     concurrency: int = 32
     timeout: float = 600.0  # seconds until an attempt counts as failed
@@ -84,6 +90,8 @@ class ServerOptions:
     backoff: float | None = None  # of version 0.1: the client decides its pauses
 
     def __post_init__(self) -> None:
+        if self.prompt_format not in ("ids", "text"):
+            raise ValueError(f"`prompt_format` is {self.prompt_format!r}: it must be 'ids' or 'text'.")
         if self.concurrency < 1 or self.max_failures < 1:
             raise ValueError(
                 f"`concurrency` is {self.concurrency} and `max_failures` is {self.max_failures}: both must be at "
@@ -102,38 +110,30 @@ class ServerOptions:
                 stacklevel=2,
             )
 
-    @property
-    def headers(self) -> dict[str, Any]:
-        """Headers of every request; else the client would send what the environment holds for OpenAI's own servers."""
-        key = None if self.api_key_variable is None else f"Bearer {os.environ[self.api_key_variable]}"
-        omitted = dict.fromkeys(["OpenAI-Organization", "OpenAI-Project"], openai.Omit())
-        return {"Authorization": key or openai.Omit(), "Accept-Encoding": "identity", **omitted}
-
 
 class ServerPool:
     """Complete rows by whichever server, named by the URL of its API, is free."""
 
-    def __init__(self, urls: Sequence[str], options: ServerOptions):
+    def __init__(self, urls: Sequence[str], options: ServerOptions, read: Read):
         self.servers = [Server(url) for url in urls]
         if not self.servers:
             raise ValueError("There is no server. Name one, e.g. `base_urls=['http://127.0.0.1:8000']`.")
         self.options = options
-        self.headers = options.headers
+        self.read = read
+        # Else the client would send what the environment holds for OpenAI's own servers.
+        omitted = dict.fromkeys(["Authorization", "OpenAI-Organization", "OpenAI-Project"], openai.Omit())
+        self.headers: dict[str, Any] = {"Accept-Encoding": "identity", **omitted}
+        if options.api_key_variable is not None:
+            self.headers["Authorization"] = f"Bearer {os.environ[options.api_key_variable]}"
 
     @property
     def alive(self) -> list[Server]:
         """The servers that have not been dropped."""
         return [server for server in self.servers if not server.is_dropped]
 
-    def run(
-        self, rows: Sequence[PromptRow], prepare: Prepare, read: Read
-    ) -> Iterator[tuple[PromptRow, list[Completion]]]:
+    def run(self, rows: Sequence[PromptRow], prepare: Prepare) -> Iterator[tuple[PromptRow, list[Completion]]]:
         """
         Yield rows with their completions, as they come; rows in the order in which they shall be begun.
-
-        `prepare` makes of a row and a server the row that is sent to it, its JSON body, and what is left for others;
-        `read` makes of the row, the JSON answer and the server the completions and what is left of the row, or raises
-        [`InvalidResponseError`].
 
         Raises, after all other rows were answered, ValueError for prompts that every server refuses and
         ConnectionError for those that fail everywhere; at once where no server is left, or all requests are refused.
@@ -141,7 +141,7 @@ class ServerPool:
         self._require_alive()
         results: queue.SimpleQueue[Any] = queue.SimpleQueue()
         loop = asyncio.new_event_loop()
-        task = loop.create_task(self._answer_all([_Request(row) for row in rows], prepare, read, results))
+        task = loop.create_task(self._answer_all(deque(map(_Request, rows)), prepare, results))
 
         def answer() -> None:
             try:
@@ -169,33 +169,30 @@ class ServerPool:
                 loop.call_soon_threadsafe(task.cancel)
             thread.join()
 
-    async def _answer_all(
-        self, requests: list[_Request], prepare: Prepare, read: Read, results: queue.SimpleQueue[Any]
-    ) -> None:
-        waiting, given_up = deque(requests), list[_Request]()
+    async def _answer_all(self, waiting: deque[_Request], prepare: Prepare, results: queue.SimpleQueue[Any]) -> None:
+        given_up: list[_Request] = []
         asked: dict[asyncio.Task[Any], tuple[_Request, Server]] = {}
         has_answered = False
         async with AsyncExitStack() as stack:
             clients = {server: await stack.enter_async_context(self._client(server)) for server in self.alive}
             try:
                 while waiting or asked:
-                    while waiting and (server := self._free_server(waiting[0])):
+                    while waiting and (server := self._free_server(waiting[0], [s for _, s in asked.values()])):
                         request = waiting.popleft()
                         request.row, body, rest = prepare(request.row, server)
                         waiting.extendleft(_Request(row) for row in reversed(rest))
                         request.started = time.monotonic()
-                        server.num_in_flight += 1
-                        task = asyncio.create_task(self._ask(clients[server], server, request, body, read))
+                        task = asyncio.create_task(self._ask(clients[server], server, request.row, body))
                         asked[task] = request, server
                     done, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+                    unanswered = []
                     for task in done:
                         request, server = asked.pop(task)
-                        server.num_in_flight -= 1
                         if task.cancelled():
-                            waiting.appendleft(request)
+                            unanswered.append(request)
                         elif error := task.exception():
                             self._note_failure(server, request, error, results)
-                            waiting.append(request)
+                            unanswered.append(request)
                         else:
                             completions, rest = task.result()
                             has_answered = True
@@ -204,19 +201,21 @@ class ServerPool:
                                 server.num_failed = 0
                             results.put((request.row, completions))
                             waiting.extendleft(_Request(row) for row in reversed(rest))
+                    if not unanswered:
+                        continue
                     self._require_alive()
                     for task, (_, server) in asked.items():
                         if server.is_dropped:
                             task.cancel()
-                    given_up += [request for request in waiting if not set(self.alive) - request.tried]
-                    waiting = deque(request for request in waiting if set(self.alive) - request.tried)
+                    waiting.extend(unanswered)
+                    given_up += [request for request in waiting if request.tried.issuperset(self.alive)]
+                    waiting = deque(request for request in waiting if not request.tried.issuperset(self.alive))
                     refused = [request for request in given_up if isinstance(request.error, RefusedError)]
                     if not has_answered and (len(refused) >= _MOST_REFUSALS or (refused and not (waiting or asked))):
                         raise RefusedError(str(refused[0].error))
             finally:
-                for task, (_, server) in asked.items():
+                for task in asked:
                     task.cancel()
-                    server.num_in_flight -= 1
                 await asyncio.gather(*asked, return_exceptions=True)
         if refused := [request for request in given_up if isinstance(request.error, RefusedError)]:
             row = refused[0].row
@@ -232,9 +231,11 @@ class ServerPool:
                 f"error: {given_up[0].error}"
             )
 
-    def _free_server(self, request: _Request) -> Server | None:
-        free = [s for s in self.alive if s.num_in_flight < self.options.concurrency and s not in request.tried]
-        return min(free, key=lambda server: server.num_in_flight, default=None)
+    def _free_server(self, request: _Request, asked: Sequence[Server]) -> Server | None:
+        """Return the server with the fewest requests in flight; `asked` has one entry per request."""
+        in_flight = Counter(asked)
+        free = [s for s in self.alive if in_flight[s] < self.options.concurrency and s not in request.tried]
+        return min(free, key=lambda server: in_flight[server], default=None)
 
     def _client(self, server: Server) -> openai.AsyncOpenAI:
         return openai.AsyncOpenAI(
@@ -247,7 +248,7 @@ class ServerPool:
         )
 
     async def _ask(
-        self, client: openai.AsyncOpenAI, server: Server, request: _Request, body: dict[str, Any], read: Read
+        self, client: openai.AsyncOpenAI, server: Server, row: PromptRow, body: dict[str, Any]
     ) -> tuple[list[Completion], list[PromptRow]]:
         """Return what is read of an answer. The client repeats what fails; answers that are none are repeated here."""
         for attempt in range(self.options.max_failures):
@@ -255,7 +256,7 @@ class ServerPool:
                 "/completions", body=body, cast_to=httpx2.Response, options={"headers": self.headers}
             )
             try:
-                return read(request.row, _json_of(response), server)
+                return self.read(row, _json_of(response), server)
             except InvalidResponseError:
                 server.num_invalid += 1
                 if attempt == self.options.max_failures - 1:
@@ -267,9 +268,9 @@ class ServerPool:
         self, server: Server, request: _Request, error: BaseException, results: queue.SimpleQueue[Any]
     ) -> None:
         """Judge a server by a request that failed for good."""
-        status = error.status_code if isinstance(error, openai.APIStatusError) else None
         if not isinstance(error, openai.APIError | InvalidResponseError):
             raise error
+        status = error.status_code if isinstance(error, openai.APIStatusError) else None
         request.tried.add(server)
         if status is not None and 300 <= status < 500 and status not in _RETRIED_STATUS:
             request.error = RefusedError(f"{server.url} refuses a request with status {status}: {_described(error)}.")

@@ -12,25 +12,22 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from transformers import GenerationConfig
+from peft import PeftModel
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from .attention_cache import why_cache_cannot_be_cut
 from .batching import PromptRow, RowLimit, capacity, split_off
 from .completions import Completion, SamplingParameters
 from .continuous_batch import ContinuousBatch
 from .device_memory import BatchLimits, bytes_per_token, free_memory, limits_of
-from .identity import eos_token_ids, memory_checksum, model_name, weights_fingerprint
+from .identity import eos_token_ids, memory_checksum, model_name, model_record
 from .models import base_model_of, load_model, load_tokenizer
 from .padded_batch import PaddedBatch
 from .prompts import PromptGenerator, PromptRenderer
 
-
-if TYPE_CHECKING:
-    from peft import PeftModel
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 # Finished rows leave, and waiting ones enter, when they are this part of the batch. Sooner costs prefills of few
 # prompts, later costs steps of finished rows; measured with scripts/bench_generation.py.
@@ -163,14 +160,28 @@ class TransformersGenerator(PromptGenerator):
                 batch.share_beginning(waiting)
                 self._row_limit.ran_out(num_rows)
                 torch.cuda.empty_cache()
-                self._warn_of_little_memory(num_rows, self._row_limit.now)
+                warnings.warn(
+                    f"Out of memory with {num_rows} completions at once: going on with {self._row_limit.now}, and "
+                    "with more again while that goes well. Set `generation_batch_size` lower to avoid the detour.",
+                    UserWarning,
+                    stacklevel=2,
+                )
                 continue
             self._row_limit.went_well(num_rows)
             yield from ((row, self._cut(ids)) for row, ids in finished)
 
     def _new_batch(self, seed: int) -> PaddedBatch:
         kind = ContinuousBatch if self._can_cut_cache else PaddedBatch
-        return kind(self.model, self._base_model, self._generation_config(), self.sampling, seed)
+        config = GenerationConfig(
+            do_sample=False,
+            num_beams=1,
+            use_cache=True,
+            pad_token_id=self.pad_token_id,
+            bos_token_id=self.tokenizer.bos_token_id,
+            eos_token_id=self.eos_token_ids,
+            disable_compile=True,
+        )
+        return kind(self.model, self._base_model, config, self.sampling, seed)
 
     def _limits(self) -> BatchLimits:
         """Return how large a batch may be by the memory that is free now."""
@@ -192,25 +203,6 @@ class TransformersGenerator(PromptGenerator):
         room = most - len(batch.rows)
         worthwhile = max(1, min(waiting[0].num_generations, int(_FINISHED_PART * most)))
         return split_off(waiting, room) if room >= worthwhile or not batch.rows else ([], waiting)
-
-    def _warn_of_little_memory(self, num_rows: int, num_following: int) -> None:
-        warnings.warn(
-            f"Out of memory with {num_rows} completions at once: going on with {num_following}, and with more again "
-            "while that goes well. Set `generation_batch_size` lower to avoid the detour.",
-            UserWarning,
-            stacklevel=2,
-        )
-
-    def _generation_config(self) -> GenerationConfig:
-        return GenerationConfig(
-            do_sample=False,
-            num_beams=1,
-            use_cache=True,
-            pad_token_id=self.pad_token_id,
-            bos_token_id=self.tokenizer.bos_token_id,
-            eos_token_id=self.eos_token_ids,
-            disable_compile=True,
-        )
 
     def _cut(self, ids: list[int]) -> list[int]:
         """Cut a row after its first end-of-sequence token; what follows is padding, whatever its id."""
@@ -234,20 +226,11 @@ def load_transformers_generator(
     batch_tokens: int | None = None,
     **model_options: Any,
 ) -> TransformersGenerator:
-    """
-    Load a model and its tokenizer and make a [`TransformersGenerator`] of them.
-
-    `model_options` are further ones of [`load_model`]; `sampling=None` takes the defaults of [`SamplingParameters`],
-    not the checkpoint's.
-    """
+    """Load a model with [`load_model`]'s options and its tokenizer, and make a [`TransformersGenerator`] of them."""
     source: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     tokenizer = load_tokenizer(model_name_or_path, **source)
     model = load_model(model_name_or_path, **source, **model_options)
-    # After loading: only then does the Hub's cache know the commit.
-    record = {
-        "model": model_name(model_name_or_path),
-        "weights": weights_fingerprint(model_name_or_path, revision=revision),
-    }
+    record = model_record(model_name_or_path, revision)
     if model_options.get("load_in_4bit"):
         record["quantization"] = "nf4"
     return TransformersGenerator(
@@ -273,13 +256,10 @@ def _say_why_slow(model: str, reason: str) -> None:
 
 @contextmanager
 def _prepared_for_generation(model: Any, base_model: Any) -> Iterator[None]:
-    """
-    Put a model into eval mode and hide its generation config.
-
-    `generate` fills every field that the given config leaves at `None` from the model's own, and so a `min_p` or
-    `suppress_tokens` of the checkpoint cannot be switched off otherwise (transformers 5.23,
-    `GenerationMixin._prepare_generation_config`; see also transformers#42762).
-    """
+    """Put a model into eval mode and hide its generation config."""
+    # `generate` fills every field that the given config leaves at `None` from the model's own, and so a `min_p` or
+    # `suppress_tokens` of the checkpoint cannot be switched off otherwise (transformers 5.23,
+    # `GenerationMixin._prepare_generation_config`; see also transformers#42762).
     was_training = model.training
     owners = [m for m in {id(m): m for m in (model, base_model)}.values() if "generation_config" in vars(m)]
     own = [owner.generation_config for owner in owners]

@@ -10,20 +10,21 @@ vLLM is no dependency of this package: it is imported when a generator is made.
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from importlib import metadata
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, cast
+
+from accelerate.utils.memory import clear_device_cache
+from packaging.requirements import Requirement
+from transformers import PreTrainedTokenizerBase
 
 from .batching import PromptRow
 from .completions import Completion, Prompt, SamplingParameters
+from .identity import declared_eos_token_ids, model_record
+from .models import is_adapter, load_config, load_tokenizer, resolve_model_path
 from .prompts import PromptGenerator, PromptRenderer
-
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 
 _SERVERS = "serve the model from an environment of its own and set `engine: openai`"
@@ -35,14 +36,6 @@ class VLLMGenerator(PromptGenerator):
 
     With `send_seed` a completion depends on weights, sampling parameters, seed, prompt, and vLLM's numerics, which
     vary a little with the batch; without, on everything that the engine has drawn before.
-
-    Example:
-
-    ```python
-    >>> generator = VLLMGenerator(vllm.LLM("Qwen/Qwen3-4B", generation_config="vllm"), tokenizer, sampling)
-    >>> for index, completions in generator(["2+2=", "3+3="], 4, seed=0):
-    ...     print(index, [completion.text for completion in completions])
-    ```
 
     `eos_token_ids` end a completion, `record` identifies the model in a store's record. `send_seed=False` is for a
     CPU: where a prompt is prefilled in parts, a seed ends the engine of vLLM 0.32 ("CPU Generator does not use
@@ -88,10 +81,7 @@ class VLLMGenerator(PromptGenerator):
             return
         self.llm.llm_engine.engine_core.shutdown()
         self.llm = None
-        gc.collect()
-        from accelerate.utils.memory import clear_device_cache
-
-        clear_device_cache()
+        clear_device_cache(garbage_collection=True)
 
     def _generate_rows(self, rows: list[PromptRow], seed: int) -> Iterator[tuple[PromptRow, Completion]]:
         # vLLM's own loop, `LLM.generate`, gives nothing before everything is done.
@@ -159,24 +149,14 @@ def load_vllm_generator(
     prompts: Sequence[Prompt] = (),
 ) -> VLLMGenerator:
     """
-    Load a model into vLLM and make a [`VLLMGenerator`] of it.
+    Load a model, no adapter, into vLLM and make a [`VLLMGenerator`] of it; `llm_kwargs` are those of `vllm.LLM`.
 
-    The model is a Hub id or a directory, not an adapter: merge that first. `llm_kwargs` are further arguments of
-    `vllm.LLM`, such as `{"tensor_parallel_size": 2, "gpu_memory_utilization": 0.8}`; `sampling=None` takes the
-    defaults of [`SamplingParameters`]. `concurrency` is how many completions are generated at once (vLLM's
-    `max_num_seqs`); `None` leaves that to vLLM, which goes by the card. With the `prompts` that will be asked, the
-    engine reserves memory for the longest of them and its completion (`max_model_len`) rather than for the model's
-    whole context.
-
-    Raises:
-        ImportError: If vLLM is not installed, or a version that does not go with what else is installed.
-        ValueError: If the model is an adapter, or there are several processes.
+    `concurrency` is how many completions are generated at once (vLLM's `max_num_seqs`); `None` leaves that to vLLM,
+    which goes by the card. With the `prompts` that will be asked, the engine reserves memory for the longest of them
+    and its completion (`max_model_len`) rather than for the model's whole context.
     """
     _check_installed()
     import vllm
-
-    from .identity import declared_eos_token_ids, model_name, weights_fingerprint
-    from .models import is_adapter, load_config, load_tokenizer, resolve_model_path
 
     resolved = resolve_model_path(model_name_or_path)
     if is_adapter(resolved, revision):
@@ -205,17 +185,12 @@ def load_vllm_generator(
         generation_config="vllm",
         **options,
     )
-    record = {
-        "model": model_name(model_name_or_path),
-        "weights": weights_fingerprint(model_name_or_path, revision=revision),
-        "dtype": dtype,
-    }
     return VLLMGenerator(
         llm,
         tokenizer,
         sampling,
         eos_token_ids=declared_eos_token_ids(resolved, revision, tokenizer, trust_remote_code=trust_remote_code),
-        record=record,
+        record=model_record(model_name_or_path, revision) | {"dtype": dtype},
         chat_template_kwargs=chat_template_kwargs,
         send_seed=send_seed,
     )
@@ -246,8 +221,6 @@ def refuse_other_libraries() -> None:
         distribution = metadata.distribution("vllm")
     except metadata.PackageNotFoundError:
         return
-    from packaging.requirements import Requirement
-
     for requirement in map(Requirement, distribution.requires or ()):
         if requirement.name not in ("numpy", "tokenizers", "torch", "transformers"):
             continue

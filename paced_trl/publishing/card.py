@@ -20,7 +20,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ..evaluation.differences import compare_runs
 from ..evaluation.evaluation import Evaluation
-from ..evaluation.tables import as_markdown, describe
+from ..evaluation.tables import accuracy, as_markdown, describe
 from ..names import hub_id, last_part, library_versions, public_value
 from ..report.figures import ReportFigure
 from ..settings import as_mapping
@@ -180,7 +180,6 @@ def license_metadata(
 
 
 def _teacher_in_words(run: PublishedRun) -> str:
-    """Return who taught the student."""
     if run.teaches_itself:
         teacher = _SELF_TEACHERS[run.settings["self_distillation"]]
         return f"{teacher}, which saw privileged context (`privileged_template`) that the student did not,"
@@ -244,17 +243,12 @@ def _evaluation_table(run: PublishedRun, names: Sequence[str]) -> str:
             {
                 "set": _plain(name),
                 "problems": str(_num_measured(after)),
-                "before": _accuracy(before) if before else "not measured",
-                "after": _accuracy(after),
+                "before": accuracy(before) if before else "not measured",
+                "after": accuracy(after),
                 "change": _change(after, before) if before else "",
             }
         )
     return as_markdown(rows).strip() if rows else ""
-
-
-def _accuracy(evaluation: Evaluation) -> str:
-    low, high = evaluation.mean_at_k_interval
-    return f"{evaluation.mean_at_k:.3f} [{low:.3f}, {high:.3f}] (k={evaluation.num_generations})"
 
 
 def _change(after: Evaluation, before: Evaluation) -> str:

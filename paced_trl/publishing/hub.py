@@ -163,41 +163,42 @@ def hub_errors_in_one_sentence(repo_id: str, advice: str = "") -> Iterator[None]
         raise ConnectionError(
             f"{repo_id!r} cannot be reached: offline mode is on (HF_HUB_OFFLINE). {advice}"
         ) from error
-    except HfHubHTTPError as error:
-        raise _refusal(error, repo_id, advice) from error
-    except httpx2.HTTPError as error:
+    except (HfHubHTTPError, httpx2.HTTPError, RuntimeError) as error:
+        # By a RuntimeError the client says that a large file did not arrive.
+        is_broken_off = isinstance(error, RuntimeError)
+        what = (
+            f"The upload to {repo_id!r} broke off" if is_broken_off else f"The Hub cannot be reached for {repo_id!r}"
+        )
+        cause = error.__cause__ if is_broken_off else error
+        if isinstance(cause, HfHubHTTPError):
+            raise _refusal(cause, repo_id, advice) from error
         reason = str(error).removesuffix(".") or type(error).__name__
-        raise ConnectionError(f"The Hub cannot be reached for {repo_id!r} ({reason}). {advice}") from error
-    except RuntimeError as error:
-        # How the client says that a large file did not arrive.
-        if isinstance(error.__cause__, HfHubHTTPError):
-            raise _refusal(error.__cause__, repo_id, advice) from error
-        reason = str(error).removesuffix(".")
-        raise ConnectionError(f"The upload to {repo_id!r} broke off ({reason}). {advice}") from error
+        raise ConnectionError(f"{what} ({reason}). {advice}") from error
 
 
 def _refusal(error: HfHubHTTPError, repo_id: str, advice: str) -> OSError:
-    """Return the error of a status."""
     status, wait = error.response.status_code, error.response.headers.get("Retry-After")
+    asks = f"; it asks to wait {wait} s" if wait else ""
+    match status:
+        case 401:
+            return PermissionError(
+                f"The Hub does not accept the token for {repo_id!r} (401). Run `hf auth login` with a valid one, or "
+                "set HF_TOKEN, which goes first where both are there."
+            )
+        case 403:
+            return PermissionError(
+                f"The Hub token may not write to {repo_id!r} (403). Give it write access at "
+                "https://huggingface.co/settings/tokens, or choose a repository of your own."
+            )
+        case 404:
+            return FileNotFoundError(
+                f"There is no {repo_id!r} on the Hub, or the token may not see it (404). {advice}"
+            )
+        case 409 | 412:
+            return OSError(f"Somebody else is changing {repo_id!r} on the Hub ({status}). {advice}")
+        case 429:
+            return ConnectionError(f"The Hub has had too many requests (429){asks}. {advice}")
     if status >= 500:
         return ConnectionError(f"The Hub has a fault of its own ({status}). {advice}")
-    kind, what, then = {
-        401: (
-            PermissionError,
-            f"The Hub does not accept the token for {repo_id!r}",
-            "Run `hf auth login` with a valid one, or set HF_TOKEN, which goes first where both are there.",
-        ),
-        403: (
-            PermissionError,
-            f"The Hub token may not write to {repo_id!r}",
-            "Give it write access at https://huggingface.co/settings/tokens, or choose a repository of your own.",
-        ),
-        404: (FileNotFoundError, f"There is no {repo_id!r} on the Hub, or the token may not see it", advice),
-        409: (OSError, f"Somebody else is changing {repo_id!r} on the Hub", advice),
-        412: (OSError, f"Somebody else is changing {repo_id!r} on the Hub", advice),
-        429: (ConnectionError, "The Hub has had too many requests", advice),
-    }.get(
-        status, (OSError, f"The Hub refused the request for {repo_id!r}", f"{error.server_message or error}. {advice}")
-    )
-    asks = f"; it asks to wait {wait} s" if wait and status == 429 else ""
-    return kind(f"{what} ({status}){asks}. {then}")
+    reason = error.server_message or error
+    return OSError(f"The Hub refused the request for {repo_id!r} ({status}). {reason}. {advice}")

@@ -73,15 +73,15 @@ def merge_adapter(
     """
     Merge an adapter into its base (None: the one it names) in 16 bits, compare the two on prompts, and save the model.
 
-    The same adapter merged into the same base already is kept. The tolerance is between what bfloat16 changes on a CPU
-    (0.03 for SmolLM2-135M) and what four bits do (0.4; `scripts/measure_merge_parity.py`).
+    The tolerance is between what bfloat16 changes on a CPU (0.03 for SmolLM2-135M) and what four bits do (0.4;
+    `scripts/measure_merge_parity.py`).
     """
     adapter, output = Path(adapter), Path(output_dir)
     base = base or json.loads((adapter / ADAPTER_CONFIG_NAME).read_text())["base_model_name_or_path"]
     dtype = _sixteen_bit_dtype(base)
     weights = hashlib.sha256((adapter / SAFETENSORS_WEIGHTS_NAME).read_bytes()).hexdigest()
     identity = {"adapter": weights, "base": base, "tolerance": tolerance}
-    if (output / PARITY).exists():
+    if (output / PARITY).exists():  # merged already
         stored = json.loads((output / PARITY).read_text())
         if stored.pop("of") == identity:
             return Parity(**stored)
@@ -139,7 +139,6 @@ def _sixteen_bit_dtype(base: str) -> torch.dtype:
 
 @torch.inference_mode()
 def _complete(model: Any, prompt_ids: list[int], options: dict[str, Any]) -> list[int]:
-    """Return a model's greedy completion."""
     inputs = torch.tensor([prompt_ids], device=model.device)
     ids = model.generate(input_ids=inputs, attention_mask=torch.ones_like(inputs), repetition_penalty=1.0, **options)
     return ids[0, len(prompt_ids) :].tolist()

@@ -8,18 +8,18 @@ read a text that was cut. Keys have the patterns of detect-secrets and further p
 from __future__ import annotations
 
 import getpass
-import importlib
 import json
 import os
 import re
 import socket
-import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from detect_secrets.core.plugins.initialize import from_plugin_classname
+from safetensors import safe_open
 
 
 # Names of users and machines that say nothing, and are words of the language.
@@ -30,26 +30,12 @@ _TEXT = {".md", ".json", ".jinja", ".txt", ".yaml", ".jsonl"}
 _VOCABULARIES = {"tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "added_tokens.json"}
 
 # Plugins of detect-secrets whose patterns match nothing but keys; its others go by entropy or by names of variables.
-_PLUGINS = {
-    "aws": "AWSKeyDetector",
-    "azure_storage_key": "AzureStorageKeyDetector",
-    "basic_auth": "BasicAuthDetector",
-    "discord": "DiscordBotTokenDetector",
-    "github_token": "GitHubTokenDetector",
-    "gitlab_token": "GitLabTokenDetector",
-    "jwt": "JwtTokenDetector",
-    "mailchimp": "MailchimpDetector",
-    "npm": "NpmDetector",
-    "openai": "OpenAIDetector",
-    "private_key": "PrivateKeyDetector",
-    "pypi_token": "PypiTokenDetector",
-    "sendgrid": "SendGridDetector",
-    "slack": "SlackDetector",
-    "square_oauth": "SquareOAuthDetector",
-    "stripe": "StripeDetector",
-    "telegram_token": "TelegramBotTokenDetector",
-    "twilio": "TwilioKeyDetector",
-}
+_PLUGINS = """
+    AWSKeyDetector AzureStorageKeyDetector BasicAuthDetector DiscordBotTokenDetector GitHubTokenDetector
+    GitLabTokenDetector JwtTokenDetector MailchimpDetector NpmDetector OpenAIDetector PrivateKeyDetector
+    PypiTokenDetector SendGridDetector SlackDetector SquareOAuthDetector StripeDetector TelegramBotTokenDetector
+    TwilioKeyDetector
+"""
 _TOKEN = r"(?=[\w.-]*\d)[\w.-]{20,}"
 # What it has no plugin for. A value after `token =` and the like has letters and digits, so that code has none.
 _KEYS = (
@@ -119,11 +105,13 @@ def private_texts(*, namespace: str, directories: Sequence[Path] = ()) -> list[P
         value for name, value in os.environ.items() if _SECRET_VARIABLE.search(name.upper()) and len(value) >= 12
     }
     names = {"your user name": getpass.getuser(), "the name of this machine": socket.gethostname()}
+    # They read a string and ask no network.
+    plugins: list[Any] = [from_plugin_classname(name) for name in _PLUGINS.split()]
     known = _COMMON_NAMES | {namespace.lower()}
     return [
         PrivateText("a Hub token", _matches(r"\bhf_[A-Za-z0-9]{20,}"), True, True),
         *(PrivateText("a secret of the environment", _matches(re.escape(secret)), True, True) for secret in secrets),
-        *(PrivateText(f"a secret ({name})", find, True, True) for name, find in _scanners()),
+        *(PrivateText(f"a secret ({each.secret_type})", each.analyze_string, True, True) for each in plugins),
         *(PrivateText("a secret (key or password)", _matches(pattern), False, True) for pattern in _KEYS),
         *(PrivateText("a local path", _matches(rf"{re.escape(path)}(?![\w-])"), True) for path in paths),
         *(PrivateText("a local path", _matches(pattern), False) for pattern in _PATHS),
@@ -139,13 +127,6 @@ def private_texts(*, namespace: str, directories: Sequence[Path] = ()) -> list[P
 def _matches(pattern: str) -> Callable[[str], Iterable[str]]:
     compiled = re.compile(pattern)
     return lambda line: (match.group() for match in compiled.finditer(line))
-
-
-def _scanners() -> Iterator[tuple[str, Callable[[str], Iterable[str]]]]:
-    """Yield the scanners of detect-secrets, which read a string and ask no network."""
-    for module, name in _PLUGINS.items():
-        plugin = getattr(importlib.import_module(f"detect_secrets.plugins.{module}"), name)()
-        yield plugin.secret_type, plugin.analyze_string
 
 
 def check_nothing_private(directory: Path, texts: Sequence[PrivateText], *, allowed: Sequence[str] = ()) -> None:
@@ -171,9 +152,8 @@ def _refuse(text: PrivateText, found: str, place: str) -> None:
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
     """Yield the lines of a file with where they stand; of weights what their header says, of a table its texts."""
     if path.suffix == ".safetensors":
-        with open(path, "rb") as file:
-            header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
-        yield "header", json.dumps(header.get("__metadata__", {}))
+        with safe_open(path, framework="np") as file:
+            yield "header", json.dumps(file.metadata())
     elif path.suffix == ".parquet":
         table = pq.read_table(path)
         for column in table.column_names:

@@ -59,12 +59,7 @@ def read_provenance(output_dir: Path) -> dict[str, Any]:
 
 
 def prompt_form(prompts: Sequence[Prompt]) -> dict[str, Any] | None:
-    """
-    Return what prompts share: `context`, the messages before the question, and the text `before` and `after` it.
-
-    `context` is None where prompts are text; without prompts nothing is known, None. Text counts by whole lines,
-    because two questions can begin or end alike by chance.
-    """
+    """Return what prompts share: messages before the question (`context`), and the text `before` and `after` it."""
     if not prompts:
         return None
     questions = [prompt if isinstance(prompt, str) else str(prompt[-1]["content"]) for prompt in prompts]
@@ -76,6 +71,7 @@ def prompt_form(prompts: Sequence[Prompt]) -> dict[str, Any] | None:
     context = _shared(chats) if chats else None
     if len(set(questions)) == 1:
         return {"context": context, "before": "", "after": ""}
+    # By whole lines, because two questions can begin or end alike by chance.
     lines = [question.splitlines(keepends=True) for question in questions]
     before = _shared(lines)
     after = _shared([rest[len(before) :][::-1] for rest in lines])[::-1]

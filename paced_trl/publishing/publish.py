@@ -11,30 +11,27 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 from huggingface_hub import DatasetCard, ModelCard
 from transformers.utils import ADAPTER_CONFIG_NAME
+from trl import ModelConfig
 
 from ..evaluation.comparison import BASE
 from ..names import hub_id
-from ..settings import as_mapping
+from ..report.figures import ReportFigure, report_figures, training_weights
+from ..settings import PublishArguments, as_mapping
+from ..training.config import PacedConfig
+from .card import Kind, dataset_card, license_metadata, model_card
 from .hub import HubRepository, check_license, check_name, check_repository, hub_errors_in_one_sentence, upload
+from .merged_adapter import Parity, merge_adapter
 from .privacy import check_nothing_private, private_texts
 from .run import FEW_SHOT, PublishedRun, published_base_model, read_published_run
 
-
-if TYPE_CHECKING:
-    from trl import ModelConfig
-
-    from ..report.figures import ReportFigure
-    from ..settings import PublishArguments
-    from ..training.config import PacedConfig
-    from .card import Kind
-    from .merged_adapter import Parity
 
 STAGING = "publish"
 # All that makes a model, an adapter or a tokenizer; whatever else lies in a run stays there.
@@ -171,8 +168,6 @@ def stage_run(
     Raises:
         ValueError: If the run cannot be published as it is; the message says why.
     """
-    from .card import license_metadata
-
     check_name(repo_id)
     check_license(publish.license)
     run = read_published_run(run_directory, base_model=publish.base_model)
@@ -209,8 +204,6 @@ def _stage_model(
     pass_rates_repo: str | None,
     license_fields: Mapping[str, str],
 ) -> Path:
-    from .card import model_card
-
     if publish.merge and not run.is_adapter:
         raise ValueError(f"`merge` is set, but {str(run.path)!r} holds no adapter to merge. Leave `--merge` out.")
     directory = _fresh(staging / "model")
@@ -248,7 +241,6 @@ def _stage_model(
 
 def _stage_pass_rates(run: PublishedRun, staging: Path, repo_id: str, publish: PublishArguments) -> Path:
     from ..estimation.published_pass_rates import write_pass_rate_dataset
-    from .card import dataset_card
 
     assert run.store is not None
     directory = _fresh(staging / "pass_rates")
@@ -260,8 +252,6 @@ def _stage_pass_rates(run: PublishedRun, staging: Path, repo_id: str, publish: P
 
 
 def _merge(run: PublishedRun, directory: Path, publish: PublishArguments) -> Parity:
-    from .merged_adapter import merge_adapter
-
     # The base that training used, if it is still there: the same weights as on the Hub, and no download.
     trained_on = json.loads((run.path / ADAPTER_CONFIG_NAME).read_text())["base_model_name_or_path"]
     parity = merge_adapter(
@@ -293,17 +283,11 @@ def _stage_files(source: Path, directory: Path, patterns: tuple[str, ...], names
             values |= {key: value for key, value in names.items() if key in values}
             target.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         elif path.suffix == ".safetensors":
-            _link_or_copy(path, target)
-        else:
+            # Weights take space; another file system than the run's has no links.
+            with suppress(OSError):
+                os.link(path.resolve(), target)
+        if not target.exists():
             shutil.copyfile(path, target)
-
-
-def _link_or_copy(path: Path, target: Path) -> None:
-    """Link weights, which take space; another file system than the run's has no links."""
-    try:
-        os.link(path.resolve(), target)
-    except OSError:
-        shutil.copyfile(path, target)
 
 
 def _draw_figures(run: PublishedRun, directory: Path, repo_id: str, kind: str) -> list[ReportFigure]:
@@ -312,7 +296,6 @@ def _draw_figures(run: PublishedRun, directory: Path, repo_id: str, kind: str) -
 
     from ..estimation.published_pass_rates import published_table
     from ..report.contents import RunContents
-    from ..report.figures import report_figures, training_weights
     from ..report.theme import as_png
 
     name = repo_id.split("/")[-1]

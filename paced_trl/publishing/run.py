@@ -24,7 +24,7 @@ from ..evaluation.evaluation import TRAINING, Evaluation
 from ..generation.completions import Prompt
 from ..generation.identity import weights_fingerprint
 from ..names import hub_id, last_part, public_value
-from ..run_directory import MANIFEST
+from ..run_directory import MANIFEST, RunDirectory
 from ..store.store import PassRateStore
 from ..training.in_words import OPTIMIZATION_SETTINGS, SAMPLING_SETTINGS, STUDENT_SETTINGS
 from .provenance import prompt_form, read_provenance
@@ -58,7 +58,6 @@ class PublishedRun:
 
     @property
     def is_adapter(self) -> bool:
-        """Whether the run trained an adapter, and not the whole student."""
         return (self.path / ADAPTER_CONFIG_NAME).exists()
 
     @functools.cached_property
@@ -91,7 +90,6 @@ class PublishedRun:
 
     @property
     def teaches_itself(self) -> bool:
-        """Whether the student was its own teacher."""
         return self.settings.get("self_distillation", "none") != "none"
 
     def recipe(self) -> dict[str, Any]:
@@ -223,8 +221,7 @@ def _add_evaluations(run: PublishedRun, root: Path) -> None:
                 stacklevel=3,
             )
             continue
-        manifest = file.with_name(MANIFEST)
-        settings = json.loads(manifest.read_text())["settings"] if manifest.exists() else {}
+        settings = RunDirectory.stored_settings(file.parent)
         run.sources |= {name: data for name, data in settings.get("sets", {}).items() if name == file.stem}
         if file.stem in settings.get("retention_sets", []) and file.stem not in run.retention_sets:
             run.retention_sets.append(file.stem)

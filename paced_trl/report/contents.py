@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,11 @@ class RunContents:
         return [name for name in self.evaluations if name not in self.retention_sets]
 
     @property
+    def logged_metrics(self) -> set[str]:
+        """Names of all that some training logged."""
+        return {key for logs in self.histories.values() for history in logs for entry in history for key in entry}
+
+    @property
     def before_and_after(self) -> dict[str, dict[str, list[Evaluation]]]:
         """Evaluations whose pass rates training was to change: on held-out sets, and on the training problems."""
         by_set = {name: self.evaluations[name] for name in self.eval_sets}
@@ -127,8 +133,7 @@ def _add_comparison(contents: RunContents) -> None:
             contents.training.setdefault(run.arm, []).append(run.evaluations[TRAINING])
         if run.log_history:
             contents.histories.setdefault(run.arm, []).append(run.log_history)
-        is_base = run.arm == BASE
-        directory = contents.path / (BASE if is_base else f"arms/{run.arm}-seed{run.seed}/evaluation")
+        directory = contents.path / (BASE if run.arm == BASE else f"arms/{run.arm}-seed{run.seed}/evaluation")
         _add_held_out(contents, run.arm, directory, run.evaluations)
     for manifest in sorted(contents.path.glob(f"arms/*/{MANIFEST}")):
         _add_settings(contents, manifest)
@@ -162,8 +167,8 @@ def _add_single_run(contents: RunContents) -> None:
             if file.stem in retention and file.stem not in contents.retention_sets:
                 contents.retention_sets.append(file.stem)
     contents.training = contents.evaluations.pop(TRAINING, {})
-    retained = {name: contents.evaluations[name] for name in contents.retention_sets}
-    contents.evaluations = {name: contents.evaluations[name] for name in contents.eval_sets} | retained
+    in_order = [*contents.eval_sets, *contents.retention_sets]
+    contents.evaluations = {name: contents.evaluations[name] for name in in_order}
 
 
 def _baselines(directory: Path) -> list[Path]:
@@ -234,9 +239,7 @@ def _read_pass_rates(path: Path, store: PassRateStore | None) -> pa.Table | None
     counts = store.counts().sort_by("problem_id") if store is not None else None
     if counts is None or not counts.num_rows:
         return None
-    num_valid = pc.add(counts["num_passed"], 0)
-    for verdict in VALID_VERDICTS[1:]:
-        num_valid = pc.add(num_valid, counts[f"num_{verdict.value}"])
+    num_valid = reduce(pc.add, (counts[f"num_{verdict.value}"] for verdict in VALID_VERDICTS))
     return counts.select(["problem_id", "num_passed"]).append_column("num_valid", num_valid)
 
 

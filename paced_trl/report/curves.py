@@ -79,10 +79,8 @@ def held_out_curves(contents: RunContents) -> Curves:
     """
     Return mean@k over the steps by set of held-out problems and by arm, seeds averaged.
 
-    The sets are those that training logged (`"validation"`, if it has no other name) and those that a comparison
-    evaluated during training, from the base student to the trained one. Only the mean over all problems is known
-    then, so the interval is Wilson's for as many single generations as there are problems, which is never narrower
-    than that of pass rates.
+    While training only the mean over all problems is known, so the interval is Wilson's for as many single generations
+    as there are problems, which is never narrower than that of pass rates.
     """
     curves = _logged_curves(contents)
     if contents.comparison is not None:
@@ -106,10 +104,7 @@ def comparison_curves(comparison: Comparison, at: Callable[[CurvePoint], float],
 
 def _logged_curves(contents: RunContents) -> Curves:
     curves: Curves = {}
-    logged_keys = {
-        key for logs in contents.histories.values() for history in logs for entry in history for key in entry
-    }
-    for key in sorted(logged_keys):
+    for key in sorted(contents.logged_metrics):
         found = _HELD_OUT.fullmatch(key)
         if found is None:
             continue

@@ -35,10 +35,7 @@ def draw_training_pass_rates(
     curve: Callable[[Floats], Floats] | None = None,
     formula: str = "",
 ) -> Drawing:
-    """Draw the pass rates before training with the weight as a function of them, and which problems hold the weight.
-
-    Counts and weights are of shape (P,); `curve` is the rule behind the weights, in the same unit.
-    """
+    """Draw pass rates before training with the weights, **shape (P,)**, and their rule, and who holds the weight."""
     index, last = pass_rate_bins(num_passed, num_valid)
     rates, counts = np.arange(last + 1) / last, np.bincount(index, minlength=last + 1)
     figure, (left, *others) = panels(1 if problem_weights is None else 2, most_columns=2, height=3.5)

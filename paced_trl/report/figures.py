@@ -53,10 +53,9 @@ class TrainingWeights:
 
 def training_weights(contents: RunContents) -> TrainingWeights | None:
     """
-    Return the weights of the training problems: those given with the data, else by the rule of a run.
+    Return the weights of the training problems, given with the data or by a run's rule; None if there are none.
 
-    That is the first run with the paper's kernel, else the first run, else the paper's kernel with its defaults. None
-    if pass rates were not measured, or no problem has weight.
+    The run is the first with the paper's kernel, else the first; without one it is that kernel with its defaults.
     """
     table = contents.pass_rates
     if table is None or not table.num_rows:
@@ -100,13 +99,11 @@ def training_weights(contents: RunContents) -> TrainingWeights | None:
 
 
 def report_figures(contents: RunContents, weights: TrainingWeights | None) -> list[ReportFigure]:
-    """Return the figures that the run has something to draw for."""
     return [*_measured(contents, weights), *_trained(contents)]
 
 
 def _measured(contents: RunContents, weights: TrainingWeights | None) -> Iterator[ReportFigure]:
-    if (figure := _pass_rates(contents, weights)) is not None:
-        yield figure
+    yield from _pass_rates(contents, weights)
     measured = contents.before_and_after
     if measured:
         seeds = ", seeds pooled" if _has_seeds(measured) else ""
@@ -175,7 +172,7 @@ def _measured(contents: RunContents, weights: TrainingWeights | None) -> Iterato
 
 def _trained(contents: RunContents) -> Iterator[ReportFigure]:
     histories = contents.histories
-    logged = {key for logs in histories.values() for history in logs for entry in history for key in entry}
+    logged = contents.logged_metrics
     names = ", ".join(histories)
     seeds = "; one line per seed" if any(len(logs) > 1 for logs in histories.values()) else ""
     if COMPLETION_LENGTH in logged and CUT_OFF in logged:
@@ -225,10 +222,10 @@ def _trained(contents: RunContents) -> Iterator[ReportFigure]:
         )
 
 
-def _pass_rates(contents: RunContents, weights: TrainingWeights | None) -> ReportFigure | None:
+def _pass_rates(contents: RunContents, weights: TrainingWeights | None) -> Iterator[ReportFigure]:
     shares = training_shares(contents)
     if contents.pass_rates is None or shares is None or shares.unmeasured == 1.0:
-        return None
+        return
     num_passed, num_valid = (contents.pass_rates[name].to_numpy() for name in ("num_passed", "num_valid"))
     caption = "Training problems by the share of their completions that passed."
     alt = (
@@ -241,7 +238,7 @@ def _pass_rates(contents: RunContents, weights: TrainingWeights | None) -> Repor
         caption += f" {line}: {weights.formula}, scaled to mean 1. Beside it, which problems hold that weight."
         alt += f" Beside it, the share of the weight: {weights.formula}."
         shown = {"problem_weights": weights.values, "curve": weights.curve, "formula": weights.formula}
-    return ReportFigure(
+    yield ReportFigure(
         "pass_rates",
         "Pass rates before training",
         caption,

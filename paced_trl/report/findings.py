@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from ..estimation.advice import frontier_advice, verdict_advice
@@ -62,23 +63,19 @@ def difference(
     """Return the paired difference `arm` minus `other`, or None where the two cannot be compared."""
     if arm == other or arm not in by_arm or other not in by_arm:
         return None
-    try:
+    with suppress(ValueError):  # evaluated on other problems or under other settings, by separate commands
         return compare_runs(by_arm[arm], by_arm[other], **options)
-    except ValueError:
-        # Evaluated on other problems or under other settings, by separate commands.
-        return None
+    return None
 
 
 def differences(contents: RunContents, eval_sets: Sequence[str], other: str) -> list[tuple[str, str, Difference]]:
     """Return set, arm and paired difference of every trained arm that can be compared with another one."""
-    found = []
-    for name in eval_sets:
-        by_arm = contents.evaluations[name]
-        for arm in by_arm:
-            one = difference(by_arm, arm, other) if arm != BASE else None
-            if one is not None:
-                found.append((name, arm, one))
-    return found
+    return [
+        (name, arm, one)
+        for name in eval_sets
+        for arm in contents.evaluations[name]
+        if arm != BASE and (one := difference(contents.evaluations[name], arm, other)) is not None
+    ]
 
 
 def headlines(contents: RunContents) -> list[Headline]:
@@ -168,9 +165,8 @@ def what_could_be_found(comparison: Comparison, eval_set: str) -> str:
     powers = {arm: power for arm in comparison.arms() if (power := comparison.power(arm, eval_set)) is not None}
     if not powers:
         return ""
-    parts = []
+    parts, size = [], POWER_DIFFERENCES[0]
     for arm, power in powers.items():
-        size = POWER_DIFFERENCES[0]
         seeds = power.seeds_for(size)
         more = "needs more problems" if seeds is None else f"takes {seeds} seed{'s' if seeds > 1 else ''}"
         parts.append(f"{arm} from {power.smallest_difference():.3f} (one of {size:g} {more})")
@@ -224,13 +220,11 @@ def training_shares(contents: RunContents) -> FrontierShares | None:
 
 def verdict_counts(contents: RunContents) -> dict[str, dict[str, int]]:
     """Return how many completions got each verdict, by what they were made for; seeds are added up."""
-    counts = {}
-    for what, store in (
-        (f"training problems, {BASE}", contents.store),
-        ("training problems, teacher's references", contents.references),
-    ):
-        if store is not None:
-            counts[what] = verdict_totals(store.counts())
+    stores = {
+        f"training problems, {BASE}": contents.store,
+        "training problems, teacher's references": contents.references,
+    }
+    counts = {what: verdict_totals(store.counts()) for what, store in stores.items() if store is not None}
     for eval_set, by_arm in contents.evaluations.items():
         for arm, evaluations in by_arm.items():
             counts[f"{eval_set}, {arm}"] = {

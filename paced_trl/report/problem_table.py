@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +22,7 @@ from ..verification.verifier import make_check
 from ..weighting.counts import Floats
 from .contents import RunContents
 from .findings import Headline, best_trained
-from .problem_text import as_text, choose_completions, completions_by_problem, last_message
+from .problem_text import as_text, choose_completions, last_message
 
 
 MAX_PROBLEMS = 5_000
@@ -31,15 +30,12 @@ MAX_PROBLEMS = 5_000
 _MAX_HELD_OUT = MAX_PROBLEMS // 2
 MAX_SIZE = 2_500_000  # bytes of text, all problems together
 _CHUNK = 1_000  # problems whose completions are in memory at once
-
-
 MAX_ANSWER = 200  # characters
 # Other verifiers compare whole texts, run programs or call a function of the user's: they read no answer.
 _READ_ANSWERS = ("math", "numeric", "choice")
 
 
-@dataclass(frozen=True)
-class _Detail:
+class _Detail(NamedTuple):
     """How much of a problem is shown: completions of one side, characters of each, of a prompt and of a solution."""
 
     completions: int
@@ -59,13 +55,10 @@ _DETAILS = (
 
 def problem_table(contents: RunContents, problem_weights: Floats | None = None) -> dict[str, Any] | None:
     """
-    Return the table of problems as JSON values, or None if no problem was measured.
+    Return the table of problems as JSON values, or None if no problem was measured; weights are of shape (P,).
 
-    `arms` are names, the first of which is the base student, and `arm` the one to show first; `sets` are names, the
-    first of which is the training problems; `notes` say what was left out. A row has `set`, `id`, `prompt`, `earlier`
-    (messages before it), `solution`, `reference`, `weight`, `counts` (by arm, passed and valid), `made` (by arm,
-    completions there are) and `shown` (by arm: number, verdict, tokens, text and stated answer of some of them). Sets
-    and arms are numbers that index the lists. Weights are of shape (P,), in the order of the pass-rate table.
+    `arms` are names, the base student's first, and `arm` the one to show first; `sets` are names, that of the training
+    problems first. Rows, as [`_row`] makes them, have numbers that index these.
     """
     arms = [BASE, *(arm for arm in contents.arms if arm != BASE)]
     sets = [TRAINING, *contents.evaluations]
@@ -98,8 +91,7 @@ def example_of(table: Mapping[str, Any], headline: Headline) -> dict[str, Any] |
     """
     Return the held-out problem whose pass rate went furthest the way the mean went, with a completion of both sides.
 
-    None where no problem did that and has completions of both. The completions are the first that failed and the first
-    that passed, in the order in which the mean went.
+    They are the first that failed and the first that passed, in the order in which the mean went. None without both.
     """
     arm, number = table["arms"].index(headline.arm), table["sets"].index(headline.eval_set)
     sign = 1 if headline.after.estimate >= headline.before.estimate else -1
@@ -141,15 +133,10 @@ def _training_rows(
     weights = None if problem_weights is None else problem_weights[chosen].tolist()
     # Before training: the counts that the weights come from, also where an evaluation counted once more.
     after = _counts({arm: found for arm, found in contents.training.items() if arm != BASE}, arms)
-    rows = [
-        _row(
-            0,
-            each,
-            {0: [each["num_passed"], each["num_valid"]], **after.get(each["problem_id"], {})},
-            None if weights is None else weights[index],
-        )
-        for index, each in enumerate(table.take(chosen).to_pylist())
-    ]
+    rows = []
+    for index, each in enumerate(table.take(chosen).to_pylist()):
+        counts = {0: [each["num_passed"], each["num_valid"]], **after.get(each["problem_id"], {})}
+        rows.append(_row(0, each, counts, None if weights is None else weights[index]))
     return rows, table.num_rows
 
 
@@ -185,13 +172,13 @@ def _row(eval_set: int, problem: dict[str, Any], counts: dict[int, list[int]], w
         "set": eval_set,
         "id": str(problem["problem_id"]),
         "prompt": prompt,
-        "earlier": num_earlier,
+        "earlier": num_earlier,  # messages before the prompt
         "solution": as_text(problem.get("solution")),
         "reference": None,
         "weight": None if weight is None else round(weight, 4),
-        "counts": counts,
-        "made": {},
-        "shown": {},
+        "counts": counts,  # by arm, passed and valid
+        "made": {},  # by arm, how many completions there are
+        "shown": {},  # by arm: number, verdict, tokens, text and stated answer of some of them
     }
 
 
@@ -205,7 +192,9 @@ def _add_completions(
         if number == 0:
             stores[BASE] = contents.store
         for arm, store in stores.items():
-            reader = answer_reader(store.record) if store is not None else None
+            if store is None:
+                continue
+            reader = answer_reader(store.record)
             for problem_id, completions in _completions(store, list(of_set)):
                 row, key = of_set[problem_id], arms.index(arm)
                 row["made"][key] = len(completions)
@@ -219,16 +208,21 @@ def _add_completions(
                     ]
                     for each in choose_completions(completions, _DETAILS[0].completions, lambda each: each["verdict"])
                 ]
-        if number == 0:
+        if number == 0 and contents.references is not None:
             for problem_id, completions in _completions(contents.references, list(of_set), "passed"):
                 of_set[problem_id]["reference"] = completions[0]["completion"]
 
 
 def _completions(
-    store: PassRateStore | None, problem_ids: list[str], verdict: str | None = None
+    store: PassRateStore, problem_ids: list[str], verdict: str | None = None
 ) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Yield problems with their completions, in the order of generation."""
     for start in range(0, len(problem_ids), _CHUNK):
-        yield from completions_by_problem(store, problem_ids[start : start + _CHUNK], verdict).items()
+        found: dict[str, list[dict[str, Any]]] = {}
+        rows = store.completions(problem_ids[start : start + _CHUNK], verdict).to_pylist()
+        for row in sorted(rows, key=lambda row: row["generation_index"]):
+            found.setdefault(row["problem_id"], []).append(row)
+        yield from found.items()
 
 
 def answer_reader(record: Mapping[str, Any]) -> Callable[[str], str | None] | None:

@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup, escape
 
-from ..store.store import PassRateStore
 from ..weighting.counts import pass_rate_bins
 
 
@@ -51,12 +50,7 @@ def choose_completions(rows: Sequence[_Row], max_completions: int, verdict: Call
 
 
 def visible(text: str) -> Markup:
-    """
-    Return text as safe HTML in which every character can be seen.
-
-    Control characters, format characters (which hide or reorder text) and unassigned ones are spelled out as U+XXXX,
-    those of ASCII with the picture that Unicode has for them; line feeds remain.
-    """
+    """Return text as safe HTML in which every character but line feeds can be seen, hidden ones spelled out."""
     return Markup("").join(
         escape(character)
         if character == "\n" or unicodedata.category(character) not in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
@@ -66,21 +60,11 @@ def visible(text: str) -> Markup:
 
 
 def _name(character: str) -> str:
+    """Return how a character is spelled out: of ASCII with the picture that Unicode has for it, else as U+XXXX."""
     code = ord(character)
     if code < 0x20:
         return chr(0x2400 + code)
     return "\N{SYMBOL FOR DELETE}" if code == 0x7F else f"U+{code:04X}"
-
-
-def completions_by_problem(
-    store: PassRateStore | None, problem_ids: Sequence[str], verdict: str | None = None
-) -> dict[str, list[dict[str, Any]]]:
-    """Return a store's completions by problem, in the order of generation."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    rows = store.completions(problem_ids, verdict).to_pylist() if store is not None else []
-    for row in sorted(rows, key=lambda row: row["generation_index"]):
-        found.setdefault(row["problem_id"], []).append(row)
-    return found
 
 
 def last_message(prompt: Any) -> tuple[str | None, int]:

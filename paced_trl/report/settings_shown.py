@@ -10,7 +10,12 @@ from ..training.in_words import OPTIMIZATION_SETTINGS, SAMPLING_SETTINGS, STUDEN
 from .contents import RunContents
 
 
-_DATA_SETTINGS = (
+# What readers ask for first, in this order; all other settings follow below.
+_MAIN_SETTINGS = (
+    "student.model_name_or_path",
+    "teacher_model_name_or_path",
+    "self_distillation",
+    "privileged_template",
     "dataset_name",
     "dataset_config",
     "as_chat",
@@ -19,14 +24,6 @@ _DATA_SETTINGS = (
     "max_problems",
     "pass_rates",
     "references",
-)
-# What readers ask for first, in this order; all other settings follow below.
-_MAIN_SETTINGS = (
-    "student.model_name_or_path",
-    "teacher_model_name_or_path",
-    "self_distillation",
-    "privileged_template",
-    *_DATA_SETTINGS,
     "num_problems",
     *OPTIMIZATION_SETTINGS,
     "kl",

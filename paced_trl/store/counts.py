@@ -8,7 +8,7 @@ counted, and of each generation eight bytes are held.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,6 @@ import pyarrow.compute as pc
 
 from .shards import VERDICTS
 
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 Counts = npt.NDArray[np.int64]
 
@@ -100,8 +97,8 @@ def count_verdicts(tables: Iterable[pa.Table]) -> pa.Table:
     return summed.rename_columns(names)
 
 
-def verdict_totals(counts: pa.Table | Dataset) -> dict[str, int]:
-    """Return how many completions have each verdict, from a table with a row per problem, as a store's `counts()`."""
+def verdict_totals(counts: Any) -> dict[str, int]:
+    """Return how many completions have each verdict, from a store's `counts()` or a dataset with such columns."""
     return {verdict: int(np.asarray(counts[f"num_{verdict}"][:]).sum()) for verdict in VERDICTS}
 
 

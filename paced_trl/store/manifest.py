@@ -33,7 +33,6 @@ VERSION = 1
 
 
 def write_manifest(path: Path, record: dict[str, Any]) -> None:
-    """Write a manifest, whole or not at all."""
     manifest = {
         "format": FORMAT,
         "version": VERSION,

@@ -31,11 +31,9 @@ def merge_stores(
     sources: Sequence[PassRateStore | str | os.PathLike[str]], destination: PassRateStore | str | os.PathLike[str]
 ) -> MergeCounts:
     """
-    Add to a store, new or not, the completions of others that it does not have.
+    Add to a store, new or not, the completions of others that it does not have; after a kill the same call goes on.
 
-    Of a generation that several stores have, the destination's own is kept, then the first source's. After a kill the
-    same call goes on. Stores of different settings, and a problem id that stands for different problems, are refused
-    before anything is copied.
+    Of a generation that several stores have, the destination's own is kept, then the first source's.
     """
     opened = [source if isinstance(source, PassRateStore) else PassRateStore(source) for source in sources]
     if not opened:

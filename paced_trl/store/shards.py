@@ -75,30 +75,21 @@ def write_shard(table: pa.Table, directory: Path) -> None:
     try:
         pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
         publish(temporary, directory / name)
-    except BaseException as error:
+    except OSError as error:
+        free = shutil.disk_usage(directory).free / 2**20
+        described = OSError(
+            f"{len(table)} completions could not be written to {str(directory)!r}, where {free:,.1f} MiB are free: "
+            f"{str(error).rstrip('.')}. Make room, or mend what else it names, and run the same command again: all "
+            "earlier completions are kept."
+        )
+        described.errno = error.errno
+        raise described from error
+    finally:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise _write_error(error, directory, len(table)) from error
-        raise
-
-
-def _write_error(error: OSError, directory: Path, num_rows: int) -> OSError:
-    free = shutil.disk_usage(directory).free / 2**20
-    described = OSError(
-        f"{num_rows} completions could not be written to {str(directory)!r}, where {free:,.1f} MiB are free: "
-        f"{str(error).rstrip('.')}. Make room, or mend what else it names, and run the same command again: all "
-        "earlier completions are kept."
-    )
-    described.errno = error.errno
-    return described
 
 
 def read_shard(path: Path, columns: Sequence[str]) -> pa.Table:
-    """
-    Read columns of a shard, checking the checksums of what is read; `READ_ERRORS` say that it is not whole.
-
-    Ids, hashes and verdicts are dictionary-encoded, as they are stored.
-    """
+    """Read columns of a shard, checking checksums; `READ_ERRORS` say that it is not whole. Short texts are encoded."""
     # Half the time of `pyarrow.parquet.read_table`, which matters for thousands of small shards.
     with pq.ParquetFile(path, read_dictionary=_ENCODED, page_checksum_verification=True) as file:
         return file.read(columns=list(columns), use_threads=False).select(columns)

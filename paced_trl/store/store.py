@@ -12,7 +12,7 @@ import errno
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -182,15 +182,12 @@ class PassRateStore:
         if not len(rows):
             return
         table = as_shard(rows)
-        if not self._is_writing and not self._has_joined:
-            with self.writing():
-                if not self._is_writing:
-                    raise PermissionError(
-                        f"The store {str(self.path)!r} is read-only, and {len(table)} completions are to be added. "
-                        "Copy it to where you may write, and name the copy."
-                    )
-                write_shard(table, self._shard_directory)
-        else:
+        with nullcontext() if self._is_writing or self._has_joined else self.writing():
+            if not self._is_writing and not self._has_joined:
+                raise PermissionError(
+                    f"The store {str(self.path)!r} is read-only, and {len(table)} completions are to be added. "
+                    "Copy it to where you may write, and name the copy."
+                )
             write_shard(table, self._shard_directory)
 
     def shards(self) -> list[Path]:
