@@ -255,7 +255,7 @@ def test_a_comparison_of_a_recipe_runs(at_data: Path, tmp_path: Path) -> None:
     assert Comparison.load(tmp_path / "run").arms() == ["base", *arms]
 
 
-@pytest.mark.parametrize("file", ["demo/recipe.yaml", "smollm2-135m-arithmetic/experiment.yaml"])
+@pytest.mark.parametrize("file", ["demo/recipe.yaml", f"{RUN_HERE}/experiment.yaml", f"{RUN_HERE}/rates.yaml"])
 def test_the_experiments_that_were_run_here_are_read(file: str) -> None:
     settings = read_settings(ROOT / "recipes" / file)
     groups = [ProblemArguments, TrainArguments, EstimationArguments, EvaluateArguments, ComparisonArguments]
@@ -263,7 +263,9 @@ def test_the_experiments_that_were_run_here_are_read(file: str) -> None:
     parsed = parse("compare", [*groups, PacedConfig, ModelConfig], arguments, description="")
     comparison, config = parsed[4], parsed[5]
     comparison.complete(config)
-    assert list(comparison.settings_by_arm) == settings["arms"] and comparison.seeds == settings["seeds"]
+    at_rates = [f"{arm}@{rate:g}" for arm in settings["arms"] for rate in settings.get("learning_rates", [])]
+    assert list(comparison.settings_by_arm) == (at_rates or list(settings["arms"]))
+    assert comparison.seeds == settings["seeds"]
     assert config.max_steps == settings["max_steps"]
 
 
