@@ -12,6 +12,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..weighting.counts import Floats
 from .differences import paired_values
 from .evaluation import Evaluation
@@ -48,11 +50,15 @@ class Power:
 
 
 def power_of(runs: Sequence[Evaluation], baselines: Sequence[Evaluation]) -> Power | None:
-    """Return the power of a paired comparison, one evaluation per seed; `None` below two seeds or two problems."""
+    """
+    Return the power of a paired comparison, one evaluation per seed.
+
+    `None` below two seeds or two problems, and where no difference varies: nothing tells then how far they would.
+    """
     if len(runs) != len(baselines) or len(runs) < 2:
         return None
     values = paired_values(runs, baselines)
-    return None if values.shape[1] < 2 else variances(values)
+    return None if values.shape[1] < 2 or np.ptp(values) == 0 else variances(values)
 
 
 def variances(values: Floats) -> Power:

@@ -69,3 +69,4 @@ def test_it_is_of_paired_evaluations_and_needs_two_seeds() -> None:
     found = power_of(unmeasured, controls)
     assert found is not None and found.num_problems == 3
     assert power_of(runs[:1], controls[:1]) is None and power_of(runs, controls[:1]) is None
+    assert power_of(runs, runs) is None  # differences of 0 throughout
