@@ -324,8 +324,8 @@ def _option_defaults(name: str, check_class: type[Check], options: Mapping[str, 
             hint = f"; did you mean `{nearest}`?" if nearest else "."
             raise ValueError(f"The verifier '{name}' has no option `{option}`{hint} Its options: {known}.")
         # Of numbers the check itself says the range, and of choices which there are.
-        hint = hints.get(option)
-        is_for_the_check = isinstance(value, float) and float in (hint, *get_args(hint))
-        if hint is not None and not is_for_the_check and get_origin(hint) is not Literal:
-            check_value(option, value, hint)
+        kind = hints.get(option)
+        is_for_the_check = isinstance(value, float) and float in (kind, *get_args(kind))
+        if kind is not None and not is_for_the_check and get_origin(kind) is not Literal:
+            check_value(option, value, kind)
     return defaults
