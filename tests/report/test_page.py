@@ -589,7 +589,7 @@ def test_weights_are_those_of_the_run_that_weights() -> None:
 
 
 def test_every_arm_has_one_colour_of_its_own() -> None:
-    assert len(DARK_OF) == len(set(DARK_OF.values())) == 19
+    assert len(DARK_OF) == len(set(DARK_OF.values())) == 20
     colors = arm_colors([BASE, "mine", "paced", "other", "uniform"])
     assert len(set(colors.values())) == 5 and set(colors.values()) <= DARK_OF.keys()
     assert colors["paced"] == arm_colors(["paced"])["paced"]
