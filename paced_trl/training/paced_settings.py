@@ -84,8 +84,8 @@ class ScheduleSettings(Settings):
     )
     share_prompt_beginning: bool = setting(
         False,
-        "Run what all prompts of a batch begin with, such as few-shot examples, once for the loss and not in each "
-        "row; needs activation_checkpointing false.",
+        "Run what a batch's prompts begin with, e.g. few-shot examples, once for the loss; not with "
+        "activation_checkpointing.",
     )
 
 
