@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -21,17 +21,18 @@ def clean_exit(command: str, arguments: Sequence[str] = ()) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        _end(130, f"paced-trl {command}: stopped. What is on disk is kept; the same command continues.")
+        _end(130, lambda: f"paced-trl {command}: stopped. What is on disk is kept; the same command continues.")
     except (ValueError, OSError, ImportError, TypeError, FloatingPointError, OverflowError, StoreLockedError) as error:
         if os.environ.get("PACED_TRL_TRACEBACK"):
             raise
-        _end(2, f"paced-trl {command}: error: {error}")
+        text = f"paced-trl {command}: error: {error}"
+        _end(2, lambda: text)
     except RuntimeError as error:
         if "out of memory" not in str(error) or os.environ.get("PACED_TRL_TRACEBACK"):
             raise
         reason = str(error).split(". ")[0]
         kept = f"the device ran out of memory ({reason}). What is on disk is kept."
-        _end(2, f"paced-trl {command}: error: {kept} {_what_would_fit(arguments)}")
+        _end(2, lambda: f"paced-trl {command}: error: {kept} {_what_would_fit(arguments)}")
 
 
 def _what_would_fit(arguments: Sequence[str]) -> str:
@@ -57,11 +58,12 @@ def _what_would_fit(arguments: Sequence[str]) -> str:
     return f"{counted} is enough with: {'; '.join(made)}."
 
 
-def _end(status: int, text: str) -> NoReturn:
+def _end(status: int, text: Callable[[], str]) -> NoReturn:
+    """Say `text`, which is made only by a process that comes to speak, and end this process."""
     if int(os.environ.get("RANK", "0")) > 0:
         # A launcher ends the other processes once the first has failed, before they say the same once more.
         time.sleep(_SECONDS_TO_SPEAK_FIRST)
-    print(text, file=sys.stderr)
+    print(text(), file=sys.stderr)
     # One of several at once, for a plain exit would wait for those it has something to do with.
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         sys.stdout.flush()

@@ -30,7 +30,6 @@ def run(arguments: Sequence[str]) -> None:
     recipe = Recipe.parse("train", arguments, description=_DESCRIPTION)
     from ..processes import Processes
     from ..publishing.hub import check_license
-    from ..publishing.publish import check_before_training, publish_run
     from ..training.preflight.before_loading import check_run
     from .training_steps import check_self_distillation, check_teacher_gate, train_student, training_problems
 
@@ -38,6 +37,8 @@ def run(arguments: Sequence[str]) -> None:
     repositories = None
     check_license(recipe.publishing.license)
     if args.push_to_hub and processes.is_main:
+        from ..publishing.publish import check_before_training
+
         repositories = check_before_training(args, recipe.model_config, recipe.publishing)
     with recipe.verifier_if_named() as verifier:
         problems = recipe.problems()
@@ -49,8 +50,11 @@ def run(arguments: Sequence[str]) -> None:
         distilled = train_student(recipe, args, problems, verifier, held_out, may_extend=True)
     if processes.is_main:
         print(f"Student {'reused, it was finished' if distilled.reused else 'saved'}: {distilled.path}")
-    for url, is_new in publish_run(distilled.path, repositories, recipe.publishing) if repositories else []:
-        print(f"{'Published' if is_new else 'Unchanged'}: {url}")
+    if repositories:
+        from ..publishing.publish import publish_run
+
+        for url, is_new in publish_run(distilled.path, repositories, recipe.publishing):
+            print(f"{'Published' if is_new else 'Unchanged'}: {url}")
     processes.leave()
 
 

@@ -185,14 +185,16 @@ class ServerPool:
                         task = asyncio.create_task(self._ask(clients[server], server, request.row, body))
                         asked[task] = request, server
                     done, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
-                    unanswered = []
+                    all_answered = True
                     for task in done:
                         request, server = asked.pop(task)
                         if task.cancelled():
-                            unanswered.append(request)
+                            all_answered = False
+                            waiting.appendleft(request)
                         elif error := task.exception():
+                            all_answered = False
                             self._note_failure(server, request, error, results)
-                            unanswered.append(request)
+                            waiting.append(request)
                         else:
                             completions, rest = task.result()
                             has_answered = True
@@ -201,13 +203,12 @@ class ServerPool:
                                 server.num_failed = 0
                             results.put((request.row, completions))
                             waiting.extendleft(_Request(row) for row in reversed(rest))
-                    if not unanswered:
+                    if all_answered:
                         continue
                     self._require_alive()
                     for task, (_, server) in asked.items():
                         if server.is_dropped:
                             task.cancel()
-                    waiting.extend(unanswered)
                     given_up += [request for request in waiting if request.tried.issuperset(self.alive)]
                     waiting = deque(request for request in waiting if not request.tried.issuperset(self.alive))
                     refused = [request for request in given_up if isinstance(request.error, RefusedError)]

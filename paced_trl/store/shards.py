@@ -76,6 +76,7 @@ def write_shard(table: pa.Table, directory: Path) -> None:
         pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
         publish(temporary, directory / name)
     except OSError as error:
+        temporary.unlink(missing_ok=True)  # before what is free is measured
         free = shutil.disk_usage(directory).free / 2**20
         described = OSError(
             f"{len(table)} completions could not be written to {str(directory)!r}, where {free:,.1f} MiB are free: "

@@ -73,7 +73,7 @@ class Check:
 
     def verdict(self, row: Row) -> Verdict:
         """Return the verdict on one completion."""
-        gold = self.stated_gold(row.solution)
+        gold = self._required_gold(row)
         if gold is None:
             return Verdict.UNVERIFIABLE
         answer = self.answer(str(row.completion))
@@ -83,7 +83,13 @@ class Check:
 
     def is_usable(self, row: Row) -> bool:
         """Return whether completions can be compared with the gold of a row."""
-        return self.stated_gold(row.solution) is not None
+        return self._required_gold(row) is not None
+
+    def _required_gold(self, row: Row) -> str | None:
+        """Return what a gold states, of a check that says how: else everything would be unverifiable silently."""
+        if type(self).stated_gold is Check.stated_gold:
+            raise NotImplementedError
+        return self.stated_gold(row.solution)
 
     def answer(self, completion: str) -> str | None:
         """Return what one completion answers, the same text for the same answer; `None` where it states none."""

@@ -310,7 +310,7 @@ def _first_of(text: str, matches: list[re.Match[str]]) -> StatedNumber | bool | 
     for before, after in itertools.pairwise(kept[:3]):
         if _CORRECTED.fullmatch(text[before.end() : after.start()][:80]):
             return _first_of(text, kept[kept.index(after) :])
-        is_alternative = _is_alternative(text, before, after)
+        is_alternative = _is_alternative(text[before.end() : after.start()], text[after.end() :])
         if is_alternative is None:
             break
         if is_alternative and not same_number(_number(after), first):
@@ -330,19 +330,19 @@ def last_number(text: str) -> StatedNumber | bool | None:
     if re.search(r"[-|]\s?\(\Z", text[: last.start()]):
         return None
     for before in matches[-2:-1]:
+        between = text[before.end() : last.start()][:100]
         is_another = not same_number(_number(before), _number(last))
-        if is_another and _is_alternative(text, before, last) and not _is_dismissed(text, before):
+        if is_another and _is_alternative(between, text[last.end() :]) and not _is_dismissed(text, before):
             return None
     return _number(last)
 
 
-def _is_alternative(text: str, before: re.Match[str], after: re.Match[str]) -> bool | None:
-    """Return whether a number is said to be the answer as well as the one before, `None` where nothing joins them."""
-    link = _CONNECTOR.fullmatch(text[before.end() : after.start()])
+def _is_alternative(between: str, rest: str) -> bool | None:
+    """Return whether what joins two numbers says that the second may be the answer too, `None` if nothing does."""
+    link = _CONNECTOR.fullmatch(between)
     if link is None:
         return None
-    rest = text[after.end() : after.end() + 40]
-    is_last = re.fullmatch(r"(?:[\s\\]{0,3}[A-Za-z]{1,20}){0,2}[\s.!?$*_)}\\\]]{0,8}", rest) is not None
+    is_last = re.fullmatch(r"(?:[\s\\]{0,3}[A-Za-z]{1,20}){0,2}[\s.!?$*_)}\\\]]{0,8}", rest[:40]) is not None
     return link["or"] is not None or is_last
 
 

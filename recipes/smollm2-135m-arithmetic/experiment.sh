@@ -17,5 +17,7 @@ first=$!
 until [ -d "$out/arms" ] || ! kill -0 $first 2> /dev/null; do sleep 2; done
 # shellcheck disable=SC2086
 paced-trl compare --config "$config" --seeds ${3:-5 6 7 8 9} > "$out-2.log" 2>&1 &
-wait $first && wait $!
+second=$!
+wait $first
+wait $second
 paced-trl compare --config "$config"

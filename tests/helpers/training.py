@@ -64,10 +64,10 @@ def logged(trainer: PacedTrainer, key: str) -> list[float]:
     return [entry[key] for entry in trainer.state.log_history if key in entry]
 
 
-def hand_made_inputs(trainer: PacedTrainer) -> dict[str, torch.Tensor]:
-    """Three rows of unequal prompt and completion lengths."""
-    tokenizer = trainer.processing_class
-    prompts = tokenizer(["1+2=", "13+14=", "7="], padding=True, return_tensors="pt")
+def hand_made_inputs(tokenizer: Any, beginning: str = "") -> dict[str, torch.Tensor]:
+    """Three rows of unequal prompt and completion lengths, whose prompts begin alike if asked to."""
+    texts = [beginning + rest for rest in ("1+2=", "13+14=", "7=")]
+    prompts = tokenizer(texts, padding=True, return_tensors="pt")
     completions = tokenizer(["3", "27,27", "777"], padding=True, padding_side="right", return_tensors="pt")
     return {
         "prompt_ids": prompts.input_ids,

@@ -12,7 +12,7 @@ from transformers import AutoConfig
 
 from helpers.model_families import FAMILIES, save_checkpoint
 from helpers.tiny_models import build_tiny_model, build_tiny_tokenizer
-from helpers.training import CPU, make_trainer, problems
+from helpers.training import CPU, hand_made_inputs, make_trainer, problems
 from paced_trl import PacedConfig, PacedTrainer
 from paced_trl.training import teacher_trainer
 from paced_trl.training.prompt_beginning import check_can_share, completion_states, shared_length
@@ -26,18 +26,8 @@ RECURRENT = {"qwen3_5", "qwen3_5_text", "lfm2"}
 
 def batch(beginning: str = BEGINNING) -> dict[str, torch.Tensor]:
     """Three rows that begin alike, with prompts and completions of unequal lengths."""
-    tokenizer = build_tiny_tokenizer()
-    texts = [beginning + rest for rest in ("1+2=", "13+14=", "7=")]
-    prompts = tokenizer(texts, padding=True, return_tensors="pt")
-    completions = tokenizer(["3", "27,27", "777"], padding=True, padding_side="right", return_tensors="pt")
-    return {
-        "prompt_ids": prompts.input_ids,
-        "prompt_mask": prompts.attention_mask,
-        "completion_ids": completions.input_ids,
-        "completion_mask": completions.attention_mask,
-        "num_items_in_batch": completions.attention_mask.sum(),
-        "row_weight": torch.tensor([0.5, 2.0, 0.5]),
-    }
+    inputs = hand_made_inputs(build_tiny_tokenizer(), beginning)
+    return {**inputs, "row_weight": torch.tensor([0.5, 2.0, 0.5])}
 
 
 def whole(inputs: dict[str, torch.Tensor], what: str) -> torch.Tensor:

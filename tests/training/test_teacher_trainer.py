@@ -54,7 +54,7 @@ def test_the_loss_is_a_softmax_over_the_shared_ids(
     student, reference = (build_tiny_model(architecture, student_size, seed=0) for _ in range(2))
     teacher, own_teacher = (build_tiny_model(architecture, teacher_size, seed=1) for _ in range(2))
     trainer = make_trainer(tmp_path, student, teacher)
-    inputs = {**hand_made_inputs(trainer), "row_weight": WEIGHTS}
+    inputs = {**hand_made_inputs(trainer.processing_class), "row_weight": WEIGHTS}
     loss = trainer.compute_loss(trainer.model, inputs)
     expected = shared_divergence(reference, own_teacher, inputs, min(student_size, teacher_size))
     torch.testing.assert_close(loss, expected, atol=1e-6, rtol=2e-5)

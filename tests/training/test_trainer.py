@@ -75,7 +75,7 @@ def naive_loss(
 @pytest.mark.parametrize("kl", ["forward", "reverse", "jsd", "akl", "cross_entropy"])
 def test_unequal_weights_equal_the_naive_definition(make_trainer: Callable, kl: str, aggregation: str) -> None:
     trainer = make_trainer(kl=kl, loss_aggregation=aggregation, completion_source="dataset")
-    inputs = hand_made_inputs(trainer)
+    inputs = hand_made_inputs(trainer.processing_class)
     weights = [0.0, 2.5, 0.5]
     inputs["row_weight"] = trainer._row_weights(torch.tensor(weights), inputs["completion_mask"], training=True)
     trainer.model.train()
@@ -115,7 +115,7 @@ def test_logit_rules_of_other_architectures_hold_under_weights(
         processing_class=build_tiny_tokenizer(),
     )
     weights = [0.0, 2.5, 0.5]
-    inputs = {**hand_made_inputs(trainer), "row_weight": torch.tensor(weights)}
+    inputs = {**hand_made_inputs(trainer.processing_class), "row_weight": torch.tensor(weights)}
     loss = trainer.compute_loss(trainer.model, inputs)
     expected = naive_loss(student, teacher, inputs, weights, kl, "token")
     torch.testing.assert_close(loss, expected, atol=1e-6, rtol=2e-5)

@@ -16,7 +16,7 @@ import pytest
 from helpers.paths import ROOT
 from helpers.verification import FAILED, PASSED, TIMEOUT, UNPARSEABLE, UNVERIFIABLE
 from paced_trl.settings import VERIFIERS, VerifierArguments
-from paced_trl.verification.check import completion_text
+from paced_trl.verification.check import Check, Row, completion_text
 from paced_trl.verification.verdict import VALID_VERDICTS, Verdict, mark_truncated
 from paced_trl.verification.verifier import load_verifier
 
@@ -148,3 +148,10 @@ def test_nothing_heavy_is_imported() -> None:
         assert "sympy" in sys.modules and not {"torch", "transformers", "datasets"} & set(sys.modules)
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True)
+
+
+def test_a_check_that_says_nothing_of_golds_is_an_error_and_no_verdict() -> None:
+    row = Row("7", "7", {})
+    for call in (Check().verdict, Check().is_usable):
+        with pytest.raises(NotImplementedError):
+            call(row)

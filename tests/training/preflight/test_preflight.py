@@ -135,7 +135,7 @@ def test_a_head_that_is_trained_itself_is_in_the_loss(tmp_path: Path) -> None:
         processing_class=build_tiny_tokenizer(),
         peft_config=LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["lm_head"], task_type="CAUSAL_LM"),
     )
-    inputs = {**hand_made_inputs(trainer), "row_weight": torch.ones(3)}
+    inputs = {**hand_made_inputs(trainer.processing_class), "row_weight": torch.ones(3)}
     trainer.compute_loss(trainer.model, inputs).backward()
     gradients = {
         name: p.grad is not None and bool(p.grad.any())
