@@ -13,7 +13,7 @@ from helpers import commands_in_processes
 from helpers.fake_hub import TOKEN, FakeHub
 from helpers.fakes import FakeGenerator, exact_verifier, make_problems
 from helpers.paths import ROOT
-from helpers.processes import ENVIRONMENT, run_forked, threads_left
+from helpers.processes import ENVIRONMENT, free_port, run_forked, threads_left
 from helpers.published_runs import make_settings
 from helpers.report_runs import make_comparison, make_store
 from helpers.tiny_models import build_tiny_model, build_tiny_tokenizer
@@ -73,8 +73,9 @@ def test_what_two_processes_do_is_done_once_and_what_one_would_have_done(tmp_pat
     called |= commands
     with FakeHub().serving() as hub:
         environment = {**ENVIRONMENT, "HF_ENDPOINT": hub.endpoint, "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "0"}
+        ports = {name: free_port() for name in called}
         finished = subprocess.run(
-            [*ACCELERATE, commands_in_processes.__file__, str(tmp_path), json.dumps(called)],
+            [*ACCELERATE, commands_in_processes.__file__, str(tmp_path), json.dumps(called), json.dumps(ports)],
             env=environment,
             cwd=ROOT,
             capture_output=True,

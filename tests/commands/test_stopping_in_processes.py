@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,7 +14,7 @@ import psutil
 import pytest
 
 from helpers.paths import ROOT
-from helpers.processes import ENVIRONMENT, TORCHRUN
+from helpers.processes import ENVIRONMENT, TORCHRUN, free_port
 from paced_trl import PassRateStore
 
 
@@ -110,9 +109,7 @@ def test_a_process_that_waits_for_another_can_be_interrupted(
         "    print('has joined', flush=True)\n"
         "    time.sleep(600) if processes.index else processes.wait()"
     )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        environment = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    environment = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     first, _ = (
         start([sys.executable, "-c", program], RANK=rank, LOCAL_RANK=rank, **environment) for rank in ("0", "1")
     )

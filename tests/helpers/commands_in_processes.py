@@ -18,13 +18,15 @@ from paced_trl.commands import run_command
 from paced_trl.evaluation.evaluation import evaluate_model
 
 
-def main(directory: str, commands: str) -> None:
-    # As the launcher set it, for every command anew.
-    environment = dict(os.environ)
+def main(directory: str, commands: str, ports: str) -> None:
+    # As the launcher set it, for every command anew, but for a port of its own: where an earlier command's processes
+    # met, addresses stand that are no longer used.
+    environment = os.environ | {"TORCHELASTIC_USE_AGENT_STORE": "False"}
+    meet_at = json.loads(ports)
     written: dict[str, Any] = {}
     for name, arguments in json.loads(commands).items():
         os.environ.clear()
-        os.environ.update(environment)
+        os.environ.update(environment | {"MASTER_PORT": meet_at[name]})
         with redirect_stdout(io.StringIO()) as output:
             if name == "evaluate_model":
                 evaluated = evaluate_model(make_problems(5), FakeGenerator(), exact_verifier, name="test")
@@ -39,4 +41,4 @@ def main(directory: str, commands: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    main(*sys.argv[1:])

@@ -40,6 +40,13 @@ class Finished:
     stderr: str
 
 
+def free_port() -> str:
+    """Return a port of this machine where a job's processes can meet."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
+
+
 def start_forked(
     *command: str, stdout: Path, stderr: Path, cwd: Path = ROOT, environment: Mapping[str, str] | None = None
 ) -> multiprocessing.context.ForkServerProcess:
@@ -59,11 +66,9 @@ def run_forked(
     timeout: float = 240,
 ) -> Finished:
     """Run `python COMMAND`, with `num_processes` as `torchrun` would start it, and wait for the end."""
-    with tempfile.TemporaryDirectory() as directory, socket.socket() as free:
+    with tempfile.TemporaryDirectory() as directory:
         stdout, stderr = Path(directory) / "stdout", Path(directory) / "stderr"
-        free.bind(("127.0.0.1", 0))
-        job = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-        free.close()
+        job = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
         job |= {"WORLD_SIZE": str(num_processes), "LOCAL_WORLD_SIZE": str(num_processes)}
         ranks = [job | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(num_processes or 0)]
         processes = [
