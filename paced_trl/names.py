@@ -60,9 +60,12 @@ def dotted(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def nearest_name(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
-    """Return the known name that was probably meant, `None` if none is near."""
-    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)), None)
+def did_you_mean(
+    name: str, known: Iterable[str], *, quote: str = "'", otherwise: str = "", cutoff: float = 0.6
+) -> str:
+    """Return the end of an error: a question after the known name that was probably meant, or else `otherwise`."""
+    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
+    return f" Did you mean {quote}{nearest[0]}{quote}?" if nearest else otherwise
 
 
 @functools.cache

@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl
 
 from datasets import Dataset
 
-from .names import check_ids, nearest_name
+from .names import check_ids, did_you_mean
 from .problem_files import find_column, read_dataset
 from .problem_files import read_columns as read_columns
 
@@ -223,8 +223,7 @@ def _sources(columns: dict[str, str | None]) -> dict[str, str]:
     """Return which column becomes which."""
     for setting in columns:
         if setting not in COLUMNS:
-            nearest = nearest_name(setting, COLUMNS)
-            hint = f" Did you mean `{nearest}`?" if nearest else f" It can be: {', '.join(COLUMNS)}."
+            hint = did_you_mean(setting, COLUMNS, quote="`", otherwise=f" It can be: {', '.join(COLUMNS)}.")
             raise ValueError(f"`{setting}` names no column of problems.{hint}")
     named = {"prompt_column": "prompt", "solution_column": "solution"} | columns
     return {COLUMNS[setting]: column for setting, column in named.items() if column}

@@ -12,7 +12,7 @@ from dataclasses import MISSING, fields
 from enum import Enum
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from .names import nearest_name
+from .names import did_you_mean
 
 
 _LARGEST = 2**63 - 1
@@ -53,15 +53,13 @@ def check_settings(settings: Any) -> None:
         if f.metadata.get("unchecked"):
             continue
         if any(f.name in inspect.get_annotations(c) for c in type(settings).__mro__ if _is_own(c)):
-            check_value(f.name, value, hints[f.name])
-            _check_range(f.name, value, f.metadata)
+            _check(f.name, value, hints[f.name], f.metadata)
         # TRL's and transformers' defaults are right as they are, and so are objects that these make of a value.
         elif type(value).__module__ in ("builtins", "datetime") and not _is_default(f, value):
             if f.name == "fsdp" and isinstance(value, (bool, list)):
                 continue  # of which its annotation says nothing
-            check_value(f.name, value, hints[f.name])
             choices = {"choices": list(f.metadata["choices"])} if "choices" in f.metadata else {}
-            _check_range(f.name, value, choices | _INHERITED.get(f.name, {}))
+            _check(f.name, value, hints[f.name], choices | _INHERITED.get(f.name, {}))
 
 
 def _is_default(field: Any, value: Any) -> bool:
@@ -76,9 +74,19 @@ def check_setting(kind: type, name: str, value: Any) -> None:
     if field.metadata.get("unchecked"):
         return
     hint = get_type_hints(kind)[name]
-    value = _as_number(value, hint)
+    _check(name, _as_number(value, hint), hint, field.metadata)
+
+
+def _check(name: str, value: Any, hint: Any, metadata: Mapping[str, Any]) -> None:
     check_value(name, value, hint)
-    _check_range(name, value, field.metadata)
+    _check_range(name, value, metadata)
+    if "may_be_empty" not in metadata and any(isinstance(text, str) and not text.strip() for text in _items(value)):
+        or_none = ", or `null` for none" if type(None) in _kinds(hint) else ""
+        raise ValueError(f"`{name}` is {_shown(value)}, an empty text. Give a value{or_none}.")
+
+
+def _items(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, (list, tuple)) else [value]
 
 
 def check_number(name: str, value: Any, hint: Any) -> None:
@@ -134,10 +142,9 @@ def check_value(name: str, value: Any, hint: Any) -> None:
         if isinstance(kind, type) and type(value) is kind and not isinstance(value, float):
             return
     choices = [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
-    nearest = nearest_name(value, choices, cutoff=0.5) if isinstance(value, str) else None
+    question = did_you_mean(value, choices, cutoff=0.5) if isinstance(value, str) else ""
     expected = " or ".join(_in_words(kind) for kind in kinds if kind is not type(None) and not _is_enum(kind))
-    hint_text = f" Did you mean {nearest!r}?" if nearest else ""
-    raise ValueError(f"`{name}` is {_shown(value)}, but it must be {expected}.{hint_text}")
+    raise ValueError(f"`{name}` is {_shown(value)}, but it must be {expected}.{question}")
 
 
 def _shown(value: Any) -> str:
@@ -168,7 +175,7 @@ def _check_range(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
     choices = metadata.get("choices")
     if choices is not None and value is not None and value not in choices:
         check_value(name, value, Literal[tuple(choices)])
-    for number in value if isinstance(value, (list, tuple)) else [value]:
+    for number in _items(value):
         for rule, holds in comparisons.items():
             is_number = number is not None and not isinstance(number, str)
             if is_number and rule in metadata and not holds(number, metadata[rule]):

@@ -66,7 +66,9 @@ class ProblemArguments(Settings):
     dataset_test_split: str = setting("test", "Split of a Hub dataset named in eval_sets or retention_sets.")
     prompt_column: str = setting("prompt", "Column of the prompt: text or messages. With dots a field: a.b.")
     solution_column: str = setting(
-        "solution", "Column of the gold solution, which the verifier compares with; '' if the data have none."
+        "solution",
+        "Column of the gold solution, which the verifier compares with; '' if the data have none.",
+        may_be_empty=True,
     )
     problem_id_column: str | None = setting(None, "Column of unique ids. Default: a hash of prompt and solution.")
     reference_column: str | None = setting(

@@ -20,6 +20,7 @@ from paced_trl.commands.parsing import parse
 from paced_trl.setting_checks import check_setting, check_settings
 from paced_trl.settings import (
     EstimationArguments,
+    EvaluateArguments,
     PlanArguments,
     ProblemArguments,
     SamplingArguments,
@@ -46,10 +47,13 @@ from paced_trl.settings import (
         (EstimationArguments, "target_error", 0.0, "it must be more than 0"),
         (EstimationArguments, "pass_rates", math.nan, "text"),
         (EstimationArguments, "pass_rates", ["a"], "text"),
+        (EstimationArguments, "pass_rates", "", "an empty text. Give a value, or `null` for none"),
         (EstimationArguments, "engine_kwargs", ["a"], "a mapping or text"),
         (SamplingArguments, "top_p", 1.5, "it must be at most 1"),
         (SamplingArguments, "temperature", "warm", "a number"),
         (ProblemArguments, "dataset_name", 3, "text"),
+        (ProblemArguments, "prompt_column", " ", r"an empty text. Give a value\.$"),
+        (EvaluateArguments, "eval_sets", ["a.jsonl", ""], "an empty text. Give a value"),
         (ProblemArguments, "max_problems", -1, "it must be at least 1"),
         (EstimationArguments, "generation_dtype", "bf16", "Did you mean 'bfloat16'"),
         (PlanArguments, "card", 0, "it must be at least 1"),
@@ -63,6 +67,7 @@ def test_a_wrong_value_names_the_setting_and_what_it_may_be(kind: Any, setting: 
 
 def test_right_values_pass() -> None:
     EstimationArguments(engine_kwargs={"a": 1}, target_error=1, pass_rates=None)
+    ProblemArguments(solution_column="")
     SamplingArguments(temperature=0, min_p=None, chat_template_kwargs='{"a": 1}')
     PlanArguments(card=80)
 
@@ -128,6 +133,7 @@ def test_no_setting_of_trl_takes_nonsense(tmp_path: Path, value: Any) -> None:
         ("lr_scheduler_type", "cosin", "Did you mean 'cosine'"),
         ("save_strategy", "step", "Did you mean 'steps'"),
         ("optim", "adamw_touch", "Did you mean 'adamw_torch'"),
+        ("model_revision", "", "an empty text"),
         ("vllm_mode", "colocatte", "Did you mean 'colocate'"),
         ("lora_r", 0, "at least 1"),
         ("lora_dropout", 1.5, "less than 1"),

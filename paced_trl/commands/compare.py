@@ -132,12 +132,13 @@ def _show(comparison: Comparison, output_dir: Path) -> None:
     rows, costs = tables.comparison_rows(comparison), ["arm", *tables.COST_COLUMNS, "train"]
     # One table in the files; a terminal is too narrow for it.
     results = [{name: cell for name, cell in row.items() if name not in costs[1:]} for row in rows]
-    spent = [{name: row[name] for name in costs} for row in rows[1:]]
-    printed: list[Any] = [tables.as_rich(results), tables.as_rich(spent), tables.shared_costs(comparison)]
+    spent = [{name: row[name] for name in costs if name in row} for row in rows[1:]]
+    table = tables.TerminalTables
+    printed: list[Any] = [table(results), table(spent), tables.shared_costs(comparison)]
     if at_control := tables.curve_rows(comparison):
-        printed += [tables.describe_curve_rows(comparison), tables.as_rich(at_control)]
+        printed += [tables.describe_curve_rows(comparison), table(at_control)]
     if powers := tables.power_rows(comparison):
-        printed += [tables.describe_power_rows(comparison), tables.as_rich(powers)]
+        printed += [tables.describe_power_rows(comparison), table(powers)]
     for each in printed:
         Console().print(each)
     print(f"Report: {write_report(output_dir)}")

@@ -17,7 +17,7 @@ from typing import Any, NoReturn, get_type_hints
 
 from .. import settings as ground_settings
 from ..evaluation.arms import ComparisonArguments
-from ..names import nearest_name
+from ..names import did_you_mean
 from ..setting_checks import check_number, check_setting
 from ..settings import DROPPED_SETTINGS
 from ..training import paced_settings
@@ -67,8 +67,9 @@ def refuse_unknown(key: str, known: set[str], given: str) -> NoReturn:
     """Raise what there is to say of a name that is no setting."""
     if key in DROPPED_SETTINGS:
         raise ValueError(f"{given}, which was dropped: {DROPPED_SETTINGS[key]}")
-    nearest = "generation_dtype" if key == "dtype" else nearest_name(key, known, cutoff=0.5)
-    hint = f" Did you mean `{nearest}`?" if nearest else " `--help` lists the settings."
+    # `dtype` would be near other names.
+    meant = "generation_dtype" if key == "dtype" else key
+    hint = did_you_mean(meant, known, quote="`", otherwise=" `--help` lists the settings.", cutoff=0.5)
     raise ValueError(f"{given}, which is no setting of this command.{hint}")
 
 

@@ -31,7 +31,7 @@ def run(arguments: Sequence[str]) -> None:
     recipe = Recipe.parse("evaluate", arguments, description=_DESCRIPTION)
     from rich.console import Console
 
-    from ..evaluation.tables import as_rich, evaluation_rows
+    from ..evaluation.tables import TerminalTables, evaluation_rows
     from ..processes import Processes
     from ..report.contents import BASELINES
     from ..run_directory import write_json
@@ -45,7 +45,7 @@ def run(arguments: Sequence[str]) -> None:
     if processes.is_main:
         if baselines:
             write_json(directory / BASELINES, recipe.evaluation.baseline)  # `paced-trl report` looks there
-        Console().print(as_rich(evaluation_rows(results, baselines)))
+        Console().print(TerminalTables(evaluation_rows(results, baselines)))
         print(f"Evaluation: {directory}")
     processes.leave()
 

@@ -19,7 +19,7 @@ TRL_GROUP = (
 )
 _WIDTH_IN_FILES = 100
 # What `check_settings` reads of a field; argparse does not know them.
-OWN_METADATA = ("at_least", "at_most", "more_than", "less_than", "unchecked")
+OWN_METADATA = ("at_least", "at_most", "more_than", "less_than", "may_be_empty", "unchecked")
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):

@@ -131,10 +131,7 @@ class StoreFiller:
         except KeyboardInterrupt:
             with suppress(Exception):
                 self._note_stored()
-            text = (
-                f"Stopped. {self.num_generations.sum()} completions are kept in {str(self.store.path)!r}; the same "
-                "command goes on from there."
-            )
+            text = f"{self.num_generations.sum()} completions are kept in {str(self.store.path)!r}."
             say = self.progress.note if self.progress.enabled else logger.warning
             say(text)
             raise

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..names import check_plain_name, nearest_name
+from ..names import check_plain_name, did_you_mean
 from ..setting_checks import Settings
 from ..settings import setting
 
@@ -180,10 +180,9 @@ def named_arms(given: Sequence[str] | Mapping[str, dict[str, Any] | None] | str)
     for name, settings in arms.items():
         check_plain_name(name, "arms")
         if not settings:
-            nearest = nearest_name(name, PRESETS)
-            hint = f"did you mean {nearest!r}? " if nearest else ""
+            hint = did_you_mean(name, PRESETS)
             raise ValueError(
-                f"The arm {name!r} changes no setting and is no preset; {hint}Presets: {', '.join(PRESETS)}; or give "
+                f"The arm {name!r} changes no setting and is no preset.{hint} Presets: {', '.join(PRESETS)}; or give "
                 'settings, e.g. \'{"my_arm": {"weight_beta": 2.0}}\'.'
             )
     return arms
@@ -193,8 +192,7 @@ def arm_config(args: PacedConfig, settings: dict[str, Any], output_dir: str) -> 
     """Return a copy of the settings with an arm's changes."""
     names = {f.name for f in dataclasses.fields(args)}
     for name in settings.keys() - names:
-        nearest = nearest_name(name, names)
-        hint = f" Did you mean `{nearest}`?" if nearest else ""
+        hint = did_you_mean(name, names, quote="`")
         raise ValueError(f"An arm sets `{name}`, which is no setting of `PacedConfig`.{hint}")
     return dataclasses.replace(args, **{"beta": None, "output_dir": output_dir, **settings})
 

@@ -62,7 +62,6 @@ def run_comparison(
         paying=list(paying),
         select_on=comparison_args.select_on,
     )
-    earlier = Comparison.load(output_dir).runs if (output_dir / RESULTS).exists() else []
     comparison.runs.append(ArmRun(BASE, 0, {}, evaluate(None, output_dir / BASE)))
     is_main = Processes.current().is_main
     for seed in comparison_args.seeds:
@@ -85,8 +84,8 @@ def run_comparison(
                 )
             )
             if is_main and not distilled.reused:  # the file has those, and it is long
-                _with_earlier(comparison, earlier).save(output_dir)
-    of_these_arms = [run for run in earlier if run.arm in comparison_args.settings_by_arm]
+                _with_earlier(comparison, _saved_runs(output_dir)).save(output_dir)
+    of_these_arms = [run for run in _saved_runs(output_dir) if run.arm in comparison_args.settings_by_arm]
     comparison = _with_earlier(comparison, of_these_arms)
     if is_main:
         comparison.save(output_dir)
@@ -100,6 +99,11 @@ def check_selection(select_on: str | None, eval_sets: Sequence[str]) -> None:
             f"`select_on` is {select_on!r}, and `eval_sets` are {', '.join(eval_sets) or 'none'}. Name a development "
             "set beside the one that arms are compared on, e.g. `--eval_sets dev=dev.jsonl test=test.jsonl`."
         )
+
+
+def _saved_runs(output_dir: Path) -> list[ArmRun]:
+    """Return the runs in a comparison's file as it is now: another process may add seeds beside this one."""
+    return Comparison.load(output_dir).runs if (output_dir / RESULTS).exists() else []
 
 
 def _with_earlier(comparison: Comparison, earlier: Sequence[ArmRun]) -> Comparison:
@@ -125,9 +129,7 @@ def _settings_but_seed(run: ArmRun) -> dict[str, Any]:
 
 def arms_so_far(output_dir: Path) -> Arms:
     """Return the arms, with their settings, of the comparison that a directory holds; none if it holds none."""
-    if not (output_dir / RESULTS).exists():
-        return {}
-    return {run.arm: run.settings for run in Comparison.load(output_dir).runs if run.arm != BASE}
+    return {run.arm: run.settings for run in _saved_runs(output_dir) if run.arm != BASE}
 
 
 def _train_seconds(distilled: Distilled) -> float:

@@ -87,7 +87,8 @@ def comparison_rows(comparison: Comparison) -> list[dict[str, str]]:
         seconds = [run.train_seconds for run in runs if run.train_seconds]
         row["train"] = f"{sum(seconds) / len(seconds):.0f} s" if seconds else ""
         rows.append(row)
-    return rows
+    # Without columns that are empty for every arm.
+    return [{name: cell for name, cell in row.items() if any(other[name] for other in rows)} for row in rows]
 
 
 def curve_rows(comparison: Comparison) -> list[dict[str, str]]:
@@ -174,7 +175,7 @@ def as_markdown(rows: Sequence[Mapping[str, str]]) -> str:
 
 @dataclass(frozen=True)
 class TerminalTables:
-    """Rows with the same keys as tables no wider than the terminal, or the log file: each has the first column."""
+    """Rows with the same keys, for a rich console: as tables no wider than that, each with the first column."""
 
     rows: Sequence[Mapping[str, str]]
 
@@ -200,8 +201,3 @@ def _interval_below(cell: str) -> str:
     """Return a cell with its interval on a line of its own: `+0.1 [+0.0, +0.2] better` has 16 characters then."""
     found = re.fullmatch(r"(\S+) (\[[^\]]*\])(.*)", cell)
     return cell if found is None else f"{found[1]}{found[3]}\n{found[2]}"
-
-
-def as_rich(rows: Sequence[Mapping[str, str]]) -> TerminalTables:
-    """Return rows with the same keys as something that a rich console prints, in several tables where it is narrow."""
-    return TerminalTables(rows)

@@ -24,7 +24,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import validate_repo_id
 
-from ..names import nearest_name
+from ..names import did_you_mean
 
 
 _LATER = "or publish later with `paced-trl publish --run RUN --repo USER/NAME`: a finished run keeps all it takes."
@@ -49,11 +49,6 @@ class HubRepository:
     repo_id: str
     repo_type: Literal["model", "dataset"] = "model"
     token: str | None = field(default=None, repr=False)
-
-    @property
-    def namespace(self) -> str:
-        """The user or organisation it belongs to."""
-        return self.repo_id.split("/")[0]
 
 
 def check_repository(
@@ -104,8 +99,7 @@ def check_license(name: str | None) -> None:
         return
     # "Apache License, Version 2.0" -> apache-2.0; "GPLv3" -> gpl-3
     words = re.sub(r"(?i)\b(?:the|licen[sc]e|version|public|general)\b|[,()]|(?<=[a-z ])v(?=\d)", " ", name)
-    nearest = nearest_name("-".join(words.lower().split()), known)
-    hint = f" Did you mean {nearest!r}?" if nearest else ""
+    hint = did_you_mean("-".join(words.lower().split()), known)
     raise ValueError(
         f"`license` is {name!r}, which is no identifier of a license on the Hub.{hint} They are listed at "
         "https://huggingface.co/docs/hub/repositories-licenses; `other` stands for one that is not."

@@ -25,7 +25,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from ..evaluation.comparison import BASE
-from ..evaluation.tables import as_rich, comparison_rows, describe, evaluation_rows
+from ..evaluation.tables import TerminalTables, comparison_rows, describe, evaluation_rows
 from ..store.store import VERDICTS
 from ..text import in_percent, printable
 from ..weighting.weights import effective_sample_size
@@ -106,7 +106,7 @@ def terminal_summary(contents: RunContents) -> Group:
     rows = result_rows(contents)
     if rows:
         cells = [{escape(printable(name)): escape(printable(cell)) for name, cell in row.items()} for row in rows]
-        parts.append(as_rich(cells))
+        parts.append(TerminalTables(cells))
     notes = warnings_of(contents)
     notes += [f"{text} ({'; '.join(where)})" for text, where in advice_by_text(contents).items()]
     parts += [Text.assemble(("Warning: ", "yellow"), printable(note)) for note in notes]

@@ -46,11 +46,6 @@ class HiddenStateCache:
             settings = json.loads((self.path / _SETTINGS).read_text())
             self._open(settings["hidden_size"], getattr(torch, settings["dtype"]))
 
-    @property
-    def num_done(self) -> int:
-        """How many rows are in the cache."""
-        return 0 if self._done is None else int(self._done.sum())
-
     def has(self, row: int) -> bool:
         """Whether a row's states are in the cache."""
         return self._done is not None and bool(self._done[row])

@@ -13,7 +13,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
-from ..names import nearest_name
+from ..names import did_you_mean
 from .check import Check, Messages, Row, completion_text
 from .verdict import Verdict
 from .worker_pool import FatalCheckError
@@ -63,8 +63,7 @@ class RewardFunctionCheck(Check):
         for part in name.split("."):
             if not hasattr(function, part):
                 functions = [known for known in dir(function) if callable(getattr(function, known))]
-                nearest = nearest_name(part, functions)
-                hint = f" Did you mean `{nearest}`?" if nearest else ""
+                hint = did_you_mean(part, functions, quote="`")
                 raise FatalCheckError(
                     f"The module `{module}` has no function `{name}`, so the verifier '{self._path}' cannot be "
                     f"used.{hint}"

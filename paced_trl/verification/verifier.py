@@ -15,7 +15,7 @@ import pkgutil
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from ..names import nearest_name
+from ..names import did_you_mean
 from ..setting_checks import check_value
 from ..settings import VERIFIERS
 from .check import Check, Messages, Row, completion_text
@@ -308,9 +308,8 @@ def _unknown(name: str) -> str:
             "The verifier 'json' is no longer part of the package. Write a TRL reward function that parses and "
             f"compares the JSON, and name it by its path, 'pkg.module:function'; or use one of {names}."
         )
-    nearest = nearest_name(name.lower(), VERIFIERS, cutoff=0.5)
-    hint = f"; did you mean '{nearest}'?" if nearest else "."
-    return f"Unknown verifier '{name}'{hint} Use one of {names}, or 'pkg.module:function' for a TRL reward function."
+    hint = did_you_mean(name.lower(), VERIFIERS, cutoff=0.5)
+    return f"Unknown verifier '{name}'.{hint} Use one of {names}, or 'pkg.module:function' for a TRL reward function."
 
 
 def _option_defaults(name: str, check_class: type[Check], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -320,9 +319,8 @@ def _option_defaults(name: str, check_class: type[Check], options: Mapping[str, 
     for option, value in options.items():
         if option not in defaults:
             known = ", ".join(f"`{option}`" for option in defaults) or "none"
-            nearest = nearest_name(option, defaults)
-            hint = f"; did you mean `{nearest}`?" if nearest else "."
-            raise ValueError(f"The verifier '{name}' has no option `{option}`{hint} Its options: {known}.")
+            hint = did_you_mean(option, defaults, quote="`")
+            raise ValueError(f"The verifier '{name}' has no option `{option}`.{hint} Its options: {known}.")
         # Of numbers the check itself says the range, and of choices which there are.
         kind = hints.get(option)
         is_for_the_check = isinstance(value, float) and float in (kind, *get_args(kind))

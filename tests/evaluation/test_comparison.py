@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ NO_ARMS: list[Any] = [1.5, None, 3, [1], [["uniform"]], {"mine": 3}, {"mine": [1
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"arms": ["unifrom"], "control": "unifrom"}, "'unifrom' changes no setting .* did you mean 'uniform'"),
+        ({"arms": ["unifrom"], "control": "unifrom"}, "'unifrom' changes no setting .* Did you mean 'uniform'"),
         ({"arms": {"mine": {}}, "control": "mine"}, "'mine' changes no setting and is no preset"),
         ({"arms": ["uniform", "uniform"]}, "`arms` has 'uniform' more than once"),
         ({"arms": ['{"uniform": ']}, "which is no JSON object"),
@@ -250,6 +251,14 @@ def test_better_and_worse_are_said_where_the_interval_excludes_zero(comparison: 
     costs = [rows["paced"][name] for name in ("generated", "student tokens", "teacher tokens", "train")]
     assert costs == ["20", "150", "80", "15 s"]
     assert rows[BASE]["generated"] == rows[BASE]["train"] == ""
+
+    # Alone, the control is compared with nothing, and an untrained student has no costs.
+    def columns(*arms: str) -> set[str]:
+        of_arms = [run for run in comparison.runs if run.arm in arms]
+        return set(comparison_rows(dataclasses.replace(comparison, runs=of_arms))[0])
+
+    assert rows[BASE].keys() - columns(BASE, "uniform") == {"- uniform"}
+    assert columns(BASE) == {"arm", "test mean@4"}
 
 
 def test_what_could_have_been_found_is_in_tables_and_numbers(comparison: Comparison) -> None:
@@ -424,8 +433,10 @@ def test_an_arm_that_is_added_and_stopped_loses_no_earlier_run(tmp_path: Path) -
 
 
 def test_seeds_can_be_added_to_a_comparison(tmp_path: Path) -> None:
-    def run(seeds: list[int], max_steps: int = 2) -> list[tuple[str, int]]:
+    def run(seeds: list[int], max_steps: int = 2, meanwhile: Sequence[int] = ()) -> list[tuple[str, int]]:
         def train(settings: dict[str, Any], directory: Path) -> Distilled:
+            if meanwhile and directory.name == f"paced-seed{seeds[-1]}":
+                run(list(meanwhile))
             RunDirectory(directory, {"seed": settings["seed"], "max_steps": max_steps}).mark("finished")
             return Distilled(directory, [], {}, reused=False)
 
@@ -443,5 +454,7 @@ def test_seeds_can_be_added_to_a_comparison(tmp_path: Path) -> None:
     assert run([0, 1]) == of_seeds(0, 1)
     assert run([2]) == of_seeds(0, 1, 2)
     assert run([1]) == of_seeds(0, 1, 2)
+    # Two processes side by side, one of which starts later and is done earlier.
+    assert run([3, 4], meanwhile=[5, 6]) == of_seeds(0, 1, 2, 3, 4, 5, 6)
     # Seeds under other settings are not other seeds of the same arm.
-    assert run([3], max_steps=4) == of_seeds(3)
+    assert run([7], max_steps=4) == of_seeds(7)

@@ -9,12 +9,12 @@ import pytest
 from rich.console import Console
 
 from paced_trl.evaluation.arms import DEFAULT_ARMS
-from paced_trl.evaluation.tables import as_rich
+from paced_trl.evaluation.tables import TerminalTables
 
 
 def printed(rows: list[dict[str, str]], width: int = 80) -> str:
     console = Console(file=io.StringIO(), width=width)
-    console.print(as_rich(rows))
+    console.print(TerminalTables(rows))
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 

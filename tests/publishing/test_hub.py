@@ -68,7 +68,7 @@ def test_a_token_that_may_only_read_is_refused_before_the_repository_is_touched(
 def test_only_namespaces_that_take_writes_are_accepted(organisation: str, is_writable: bool, hub: FakeHub) -> None:
     hub.orgs = [{"name": "lab", "roleInOrg": "write"}, {"name": "club", "roleInOrg": "read"}]
     if is_writable:
-        assert check_repository(f"{organisation}/student").namespace == organisation
+        assert check_repository(f"{organisation}/student").repo_id == f"{organisation}/student"
     else:
         with pytest.raises(PermissionError, match=f"may not write to '{organisation}'.* Publish to me or lab"):
             check_repository(f"{organisation}/student")

@@ -44,9 +44,9 @@ def test_only_wrong_or_missing_answers_become_truncated() -> None:
         (
             "maths",
             ValueError,
-            "did you mean 'math'.*'math', 'numeric', 'exact', 'choice'.*'reasoning_gym'.*pkg.module:function",
+            "Did you mean 'math'.*'math', 'numeric', 'exact', 'choice'.*'reasoning_gym'.*pkg.module:function",
         ),
-        ("reasoning-gym", ValueError, "did you mean 'reasoning_gym'"),
+        ("reasoning-gym", ValueError, "Did you mean 'reasoning_gym'"),
         ("qqqqqq", ValueError, r"Unknown verifier 'qqqqqq'\. Use one of"),
         ("module:", ValueError, "Unknown verifier"),
         ("json", ValueError, "no longer part of the package.*TRL reward function.*'pkg.module:function'"),
@@ -61,7 +61,7 @@ def test_unknown_verifier(path: str, error: type[Exception], message: str) -> No
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("exact", {"ignore_cases": True}, "no option `ignore_cases`; did you mean `ignore_case`.*`normalize`"),
+        ("exact", {"ignore_cases": True}, "no option `ignore_cases`. Did you mean `ignore_case`.*`normalize`"),
         ("math", {"ignore_case": True}, r"has no option `ignore_case`\. Its options: none"),
         ("exact", {"normalize": "lower"}, "`normalize` must be .* not 'lower'"),
         ("choice", {"choices": "AAB"}, "`choices` must be different letters"),

@@ -19,7 +19,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.integrations import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 from trl.trainer.utils import print_prompt_completions_sample
 
-from ...names import nearest_name
+from ...names import did_you_mean
 from ...progress import clear_bars
 
 
@@ -43,8 +43,7 @@ def check_trackers(report_to: str | Iterable[str] | None) -> None:
         if name in ("all", "none"):
             continue
         if name not in INTEGRATION_TO_CALLBACK:
-            nearest = nearest_name(name, INTEGRATION_TO_CALLBACK)
-            hint = f" Did you mean {nearest!r}?" if nearest else ""
+            hint = did_you_mean(name, INTEGRATION_TO_CALLBACK)
             raise ValueError(f"`report_to` has {name!r}, which is no tracker of transformers.{hint}")
         if name not in sys.modules and name not in get_available_reporting_integrations():
             raise ValueError(
