@@ -63,6 +63,7 @@ ANCHOR = (
     rf"[\"*_\s:]{{0,4}}|{_CORRECTING}|{_IN_ASIAN})"
 )
 _SENTENCE_END = re.compile(r"[.!?;](?=\s|$)|[。！？；]")
+_EMPHASIS = re.compile(r"(?!(?<=\s)\*\s)(?:\*{1,3}|(?<!\w)_{1,2}|_{1,2}(?!\w))")
 # What follows these explains the answer and is not part of it.
 _REASON = re.compile(
     r"(?i)[,;]?\s(?:since|because|as(?=\s(?:[a-z\d(]))|which|where|given that|due to|for the reason|that is,|i\.e\.)\s"
@@ -208,6 +209,7 @@ def stated_answer(text: str) -> str | None:
         if anchor[0].count('"') == 1:  # JSON: {"answer": 18}
             line = re.split(r'(?<!^)["}]', line, maxsplit=1)[0]
         clause = _SENTENCE_END.split(line, maxsplit=1)[0].strip(MARKUP)
+        clause = _without_closing_mark(clause, text[: text.index(clause, anchor.end())].rpartition("\n")[2])
         negated = NEGATION.search(text[max(0, anchor.end() - 90) : anchor.end()])
         begins_negated = re.match(r"(?i)(?:not|never|neither|nicht|keine?|no longer|n[’']est pas)\b|不是", clause)
         if anchor["not"] or negated or begins_negated:
@@ -219,6 +221,13 @@ def stated_answer(text: str) -> str | None:
         clause = _REASON.split(clause, maxsplit=1)[0].strip(MARKUP)
         return clause or None
     return None
+
+
+def _without_closing_mark(clause: str, before: str) -> str:
+    """Return a clause without the mark that ends an emphasis begun before it: "The answer is **15** dollars"."""
+    marks = [match[0] for match in _EMPHASIS.finditer(before[-300:])]
+    opened = next((mark for mark in reversed(marks) if marks.count(mark) % 2), None)
+    return clause if opened is None else re.sub(rf"(?<=\S){re.escape(opened)}(?![\w*])", "", clause, count=1)
 
 
 def gsm8k_line(text: str) -> str | None:

@@ -175,7 +175,7 @@ class MathCheck(Check):
         stated = self._stated_mathematics(completion)
         number = None if stated is None else read_number(stated)
         if number is not None:
-            return f"{number.value}{'%' * number.is_percent}"
+            return number.as_answer
         try:
             found = None if stated is None else expression(stated)
             parsed = self._parse(_text(completion, limits=True) if found is None else f"${found}$")

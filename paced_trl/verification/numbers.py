@@ -7,6 +7,7 @@ Arithmetic is exact (fractions) and every pattern is bounded, so that it needs n
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from fractions import Fraction
 from typing import NamedTuple
@@ -24,6 +25,16 @@ _CURRENCY = (
     r"\\(?:euro|pounds|texteuro)(?![A-Za-z]))"
 )
 _FRACTION = rf"\\[dtc]?frac\s?\{{\s?(?P<top>-?{_DIGITS})\s?\}}\s?\{{\s?(?P<bottom>-?{_DIGITS})\s?\}}"
+_SCALES = {
+    "%": Fraction(1, 100),
+    "dozen": Fraction(12),
+    "hundred": Fraction(100),
+    "thousand": Fraction(10**3),
+    "million": Fraction(10**6),
+    "billion": Fraction(10**9),
+    "trillion": Fraction(10**12),
+}
+_SCALE_WORD = rf"(?i:(?:hundred\s)?(?:{'|'.join(name for name in _SCALES if name.isalpha())}))"
 _NUMBER = re.compile(
     # A sign counts where no word, number or bracket precedes it: in "8-3" it is a subtraction, in "A-3" a hyphen.
     rf"(?P<sign>(?<![\w)\]}}.])[-+](?!\s)|^\s{{0,4}}[-+]\s)?(?:{_CURRENCY}\s?)?(?P<inner_sign>(?<=[$€£¥₹])[-+])?"
@@ -32,7 +43,9 @@ _NUMBER = re.compile(
     rf"|(?P<number>(?<![A-Za-z_0-9]){_DIGITS})(?:{_POWER})?"
     rf"(?:\s?\\[dtc]?frac\s?\{{\s?(?P<mixed>[0-9]{{1,9}})\s?\}}\s?\{{\s?(?P<under>[0-9]{{1,9}})\s?\}}"
     rf"|(?:(?:(?:\s|\s?[-–]\s?(?=[0-9]{{1,9}}/))(?P<part>[0-9]{{1,9}}))?\s?/\s?(?P<over>{_DIGITS})))?)"
-    r"(?P<percent>\s?\\?[%％]|\s(?:percent|per cent|pct)\b)?"
+    r"(?:(?P<percent>\s?\\?[%％]|\s(?:percent|per cent|pct)\b)"
+    rf"|(?:\\[,;: ]|~|\s){{0,3}}(?P<scale>{_SCALE_WORD})s?(?![A-Za-z])"
+    rf"|(?:\\[,;: ]|~|\s){{0,3}}\\(?:text|mathrm)\s?\{{\s?(?P<scale_in_text>{_SCALE_WORD})s?\s?\}})?"
 )
 _POWER_GROUP = _NUMBER.groupindex["number"] + 1
 _DECIMAL_COMMA = re.compile(r"(?<![0-9,.(\[{])([0-9]{1,15}),([0-9]{1,2})(?![0-9,)\]}]|\.[0-9])")
@@ -120,10 +133,23 @@ _NUMBER_AND_UNIT = re.compile(r"\d[\d.,/%*$€£]*(?:\s?[A-Za-z°€$£%*²³]{1
 
 
 class StatedNumber(NamedTuple):
-    """A number as it was written; `is_percent` says that a percent sign follows it."""
+    """A number as it was written, with what follows it that scales it: `%`, `million`, or nothing."""
 
     value: Fraction
-    is_percent: bool
+    scale_name: str = ""
+
+    @property
+    def scale(self) -> Fraction:
+        return math.prod((_SCALES[name] for name in self.scale_name.split()), start=Fraction(1))
+
+    @property
+    def is_percent(self) -> bool:
+        return self.scale_name == "%"
+
+    @property
+    def as_answer(self) -> str:
+        """One text for all ways to write it, but for a percentage, which is told from its number."""
+        return f"{self.value}%" if self.is_percent else str(self.value * self.scale)
 
     def __str__(self) -> str:
         """Return the number in decimals where they are finite, else as a fraction."""
@@ -132,7 +158,7 @@ class StatedNumber(NamedTuple):
         if places and len(text) <= 60:
             digits = str(abs(self.value.numerator) * 10**places // denominator).zfill(places + 1)
             text = f"{'-' * (self.value < 0)}{digits[:-places]}.{digits[-places:]}"
-        return f"{text}%" if self.is_percent else text
+        return f"{text}%" if self.is_percent else f"{text} {self.scale_name}".strip()
 
 
 def normalized(text: str) -> str:
@@ -170,7 +196,8 @@ def _number(match: re.Match[str]) -> StatedNumber | None:
     else:
         value = number * top / bottom / over * Fraction(10) ** int(power)
     is_negative = (match["sign"] or "").strip() == "-" or match["inner_sign"] == "-"
-    return StatedNumber(-value if is_negative else value, bool(match["percent"]))
+    scale_name = "%" if match["percent"] else (match["scale"] or match["scale_in_text"] or "").lower()
+    return StatedNumber(-value if is_negative else value, scale_name)
 
 
 def without_units(text: str) -> str:
@@ -354,10 +381,12 @@ def same_number(one: StatedNumber | bool | None, other: StatedNumber | bool | No
 
 
 def equal_numbers(answer: StatedNumber, gold: StatedNumber) -> list[tuple[Fraction, Fraction]]:
-    """Return the pairs of values that may be compared: 50% is both 50 and 0.5, unless both are percentages."""
-    if answer.is_percent == gold.is_percent:
-        return [(answer.value, gold.value)]
-    scales = (Fraction(1), Fraction(1, 100))
-    if answer.is_percent:
-        return [(answer.value * scale, gold.value) for scale in scales]
-    return [(answer.value, gold.value * scale) for scale in scales]
+    """
+    Return the pairs of values that may be compared.
+
+    50% is both 50 and 0.5, and 2 million both 2 ("how many millions?") and 2,000,000, unless both are scaled.
+    """
+    plain, scaled = (answer.value, gold.value), (answer.value * answer.scale, gold.value * gold.scale)
+    if answer.scale_name == gold.scale_name:
+        return [plain]
+    return [plain, scaled] if "" in (answer.scale_name, gold.scale_name) else [scaled]

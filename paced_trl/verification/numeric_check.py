@@ -36,7 +36,7 @@ def gold_number(solution: Any) -> StatedNumber | None:
     if isinstance(solution, bool) or solution is None:
         return None
     if isinstance(solution, int | float):
-        return StatedNumber(Fraction(str(solution)), False) if math.isfinite(solution) else None
+        return StatedNumber(Fraction(str(solution))) if math.isfinite(solution) else None
     text = str(solution)[-_MAX_READ_LENGTH:].rpartition("####")[2]
     text = boxed_answer(text) or text
     whole = read_number(text)
@@ -70,7 +70,7 @@ class NumericCheck(Check):
 
     def answer(self, completion: str) -> str | None:
         number = stated_number(completion)
-        return f"{number.value}{'%' * number.is_percent}" if isinstance(number, StatedNumber) else None
+        return number.as_answer if isinstance(number, StatedNumber) else None
 
     def stated(self, completion: str) -> str | None:
         number = stated_number(completion)

@@ -10,7 +10,8 @@ from helpers.verification import PASSED
 from paced_trl.verification.verifier import load_verifier
 
 
-# Hedges, negations, answers that the next words take back, remarks, hyphens in prose, signs in words, thoughts.
+# Hedges, negations, answers that the next words take back, remarks, hyphens in prose, signs in words, thoughts, bold
+# answers with a unit behind, numbers in thousands and millions.
 NUMBERS = r"""
 == 42
 - The answer is probably 42, but it could be 43.
@@ -124,6 +125,49 @@ NUMBERS = r"""
 - -(-3)
 + The temperature is -3°C.
 + The answer is -3, not 3.
+== 15
++ The answer is **15** dollars.
++ The answer is *15* dollars.
++ The answer is __15__ dollars.
++ The answer is ***15*** dollars a week.
++ The answer is **$15** per week.
++ The answer is **15**%
++ **Answer:** **15** dollars
++ **Answer: 15** dollars
++ **The answer is 15** dollars
++ The correct answer is **15 (fifteen)** dollars.
+- The answer is **3** or **15**.
+- The answer is **14** dollars, **15** cents
+- The answer is not **15** dollars
+- The answer is **15** ** 2
+- The answer is **15**2
+== 2000000
++ The answer is 2 million.
++ $2 million
++ The answer is **2 Million** dollars.
++ \boxed{2\text{ million}}
++ \[2\,\text{million}\]
++ 2,000 thousand people
++ 2 million, or 2,000,000 dollars
++ 20 hundred thousand
+- 2
+- 2 thousand
+- 2 millionths
+- 2 million or 3 million
+- 2 million 500 thousand
+== $4 million
++ 4
++ 4000000
++ 4,000 thousand
+- 4 thousand
+- 4%
+== 4
++ There are $4 million left.
++ It takes 4 hundred-year cycles
+- 5 million
+== 24
++ 2 dozen eggs
+- He has 2 dozen and 3 eggs
 """
 # Bases with letters, products of sets, sets of numbers, lists and unions, styles, negated formulas.
 EXPRESSIONS = r"""

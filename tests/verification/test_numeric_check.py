@@ -89,7 +89,7 @@ def test_numeric_tolerances_are_those_of_their_definition() -> None:
     assert verifier(["0.5", "-0.5", "0.51", "100.5"], [0, 0, 0, 100]) == [P, P, F, P]
     for value in range(-40, 41):
         answer = f"{value / 16} apples"
-        assert read_numbers(answer)[0] == (value / 16, False)
+        assert read_numbers(answer)[0] == (value / 16, "")
         [verdict] = load_verifier("numeric", absolute_tolerance=1.0)([answer], [0])
         assert (verdict is P) == (abs(value / 16) <= 1)
 
