@@ -218,7 +218,7 @@ def stated_answer(text: str) -> str | None:
                 continue
             clause = correction[1].strip(MARKUP)
         clause = _COMPUTED.sub(r"\1 = ", clause)
-        clause = _REASON.split(clause, maxsplit=1)[0].strip(MARKUP)
+        clause = re.sub(r"\s[-–—]\Z", "", _REASON.split(clause, maxsplit=1)[0].strip(MARKUP))
         return clause or None
     return None
 

@@ -44,6 +44,7 @@ from .math_limits import BEYOND, bounded, last_part
 from .math_values import is_read, plain, same_numbers, values
 from .numbers import (
     StatedNumber,
+    bold_number,
     is_equation,
     last_number,
     one_side,
@@ -62,10 +63,12 @@ _PLAIN_FRACTION = re.compile(r"-?\d{1,300}(?:\.\d{0,300}|/[1-9]\d{0,299})?")
 _WORDS = re.compile(r"\$?\\(?:text|textbf|mathrm|mbox)\s?\{([^{}\d\\]{1,100})\}\$?")
 _OPENING = re.compile(  # a list's mark, "so", an arrow
     r"(?i)\A(?:(?:[•▪●]|\(?[a-z]\)|\d{1,2}[.)])[ \t]{1,3}(?=\S))?(?:(?:so|thus|hence)\b[\s:,]{0,4})?"
-    r"(?:(?:[=-]{1,2}>|→|⇒|∴|\\(?:implies|therefore)(?![a-z]))\s{0,4})?"
+    r"(?:>\s(?=[*A-Z]))?(?:(?:[=-]{1,2}>|→|⇒|∴|\\(?:implies|therefore)(?![a-z]))\s{0,4})?"
 )
 _APPROXIMATED = re.compile(r"(?<=[\d})])\s*(?:\\approx|\\simeq|≈).{0,60}\Z")
 _FORMULA = re.compile(r"\$[^$]{1,300}\$|\\\(.{1,300}?\\\)|\\\[.{1,300}?\\\]", re.DOTALL)
+_UNIT_FORMULA = re.compile(r"\$\s?\\(?:text|mathrm|mbox)\s?\{[^{}\d$]{1,30}\}(?:\s?\^\s?\{?\s?-?\d\s?\}?)?\s?\$")
+_CHEERS = re.compile("[✅✔✓☑🎉🎊🎯👍🥳😊🙂😀]\ufe0f?")
 _TAIL = re.compile(r"(?i)\A.{0,200}\b(?:is|are|equals)\s(?!not\b)|\A(?:for\s)?(?:all|every|any)\s")
 _SUM_AT_THE_END = re.compile(r"[-\d.,\s+*/×·÷=()$€£%^]*\Z")
 _LETTER_AND_WORDS = re.compile(  # n \text{ odd}, \text{all } p
@@ -238,7 +241,7 @@ class MathCheck(Check):
             number = read_one_number(readable(statement.text))
             if is_prose:
                 return None if number is False else _compared(number, gold.number)
-            side = one_side(statement.text)
+            side = one_side(statement.text) or one_side(found or "")
             if side is not None:
                 return _compared(side, gold.number)
             if (
@@ -276,11 +279,11 @@ class MathCheck(Check):
         if not text or (boxed_span(text) is not None and boxed_answer(text) is None):
             return Verdict.UNPARSEABLE
         if gold.number is not None:
-            text = without_explanation(text)
+            text = _UNIT_FORMULA.sub(" ", without_explanation(text))
             if not re.search(r"[\\$]", text) and "!" not in gold.text:
                 text = text.rstrip("!")  # no factorial
-        formula = next(reversed(list(_FORMULA.finditer(text))), None) if gold.number is None else None
-        if formula is not None and (
+        formula = next(reversed(list(_FORMULA.finditer(text))), None)
+        if (gold.number is None and formula is not None) and (
             NEGATION.search(text[: formula.start()][-90:]) or DENIAL.match(text, formula.end())
         ):
             return Verdict.UNPARSEABLE
@@ -299,7 +302,13 @@ class MathCheck(Check):
                 return Verdict.FAILED
             if number is False:
                 return Verdict.UNPARSEABLE
-            if not re.search(r"\$|\\\(|\\\[|\\[a-zA-Z]", text.replace("\\$", "")) or read_number(text) is not None:
+            last = formula[0] if formula is not None and not re.search(r"\d", text[formula.end() :]) else ""
+            if (
+                not re.search(r"\$|\\\(|\\\[|\\[a-zA-Z]", text.replace("\\$", ""))
+                or read_number(text) is not None
+                or bold_number(text) is not None
+                or same_number(number, one_side(last))
+            ):
                 return _compared(number, gold.number)
         elif formula is None:
             tail = _TAIL.sub("", text.rpartition("\n")[2])
@@ -383,7 +392,7 @@ class MathCheck(Check):
 
 
 def _text(completion: str, *, limits: bool) -> str:
-    text = without_retracted(last_part(final_text(completion))).strip()
+    text = _CHEERS.sub("", without_retracted(last_part(final_text(completion)))).strip()
     return bounded(text) if limits else text
 
 

@@ -77,6 +77,7 @@ UNIT_OF_ONE_LETTER = re.compile(
     r"(?<=[\d})])(?:\\[,;:! ]|~|\s){0,3}\\(?:text|mathrm)\s?\{[\s~]{0,3}[A-Z]\s?\}(?!\s?_)"
 )
 _POWER_OF_UNIT = r"(?:\s?\^\s?\{?\s?-?[1-9]\s?\}?|[²³])?"
+_POWER_OF_UNIT_IN_TEXT = re.compile(rf"(\\(?:text|mathrm|mbox)\s?\{{[^{{}}\d$]{{1,30}}\}}){_POWER_OF_UNIT}")
 _SHORT_UNIT = (
     r"(?:k?m|[cdmnµμ]m|mi|ft|in|yd|k?g|mg|lbs?|oz|ml|mL|[dc]l|L|hrs?|h|mins?|secs?|s|ms|k?Hz|[kKMG]B|k?W|kWh|k?N|k?J|V|mph|"
     r"km/h|kph|m/s|Pa|mol|rad|am|pm|st|nd|rd|th|USD|EUR|GBP|rs|cents?|dollars?)"
@@ -127,6 +128,8 @@ _REASON_BEHIND = re.compile(
     r"(?P<tail>(?:(?!=|\b(?:so|thus|hence|therefore|get|answer|total)\b).){0,200})\Z"
 )
 _OR = re.compile(r"[,;]?\s{0,3}(?:\\text\s?\{\s{0,3}or\s{0,3}\}|\bor\b)\s{0,3}")
+# What may be an answer in bold, "**18** apples", or begins a point of a list, "**1.** Apples" and "**Day 3**: 18".
+_BOLD = re.compile(r"\*\*([^*\n]{1,60}?(?<![.:)]))\*\*(?!\s?:)|\*\*")
 _MAX_END = 2000  # characters at the end in which remarks are looked for
 _REMARK = re.compile(r"(?<=[\w.%$€£*}])\s{1,2}[(\[]([^()\[\]\n\\]{1,80})[)\]]")
 _NUMBER_AND_UNIT = re.compile(r"\d[\d.,/%*$€£]*(?:\s?[A-Za-z°€$£%*²³]{1,20}){0,3}\Z")
@@ -171,7 +174,7 @@ def normalized(text: str) -> str:
     text = re.sub(r"(?<=[0-9])\{,\}(?=[0-9]{1,2}(?![0-9]))", ".", text)
     text = re.sub(r"(?<=[0-9])\sand\s(?=[0-9]{1,4}/[0-9])", " ", text)
     text = re.sub(r"(?<=[0-9])(?:\sand)?\s(?:and\s)?a half(?![a-z])", " 1/2", text)
-    text = _SIGN_IN_WORDS.sub("-", text)
+    text = _POWER_OF_UNIT_IN_TEXT.sub(r"\1", _SIGN_IN_WORDS.sub("-", text))
     text = _TIMES.sub(" * ", re.sub(r"(?<=[0-9])_\s?\{?10\}?(?![0-9])", "", text))
     return _DECIMAL_COMMA.sub(r"\1.\2", _THIN_SPACE.sub(",", text))
 
@@ -345,8 +348,24 @@ def _first_of(text: str, matches: list[re.Match[str]]) -> StatedNumber | bool | 
     return first
 
 
+def bold_number(text: str) -> StatedNumber | None:
+    """Return the number that is all of what a text's last line has in bold: "She pays **$18** for 3 shirts."."""
+    line = text.rstrip().rpartition("\n")[2]
+    bold = list(itertools.islice(_BOLD.finditer(line[-_MAX_END:]), 2))
+    if len(bold) != 1 or not bold[0][1] or _is_dismissed(line[-_MAX_END:], bold[0]):
+        return None
+    return read_number(bold[0][1])
+
+
 def last_number(text: str) -> StatedNumber | bool | None:
-    """Return the last number of a text that is not said to be wrong; `None` and `False` as in [`read_one_number`]."""
+    """
+    Return a text's last number that is not said to be wrong, but the only one in bold in its last line first.
+
+    `None` and `False` as in [`read_one_number`].
+    """
+    bold = bold_number(text)
+    if bold is not None:
+        return bold
     text = without_explanation(normalized(text))
     matches = list(_NUMBER.finditer(text))
     while matches and _is_dismissed(text, matches[-1]):

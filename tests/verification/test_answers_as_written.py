@@ -136,11 +136,30 @@ NUMBERS = r"""
 + **Answer: 15** dollars
 + **The answer is 15** dollars
 + The correct answer is **15 (fifteen)** dollars.
++ She pays **$15** for 3 shirts.
++ ✅ **15**
++ **15** 🎉
++ > **15**
++ **1.** She has 5 eggs.⏎**2.** She has 15.
++ **Day 3**: 15
++ The answer is 15 - as computed above.
++ The area is $15\text{ cm}^2$.
++ The area is 15 $\text{cm}^2$.
++ Janet makes \(\$15\) a day.
+- It is not **15**.
+- She has **14** eggs of 15.
+- **15** or **16**
+- **15** and **16** eggs
+- $15\text{ cm}^2 + 1$
 - The answer is **3** or **15**.
 - The answer is **14** dollars, **15** cents
 - The answer is not **15** dollars
 - The answer is **15** ** 2
 - The answer is **15**2
+== 1,250
++ The angle is $1,250^\circ$.
++ The area is $1,250\text{ cm}^2$.
++ Janet makes \(\$1,250\) a day.
 == 2000000
 + The answer is 2 million.
 + $2 million
