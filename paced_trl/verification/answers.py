@@ -63,6 +63,7 @@ ANCHOR = (
     rf"[\"*_\s:]{{0,4}}|{_CORRECTING}|{_IN_ASIAN})"
 )
 _SENTENCE_END = re.compile(r"[.!?;](?=\s|$)|[。！？；]")
+CHEERS = re.compile("[✅✔✓☑🎉🎊🎯👍🥳😊🙂😀]\ufe0f?")
 _EMPHASIS = re.compile(r"(?!(?<=\s)\*\s)(?:\*{1,3}|(?<!\w)_{1,2}|_{1,2}(?!\w))")
 # What follows these explains the answer and is not part of it.
 _REASON = re.compile(

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from .answers import ANCHOR, MARKUP, NEGATION, final_text, without_retracted
+from .answers import ANCHOR, CHEERS, MARKUP, NEGATION, final_text, without_retracted
 from .check import Check
 
 
@@ -74,7 +74,7 @@ class ChoiceCheck(Check):
             r"(?:\w{1,12}ly\s)?(?:the\s|our\s|my\s)?(?i:correct|right|best|true|(?:final\s)?answer)(?!\w)"
         )
         self._alone = re.compile(
-            rf"\s*(?:[=-]{{1,2}}>|→|⇒)?\s*(?:(?:option|choice|answer|definitely|clearly),?\s)?{_OPENING}({choice}){_CLOSING}{{0,6}}\s*",
+            rf"\s*(?:[=-]{{1,2}}>|→|⇒)?\s*\*{{0,3}}(?:(?:option|choice|answer|definitely|clearly),?\s)?{_OPENING}({choice}){_CLOSING}{{0,6}}\s*",
             re.IGNORECASE,
         )
         self._leading = re.compile(
@@ -114,7 +114,7 @@ class ChoiceCheck(Check):
         return next((choice for choice in self._choices if choice.casefold() == text.casefold()), None)
 
     def _answer(self, text: str) -> str | None:
-        text = _TEXT_COMMAND.sub(r"\1", text)
+        text = CHEERS.sub("", _TEXT_COMMAND.sub(r"\1", text))
         # Where words are asked for, "no" answers, unless something else takes the answer back.
         if not self._are_words or re.search(r"(?i)\b(?:wait|(?:that|it)[’']s (?:wrong|not))\b", text):
             text = without_retracted(text)

@@ -16,6 +16,7 @@ from fractions import Fraction
 from typing import Any, ClassVar, NamedTuple
 
 from .answers import (
+    CHEERS,
     DENIAL,
     NEGATION,
     Statement,
@@ -68,7 +69,6 @@ _OPENING = re.compile(  # a list's mark, "so", an arrow
 _APPROXIMATED = re.compile(r"(?<=[\d})])\s*(?:\\approx|\\simeq|≈).{0,60}\Z")
 _FORMULA = re.compile(r"\$[^$]{1,300}\$|\\\(.{1,300}?\\\)|\\\[.{1,300}?\\\]", re.DOTALL)
 _UNIT_FORMULA = re.compile(r"\$\s?\\(?:text|mathrm|mbox)\s?\{[^{}\d$]{1,30}\}(?:\s?\^\s?\{?\s?-?\d\s?\}?)?\s?\$")
-_CHEERS = re.compile("[✅✔✓☑🎉🎊🎯👍🥳😊🙂😀]\ufe0f?")
 _TAIL = re.compile(r"(?i)\A.{0,200}\b(?:is|are|equals)\s(?!not\b)|\A(?:for\s)?(?:all|every|any)\s")
 _SUM_AT_THE_END = re.compile(r"[-\d.,\s+*/×·÷=()$€£%^]*\Z")
 _LETTER_AND_WORDS = re.compile(  # n \text{ odd}, \text{all } p
@@ -392,7 +392,7 @@ class MathCheck(Check):
 
 
 def _text(completion: str, *, limits: bool) -> str:
-    text = _CHEERS.sub("", without_retracted(last_part(final_text(completion)))).strip()
+    text = CHEERS.sub("", without_retracted(last_part(final_text(completion)))).strip()
     return bounded(text) if limits else text
 
 

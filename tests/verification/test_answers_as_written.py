@@ -312,6 +312,9 @@ EXPRESSIONS = r"""
 """
 CHOICES = r"""
 == B
++ B ✅
++ ✅ **B**
++ **Option B**
 - The answer is B? No.
 - The answer is B. Wait, no.
 - The answer is B. No, C.
