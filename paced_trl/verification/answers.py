@@ -8,6 +8,7 @@ megabyte costs linear time.
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import NamedTuple
 
@@ -64,6 +65,8 @@ ANCHOR = (
 )
 _SENTENCE_END = re.compile(r"[.!?;](?=\s|$)|[。！？；]")
 CHEERS = re.compile("[✅✔✓☑🎉🎊🎯👍🥳😊🙂😀]\ufe0f?")
+# What may be an answer in bold, "**18** apples", or begins a point of a list, "**1.** Apples" and "**Day 3**: 18".
+_BOLD = re.compile(r"\*\*([^*\n]{1,60}?(?<![.:)]))\*\*(?!\s?:)|\*\*")
 _EMPHASIS = re.compile(r"(?!(?<=\s)\*\s)(?:\*{1,3}|(?<!\w)_{1,2}|_{1,2}(?!\w))")
 # What follows these explains the answer and is not part of it.
 _REASON = re.compile(
@@ -229,6 +232,15 @@ def _without_closing_mark(clause: str, before: str) -> str:
     marks = [match[0] for match in _EMPHASIS.finditer(before[-300:])]
     opened = next((mark for mark in reversed(marks) if marks.count(mark) % 2), None)
     return clause if opened is None else re.sub(rf"(?<=\S){re.escape(opened)}(?![\w*])", "", clause, count=1)
+
+
+def bold_answer(text: str) -> str | None:
+    """Return what a text's last line has in bold, where that is one passage, not of a list nor said to be wrong."""
+    line = text.rstrip().rpartition("\n")[2][-2000:]
+    bold = list(itertools.islice(_BOLD.finditer(line), 2))
+    if len(bold) != 1 or NEGATION.search(line[: bold[0].start()][-90:]) or DENIAL.match(line, bold[0].end()):
+        return None
+    return bold[0][1]
 
 
 def gsm8k_line(text: str) -> str | None:

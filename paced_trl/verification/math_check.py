@@ -20,6 +20,7 @@ from .answers import (
     DENIAL,
     NEGATION,
     Statement,
+    bold_answer,
     boxed_answer,
     boxed_span,
     final_text,
@@ -282,6 +283,9 @@ class MathCheck(Check):
             text = _UNIT_FORMULA.sub(" ", without_explanation(text))
             if not re.search(r"[\\$]", text) and "!" not in gold.text:
                 text = text.rstrip("!")  # no factorial
+        else:
+            bold = bold_answer(text) or ""
+            text = bold if _FORMULA.fullmatch(bold) else text
         formula = next(reversed(list(_FORMULA.finditer(text))), None)
         if (gold.number is None and formula is not None) and (
             NEGATION.search(text[: formula.start()][-90:]) or DENIAL.match(text, formula.end())

@@ -12,7 +12,7 @@ import re
 from fractions import Fraction
 from typing import NamedTuple
 
-from .answers import DENIAL, NEGATION
+from .answers import DENIAL, NEGATION, bold_answer
 
 
 _MAX_DIGITS = 400
@@ -128,8 +128,6 @@ _REASON_BEHIND = re.compile(
     r"(?P<tail>(?:(?!=|\b(?:so|thus|hence|therefore|get|answer|total)\b).){0,200})\Z"
 )
 _OR = re.compile(r"[,;]?\s{0,3}(?:\\text\s?\{\s{0,3}or\s{0,3}\}|\bor\b)\s{0,3}")
-# What may be an answer in bold, "**18** apples", or begins a point of a list, "**1.** Apples" and "**Day 3**: 18".
-_BOLD = re.compile(r"\*\*([^*\n]{1,60}?(?<![.:)]))\*\*(?!\s?:)|\*\*")
 _MAX_END = 2000  # characters at the end in which remarks are looked for
 _REMARK = re.compile(r"(?<=[\w.%$€£*}])\s{1,2}[(\[]([^()\[\]\n\\]{1,80})[)\]]")
 _NUMBER_AND_UNIT = re.compile(r"\d[\d.,/%*$€£]*(?:\s?[A-Za-z°€$£%*²³]{1,20}){0,3}\Z")
@@ -350,11 +348,8 @@ def _first_of(text: str, matches: list[re.Match[str]]) -> StatedNumber | bool | 
 
 def bold_number(text: str) -> StatedNumber | None:
     """Return the number that is all of what a text's last line has in bold: "She pays **$18** for 3 shirts."."""
-    line = text.rstrip().rpartition("\n")[2]
-    bold = list(itertools.islice(_BOLD.finditer(line[-_MAX_END:]), 2))
-    if len(bold) != 1 or not bold[0][1] or _is_dismissed(line[-_MAX_END:], bold[0]):
-        return None
-    return read_number(bold[0][1])
+    bold = bold_answer(text)
+    return None if bold is None else read_number(bold)
 
 
 def last_number(text: str) -> StatedNumber | bool | None:

@@ -191,6 +191,8 @@ NUMBERS = r"""
 # Bases with letters, products of sets, sets of numbers, lists and unions, styles, negated formulas.
 EXPRESSIONS = r"""
 == x^2+1
++ So it is **$x^2+1$**, and we used $3$ steps.
+- So it is not **$x^2+1$**
 - The answer is $x^2+1$? No.
 - The answer is $x^2+1$. Wait, no.
 - \boxed{x^2+1} is wrong.
