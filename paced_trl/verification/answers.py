@@ -67,6 +67,10 @@ _SENTENCE_END = re.compile(r"[.!?;](?=\s|$)|[。！？；]")
 CHEERS = re.compile("[✅✔✓☑🎉🎊🎯👍🥳😊🙂😀]\ufe0f?")
 # What may be an answer in bold, "**18** apples", or begins a point of a list, "**1.** Apples" and "**Day 3**: 18".
 _BOLD = re.compile(r"\*\*([^*\n]{1,60}?(?<![.:)]))\*\*(?!\s?:)|\*\*")
+_DOUBT = re.compile(
+    r"(?i)\b(?:or|either|nor|but|maybe|perhaps|possibly|probably|could|might|may|can|wait|actually|instead|rather|sorry|"
+    r"no|not|never|neither|wrong|incorrect|false|if|whether)\b|n[’']t\b|[?≠]"
+)
 _EMPHASIS = re.compile(r"(?!(?<=\s)\*\s)(?:\*{1,3}|(?<!\w)_{1,2}|_{1,2}(?!\w))")
 # What follows these explains the answer and is not part of it.
 _REASON = re.compile(
@@ -235,12 +239,14 @@ def _without_closing_mark(clause: str, before: str) -> str:
 
 
 def bold_answer(text: str) -> str | None:
-    """Return what a text's last line has in bold, where that is one passage, not of a list nor said to be wrong."""
+    """Return what a text's last line has in bold: one passage, of no list or sum, where nothing speaks against it."""
     line = text.rstrip().rpartition("\n")[2][-2000:]
     bold = list(itertools.islice(_BOLD.finditer(line), 2))
-    if len(bold) != 1 or NEGATION.search(line[: bold[0].start()][-90:]) or DENIAL.match(line, bold[0].end()):
+    if len(bold) != 1 or _DOUBT.search(line):
         return None
-    return bold[0][1]
+    before, after = line[: bold[0].start()], line[bold[0].end() :]
+    is_operand = re.search(r"[-+*/×÷·^√(\\]\s?\Z", before) or re.match(r"\s?[-+*/×÷·^]\s?[\d($\\]|\w", after)
+    return None if is_operand or "=" in after or NEGATION.search(before[-90:]) else bold[0][1]
 
 
 def gsm8k_line(text: str) -> str | None:
