@@ -64,6 +64,7 @@ ANCHOR = (
     rf"[\"*_\s:]{{0,4}}|{_CORRECTING}|{_IN_ASIAN})"
 )
 _SENTENCE_END = re.compile(r"[.!?;](?=\s|$)|[。！？；]")
+# What models put beside an answer and is no part of it.
 CHEERS = re.compile("[✅✔✓☑🎉🎊🎯👍🥳😊🙂😀]\ufe0f?")
 # What may be an answer in bold, "**18** apples", or begins a point of a list, "**1.** Apples" and "**Day 3**: 18".
 _BOLD = re.compile(r"\*\*([^*\n]{1,60}?(?<![.:)]))\*\*(?!\s?:)|\*\*")

@@ -287,9 +287,10 @@ class MathCheck(Check):
             bold = bold_answer(text) or ""
             text = bold if _FORMULA.fullmatch(bold) else text
         formula = next(reversed(list(_FORMULA.finditer(text))), None)
-        if (gold.number is None and formula is not None) and (
+        is_denied = formula is not None and (
             NEGATION.search(text[: formula.start()][-90:]) or DENIAL.match(text, formula.end())
-        ):
+        )
+        if gold.number is None and is_denied:
             return Verdict.UNPARSEABLE
         found = expression(text) if len(text) <= MAX_LENGTH else None
         if found is not None and is_mathematics(found):
